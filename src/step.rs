@@ -1,0 +1,165 @@
+//! Training time: steps, epochs, phases, and the clock that a hook drives.
+//!
+//! A *step* is the number of optimizer updates already applied to the weights that made the logits,
+//! so the first batch is step 0. An *epoch* likewise counts the epochs already completed. Everything
+//! that adds to or compares these numbers stands here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// In which kind of pass a batch's logits were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The logits of the training step itself: free, but in training mode, augmented, and with
+    /// weights that move during the epoch. Forgetting events are counted here.
+    Train,
+    /// A pass over the data set with the weights held still and the model in evaluation mode, as the
+    /// Data Diet paper computes EL2N at an epoch.
+    Score,
+}
+
+impl Phase {
+    /// Both phases, in the order in which results list them.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Score];
+
+    /// The name in paths and columns: `train` or `score`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Score => "score",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Phase {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
+            Error::invalid(format!("phase: expected `train` or `score`, got `{name}`"))
+        })
+    }
+}
+
+/// The point in training that a batch belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Which kind of pass made the logits.
+    pub phase: Phase,
+    /// Optimizer updates already applied to the weights that made the logits.
+    pub step: u64,
+    /// Epochs already completed.
+    pub epoch: u32,
+}
+
+/// Counts steps and epochs for a training loop; time never runs backwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    step: u64,
+    epoch: u32,
+}
+
+impl Clock {
+    /// The largest step that fits the `step` column.
+    pub const MAX_STEP: u64 = i64::MAX as u64;
+    /// The largest epoch that fits the `epoch` column.
+    pub const MAX_EPOCH: u32 = i32::MAX as u32;
+
+    /// The step of the next training batch.
+    #[must_use]
+    pub fn step(self) -> u64 {
+        self.step
+    }
+
+    /// The number of completed epochs.
+    #[must_use]
+    pub fn epoch(self) -> u32 {
+        self.epoch
+    }
+
+    /// Now, in the given phase.
+    #[must_use]
+    pub fn moment(self, phase: Phase) -> Moment {
+        Moment { phase, step: self.step, epoch: self.epoch }
+    }
+
+    /// One optimizer update has been applied.
+    pub fn advance_step(&mut self) {
+        self.step += 1;
+    }
+
+    /// One epoch has been completed.
+    pub fn advance_epoch(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Sets the step of the next training batch.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the step lies in the past or beyond
+    /// [`MAX_STEP`](Self::MAX_STEP): forgetting events are defined by the order of presentations.
+    pub fn set_step(&mut self, step: u64) -> Result<()> {
+        if step < self.step || step > Self::MAX_STEP {
+            let (now, last) = (self.step, Self::MAX_STEP);
+            return Err(Error::invalid(format!("step: expected {now}..={last}, got {step}")));
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    /// Sets the number of completed epochs.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the epoch lies in the past or beyond
+    /// [`MAX_EPOCH`](Self::MAX_EPOCH).
+    pub fn set_epoch(&mut self, epoch: u32) -> Result<()> {
+        if epoch < self.epoch || epoch > Self::MAX_EPOCH {
+            let (now, last) = (self.epoch, Self::MAX_EPOCH);
+            return Err(Error::invalid(format!("epoch: expected {now}..={last}, got {epoch}")));
+        }
+        self.epoch = epoch;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_counts_applied_updates_and_refuses_the_past() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.moment(Phase::Train).step, 0);
+        clock.advance_step();
+        clock.advance_epoch();
+        assert_eq!((clock.step(), clock.epoch()), (1, 1));
+        clock.set_step(10).unwrap();
+        let error = clock.set_step(9).unwrap_err();
+        assert!(error.to_string().starts_with("step: expected 10..="), "{error}");
+        assert!(clock.set_epoch(0).is_err());
+        assert!(clock.set_step(u64::MAX).is_err());
+        assert_eq!((clock.step(), clock.epoch()), (10, 1));
+    }
+
+    #[test]
+    fn phase_names_round_trip() {
+        for phase in Phase::ALL {
+            assert_eq!(phase.name().parse::<Phase>().unwrap(), phase);
+        }
+        assert!("test".parse::<Phase>().is_err());
+    }
+}
