@@ -1,14 +1,24 @@
 #![warn(missing_docs)]
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test should panic"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
+)]
 //! tour
 mod batch;
 mod error;
+mod record;
+mod run;
+mod selection;
 mod signal;
 mod step;
 
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
+pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
+pub use run::{
+    Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
+    RunMetadata, RunStatus, Verification,
+};
+pub use selection::{Amount, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use step::{Clock, Moment, Phase};
-mod selection;
-pub use selection::{Amount, Member, Rule, ScoreColumn, Selection};

@@ -1,1 +1,66 @@
-//! hook
+//! Attach [data-diet](data_diet) to a candle training loop: five lines record, for every example at
+//! every step, how wrong the network is about it, on any device.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::cross_entropy};
+//! use data_diet_candle::DataDietHook;
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! # let directory = tempfile::tempdir()?;
+//! # let experiment = directory.path().join("runs/toy");
+//! let device = Device::Cpu;
+//! let images = Tensor::randn(0.0_f32, 1.0, (64, 8), &device)?;
+//! let labels = Tensor::arange(0_u32, 64, &device)?.broadcast_div(&Tensor::new(22_u32, &device)?)?;
+//! let weights = VarMap::new();
+//! let model = linear(8, 3, VarBuilder::from_varmap(&weights, DType::F32, &device))?;
+//! let mut optimizer = SGD::new(weights.all_vars(), 0.1)?;
+//!
+//! let mut hook = DataDietHook::builder(&experiment, "seed-0").classes(3).build()?; // 1
+//! for epoch in 0..2 {
+//!     for start in (0..64).step_by(16) {
+//!         let (images, labels) = (images.narrow(0, start, 16)?, labels.narrow(0, start, 16)?);
+//!         let logits = model.forward(&images)?;
+//!         optimizer.backward_step(&cross_entropy(&logits, &labels)?)?;
+//!         hook.on_step_end(&(start..start + 16), &logits, &labels)?;               // 2
+//!     }
+//!     hook.on_epoch_end()?;                                                        // 3
+//!     // Scores as the paper computes them: one pass with the weights held still.
+//!     hook.on_score_batch(&(0..64_usize), &model.forward(&images)?, &labels)?;     // 4
+//! }
+//! if let Some(report) = hook.finish()? {                                           // 5
+//!     println!("{report}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The hook reads tensors and returns; signals, files and failures are the business of the
+//! [recorder](data_diet::Recorder)'s own thread. What it writes is described by [`data_diet`], whose
+//! `Experiment` and `data-diet` command read it.
+//!
+//! ```text
+//! arguments (ids, labels) -+
+//!                          +-> transfer (to the host) -> data_diet::Batch -> data_diet::Recorder
+//! logits ------------------+
+//! ```
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
+)]
+
+mod arguments;
+mod builder;
+mod error;
+mod hook;
+mod transfer;
+
+pub use arguments::{ExampleIds, Labels};
+pub use builder::DataDietHookBuilder;
+pub use error::{Error, Result};
+pub use hook::DataDietHook;
+
+pub use data_diet::{
+    Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Signal, WhenFull,
+};

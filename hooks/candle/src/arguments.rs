@@ -1,0 +1,188 @@
+//! What a training loop may pass as example ids and as labels.
+
+use std::borrow::Cow;
+use std::ops::{Range, RangeInclusive};
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+use crate::transfer::{HostTensor, is_float};
+
+/// Example ids of a batch, one per row: a slice, array or vector of integers, a range of row numbers,
+/// or an integer tensor `[batch]`.
+///
+/// Ids lie in `0..2^63` and need not be dense: a row number, a database key or a hash.
+pub trait ExampleIds: sealed::Sealed {
+    #[doc(hidden)]
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>>;
+}
+
+/// Labels of a batch, one per row: class indices as a slice, array, vector or integer tensor
+/// `[batch]`, or soft targets as a float tensor `[batch, classes]` whose rows sum to 1.
+pub trait Labels: sealed::Sealed {
+    #[doc(hidden)]
+    fn to_labels(&self) -> Result<OwnedLabels<'_>>;
+}
+
+/// Labels on the host.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum OwnedLabels<'a> {
+    Classes(Cow<'a, [i64]>),
+    Soft { weights: Vec<f32>, shape: (usize, usize) },
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// An id above `i64::MAX` becomes negative, which the batch refuses; its message would show the wrong
+/// number, so it is refused here.
+fn example(id: impl TryInto<i64> + Copy + std::fmt::Display) -> Result<i64> {
+    id.try_into().map_err(|_too_large| {
+        Error::Argument(format!("ids: expected example ids in 0..2^63, got {id}"))
+    })
+}
+
+macro_rules! integers {
+    ($($integer:ty),*) => {$(
+        impl sealed::Sealed for [$integer] {}
+        impl ExampleIds for [$integer] {
+            fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+                self.iter().map(|&id| example(id)).collect::<Result<Vec<_>>>().map(Cow::Owned)
+            }
+        }
+        impl Labels for [$integer] {
+            fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+                // A label that does not fit is outside every range of classes.
+                let label = |&label: &$integer| i64::try_from(label).unwrap_or(i64::MAX);
+                Ok(OwnedLabels::Classes(self.iter().map(label).collect()))
+            }
+        }
+    )*};
+}
+integers!(u8, u16, u32, u64, usize, i32);
+
+impl sealed::Sealed for [i64] {}
+
+impl ExampleIds for [i64] {
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl Labels for [i64] {
+    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+        Ok(OwnedLabels::Classes(Cow::Borrowed(self)))
+    }
+}
+
+impl<T> sealed::Sealed for Vec<T> where [T]: sealed::Sealed {}
+
+impl<T> ExampleIds for Vec<T>
+where
+    [T]: ExampleIds,
+{
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+        self.as_slice().to_examples()
+    }
+}
+
+impl<T> Labels for Vec<T>
+where
+    [T]: Labels,
+{
+    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+        self.as_slice().to_labels()
+    }
+}
+
+impl<T, const N: usize> sealed::Sealed for [T; N] where [T]: sealed::Sealed {}
+
+impl<T, const N: usize> ExampleIds for [T; N]
+where
+    [T]: ExampleIds,
+{
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+        self.as_slice().to_examples()
+    }
+}
+
+impl<T, const N: usize> Labels for [T; N]
+where
+    [T]: Labels,
+{
+    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+        self.as_slice().to_labels()
+    }
+}
+
+impl<T: sealed::Sealed + ?Sized> sealed::Sealed for &T {}
+
+impl<T: ExampleIds + ?Sized> ExampleIds for &T {
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+        (**self).to_examples()
+    }
+}
+
+impl<T: Labels + ?Sized> Labels for &T {
+    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+        (**self).to_labels()
+    }
+}
+
+macro_rules! ranges {
+    ($($range:ty),*) => {$(
+        impl sealed::Sealed for $range {}
+        impl ExampleIds for $range {
+            fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+                self.clone().map(example).collect::<Result<Vec<_>>>().map(Cow::Owned)
+            }
+        }
+    )*};
+}
+ranges!(
+    Range<u32>,
+    Range<u64>,
+    Range<usize>,
+    Range<i32>,
+    Range<i64>,
+    RangeInclusive<u32>,
+    RangeInclusive<u64>,
+    RangeInclusive<usize>,
+    RangeInclusive<i32>,
+    RangeInclusive<i64>
+);
+
+impl sealed::Sealed for Tensor {}
+
+impl ExampleIds for Tensor {
+    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+        if self.rank() != 1 {
+            let got = self.dims();
+            return Err(Error::Argument(format!("ids: expected a tensor [batch], got {got:?}")));
+        }
+        HostTensor::new(self)?.integers("ids").map(Cow::Owned)
+    }
+}
+
+impl Labels for Tensor {
+    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+        match *self.dims() {
+            [_] => {
+                let labels = HostTensor::new(self)?.integers("labels")?;
+                Ok(OwnedLabels::Classes(Cow::Owned(labels)))
+            }
+            [rows, classes] if is_float(self.dtype()) => Ok(OwnedLabels::Soft {
+                weights: HostTensor::new(self)?.floats("labels")?,
+                shape: (rows, classes),
+            }),
+            _ => Err(Error::Argument(format!(
+                "labels: expected class indices [batch] or soft targets [batch, classes], got {} \
+                 {:?}",
+                self.dtype().as_str(),
+                self.dims()
+            ))),
+        }
+    }
+}

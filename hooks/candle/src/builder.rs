@@ -1,0 +1,189 @@
+//! The options of a hook: what is recorded, and how the recorder behaves.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use data_diet::{
+    BatchFormat, Clock, Durability, LogitsFormat, OnFailure, Recorder, RecorderBuilder, Signal,
+    WhenFull,
+};
+
+use crate::error::{Error, Result};
+use crate::hook::DataDietHook;
+
+/// Options of a [`DataDietHook`]. Only [`classes`](Self::classes) has to be given.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use data_diet_candle::{DataDietHook, LogitsFormat, Signal};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let hook = DataDietHook::builder(path, "seed-0")
+///     .classes(1000)
+///     .examples(1_281_167)
+///     .seed(0)
+///     .signals([Signal::El2n, Signal::Loss, Signal::Margin, Signal::Confidence])
+///     .logits(LogitsFormat::TopK(5))
+///     .flush_interval(Duration::from_secs(30))
+///     .build()?;
+/// # hook.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is recorded before `build`"]
+pub struct DataDietHookBuilder {
+    recorder: RecorderBuilder,
+    format: BatchFormat,
+    classes: Option<usize>,
+    every: u64,
+    step: u64,
+    epoch: u32,
+}
+
+impl DataDietHookBuilder {
+    pub(crate) fn new(experiment: PathBuf, run: String) -> Self {
+        let format = BatchFormat {
+            classes: 0,
+            examples: None,
+            ignore_index: None,
+            signals: BatchFormat::DEFAULT_SIGNALS.to_vec(),
+            logits: LogitsFormat::default(),
+        };
+        let hook = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+        let recorder = Recorder::builder(experiment, run, format.clone()).recorded_by(hook);
+        Self { recorder, format, classes: None, every: 1, step: 0, epoch: 0 }
+    }
+
+    /// The number of classes, which is the number of logits per example; at least 2.
+    pub fn classes(mut self, classes: usize) -> Self {
+        self.classes = Some(classes);
+        self
+    }
+
+    /// The number of examples, if ids are row numbers: ids at or above it are refused.
+    pub fn examples(mut self, examples: u64) -> Self {
+        self.format.examples = Some(examples);
+        self
+    }
+
+    /// Rows with this label are not recorded: padding, or unlabelled examples. Often -100.
+    pub fn ignore_index(mut self, label: i64) -> Self {
+        self.format.ignore_index = Some(label);
+        self
+    }
+
+    /// The signals to record. Default: EL2N, loss and margin, which scores are made from.
+    pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.format.signals = signals.into_iter().collect();
+        self.format.signals.sort_unstable();
+        self.format.signals.dedup();
+        self
+    }
+
+    /// How to record the logits. Default: every one as `f32`. With a thousand classes they take most
+    /// of the space: [`LogitsFormat::F16`] halves it, [`LogitsFormat::TopK`] all but removes it.
+    pub fn logits(mut self, format: LogitsFormat) -> Self {
+        self.format.logits = format;
+        self
+    }
+
+    /// Records only training steps that are multiples of `steps`. Default: 1. Forgetting events need
+    /// every step; scores from the score phase do not.
+    pub fn every(mut self, steps: u64) -> Self {
+        self.every = steps;
+        self
+    }
+
+    /// The seed of initialisation and order, kept with the run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.recorder = self.recorder.seed(seed);
+        self
+    }
+
+    /// This process's number among those that record the same run, one per device, from 0.
+    pub fn rank(mut self, rank: u32) -> Self {
+        self.recorder = self.recorder.rank(rank);
+        self
+    }
+
+    /// Goes on with this run from a checkpoint that was saved after `step` updates and `epoch` epochs.
+    /// What was recorded at that step or later is put aside, never counted twice and never deleted.
+    pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
+        self.recorder = self.recorder.resume_at(step);
+        (self.step, self.epoch) = (step, epoch);
+        self
+    }
+
+    /// Removes what a run of this name has recorded before, if it exists.
+    pub fn overwrite(mut self) -> Self {
+        self.recorder = self.recorder.overwrite();
+        self
+    }
+
+    /// See [`RecorderBuilder::flush_rows`].
+    pub fn flush_rows(mut self, rows: u64) -> Self {
+        self.recorder = self.recorder.flush_rows(rows);
+        self
+    }
+
+    /// See [`RecorderBuilder::flush_interval`].
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.recorder = self.recorder.flush_interval(interval);
+        self
+    }
+
+    /// See [`RecorderBuilder::publish_interval`].
+    pub fn publish_interval(mut self, interval: Duration) -> Self {
+        self.recorder = self.recorder.publish_interval(interval);
+        self
+    }
+
+    /// See [`RecorderBuilder::durability`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.recorder = self.recorder.durability(durability);
+        self
+    }
+
+    /// See [`RecorderBuilder::queue_bytes`].
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.recorder = self.recorder.queue_bytes(bytes);
+        self
+    }
+
+    /// See [`RecorderBuilder::when_full`].
+    pub fn when_full(mut self, policy: WhenFull) -> Self {
+        self.recorder = self.recorder.when_full(policy);
+        self
+    }
+
+    /// See [`RecorderBuilder::on_failure`].
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.recorder = self.recorder.on_failure(policy);
+        self
+    }
+
+    /// Takes the run and starts the recorder's thread.
+    ///
+    /// # Errors
+    ///
+    /// If an option is missing or out of range, if the run exists and neither
+    /// [`resume_at`](Self::resume_at) nor [`overwrite`](Self::overwrite) was asked for, if another
+    /// process records it, or if the directory cannot be written.
+    pub fn build(mut self) -> Result<DataDietHook> {
+        let classes = self.classes.ok_or_else(|| {
+            Error::Argument("classes: expected `.classes(n)` on the builder, got none".to_owned())
+        })?;
+        if self.every == 0 {
+            return Err(Error::Argument("every: expected at least 1 step, got 0".to_owned()));
+        }
+        self.format.classes = BatchFormat::new(classes)?.classes;
+        let mut clock = Clock::default();
+        clock.set_step(self.step)?;
+        clock.set_epoch(self.epoch)?;
+        let recorder = self.recorder.format(self.format).start()?;
+        Ok(DataDietHook::recording(recorder, clock, self.every))
+    }
+}

@@ -1,0 +1,232 @@
+//! `DataDietHook`: the life cycle of a recording as a training loop sees it. No mathematics, no input
+//! or output; it takes shared references to tensors and no optimizer, so it cannot alter training.
+
+use std::fmt;
+
+use candle_core::Tensor;
+use data_diet::{BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunReport, Targets};
+
+use crate::arguments::{ExampleIds, Labels, OwnedLabels};
+use crate::builder::DataDietHookBuilder;
+use crate::error::{Error, Result};
+use crate::transfer::{HostTensor, is_float, unsupported_logits};
+
+/// Records per-example signals from a candle training loop.
+///
+/// The crate's front page shows a whole loop. Every call is cheap and none of them changes a tensor;
+/// files are written by a thread of the recorder's own.
+pub struct DataDietHook {
+    recording: Option<Recording>,
+    clock: Clock,
+}
+
+struct Recording {
+    recorder: Recorder,
+    format: BatchFormat,
+    every: u64,
+}
+
+impl DataDietHook {
+    /// Options for recording `run` into the directory `experiment`.
+    ///
+    /// Give each seed a run of its own: scores are means over runs.
+    pub fn builder(
+        experiment: impl Into<std::path::PathBuf>,
+        run: impl Into<String>,
+    ) -> DataDietHookBuilder {
+        DataDietHookBuilder::new(experiment.into(), run.into())
+    }
+
+    /// A hook that records nothing and costs nothing: switch recording off without touching the loop.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self { recording: None, clock: Clock::default() }
+    }
+
+    pub(crate) fn recording(recorder: Recorder, clock: Clock, every: u64) -> Self {
+        let format = recorder.format().clone();
+        Self { recording: Some(Recording { recorder, format, every }), clock }
+    }
+
+    /// Call after every optimizer update, with the logits that its loss was computed from.
+    ///
+    /// `ids` are the examples of the batch, `logits` is `[batch, classes]` in f32, f16, bf16 or f64
+    /// and may be a view, `labels` are class indices `[batch]` or soft targets `[batch, classes]`.
+    /// Afterwards the step counts one more.
+    ///
+    /// # Errors
+    ///
+    /// An argument that does not fit, named, with what was expected and what came; nothing of the
+    /// batch is recorded then, and the step counts all the same, since the update was made. If the
+    /// hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's failure.
+    pub fn on_step_end<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        let recorded = self.record(Phase::Train, ids, logits, labels);
+        self.clock.advance_step();
+        recorded
+    }
+
+    /// Call for every batch of a gradient accumulation but the last, whose update is still to come:
+    /// records like [`on_step_end`](Self::on_step_end) and leaves the step as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end).
+    pub fn on_micro_batch<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        self.record(Phase::Train, ids, logits, labels)
+    }
+
+    /// Call for every batch of a pass over the data set with the weights held still and the model in
+    /// evaluation mode: the way in which the Data Diet paper scores examples at an epoch.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end).
+    pub fn on_score_batch<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        self.record(Phase::Score, ids, logits, labels)
+    }
+
+    /// Call when an epoch has been completed.
+    ///
+    /// # Errors
+    ///
+    /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
+    /// failure.
+    pub fn on_epoch_end(&mut self) -> Result<()> {
+        self.clock.advance_epoch();
+        Ok(())
+    }
+
+    /// Makes the next batch belong to this step, for loops that count their own.
+    ///
+    /// # Errors
+    ///
+    /// If the step lies in the past: the order of presentations is what forgetting is defined by.
+    pub fn set_step(&mut self, step: u64) -> Result<()> {
+        Ok(self.clock.set_step(step)?)
+    }
+
+    /// Sets the number of completed epochs, for loops that count their own.
+    ///
+    /// # Errors
+    ///
+    /// If the epoch lies in the past.
+    pub fn set_epoch(&mut self, epoch: u32) -> Result<()> {
+        Ok(self.clock.set_epoch(epoch)?)
+    }
+
+    /// The optimizer updates made so far, which is the step of the next batch.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.clock.step()
+    }
+
+    /// The epochs completed so far.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.clock.epoch()
+    }
+
+    /// Whether anything is recorded at all.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Counters to show beside a progress bar, and the first failure if recording has stopped. All
+    /// zero for a disabled hook.
+    #[must_use]
+    pub fn status(&self) -> RecorderStatus {
+        self.recording.as_ref().map(|recording| recording.recorder.status()).unwrap_or_default()
+    }
+
+    /// Waits until every batch so far would survive a crash; call it before saving a checkpoint that
+    /// training may be resumed from.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the rows from being written.
+    pub fn flush(&mut self) -> Result<()> {
+        match &mut self.recording {
+            Some(recording) => Ok(recording.recorder.flush()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the recording: everything is written and published, and the report tells how it went. A
+    /// disabled hook has no report.
+    ///
+    /// # Errors
+    ///
+    /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
+    /// first failure. Otherwise a failure is in the report.
+    pub fn finish(self) -> Result<Option<RunReport>> {
+        match self.recording {
+            Some(recording) => Ok(Some(recording.recorder.finish()?)),
+            None => Ok(None),
+        }
+    }
+
+    fn record<I, L>(&mut self, phase: Phase, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        let Some(recording) = &mut self.recording else { return Ok(()) };
+        if phase == Phase::Train && !self.clock.step().is_multiple_of(recording.every) {
+            return Ok(());
+        }
+        let classes = recording.format.classes as usize;
+        let examples = ids.to_examples()?;
+        let rows = examples.len();
+        if logits.dims() != [rows, classes] || rows == 0 {
+            let got = logits.dims();
+            return Err(Error::Argument(format!(
+                "logits: expected [{rows}, {classes}], a row per id and a column per class, got \
+                 {got:?}{}",
+                if rows == 0 { "; a batch has at least one row" } else { "" }
+            )));
+        }
+        if !is_float(logits.dtype()) {
+            return Err(unsupported_logits(logits.dtype()));
+        }
+        let labels = labels.to_labels()?;
+        let targets = match &labels {
+            OwnedLabels::Classes(labels) => Targets::Classes(labels),
+            OwnedLabels::Soft { weights, shape } if *shape == (rows, classes) => {
+                Targets::Soft(weights)
+            }
+            OwnedLabels::Soft { shape: (got_rows, got_classes), .. } => {
+                return Err(Error::Argument(format!(
+                    "labels: expected soft targets [{rows}, {classes}], got [{got_rows}, \
+                     {got_classes}]"
+                )));
+            }
+        };
+        let moment = self.clock.moment(phase);
+        let batch =
+            HostTensor::new(logits)?.into_batch(&recording.format, moment, &examples, targets)?;
+        Ok(recording.recorder.record(batch)?)
+    }
+}
+
+impl fmt::Debug for DataDietHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataDietHook")
+            .field("enabled", &self.is_enabled())
+            .field("clock", &self.clock)
+            .field("status", &self.status())
+            .finish()
+    }
+}

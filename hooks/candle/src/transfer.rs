@@ -1,0 +1,102 @@
+//! The only place where device memory becomes host memory.
+//!
+//! Tensors on the CPU are read where they lie. From another device they are made small first (a view
+//! would bring its whole backing storage along) and then copied from the calling thread, which orders
+//! the copy after the kernels that compute them: correct on every device, at the price of waiting for
+//! it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the one place that moves tensors to the host"
+)]
+
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use data_diet::{Batch, BatchFormat, Moment, Targets};
+
+use crate::error::{Error, Result};
+
+/// A tensor on the host, contiguous, with no autograd graph behind it.
+#[derive(Debug)]
+pub(crate) struct HostTensor(Tensor);
+
+impl HostTensor {
+    pub(crate) fn new(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.detach();
+        if tensor.device().is_cpu() {
+            return Ok(Self(tensor.contiguous()?));
+        }
+        let whole = tensor.copy()?.contiguous()?;
+        Ok(Self(whole.to_device(&Device::Cpu)?))
+    }
+
+    /// Its values as integers. `what` names the argument.
+    pub(crate) fn integers(&self, what: &str) -> Result<Vec<i64>> {
+        self.read(|storage, from, to| match storage {
+            CpuStorage::U8(values) => Some(values[from..to].iter().map(|&v| v.into()).collect()),
+            CpuStorage::U32(values) => Some(values[from..to].iter().map(|&v| v.into()).collect()),
+            CpuStorage::I16(values) => Some(values[from..to].iter().map(|&v| v.into()).collect()),
+            CpuStorage::I32(values) => Some(values[from..to].iter().map(|&v| v.into()).collect()),
+            CpuStorage::I64(values) => Some(values[from..to].to_vec()),
+            _ => None,
+        })?
+        .ok_or_else(|| {
+            let got = self.0.dtype().as_str();
+            Error::Argument(format!("{what}: expected an integer tensor, got {got}"))
+        })
+    }
+
+    /// Its values as `f32`. `what` names the argument.
+    pub(crate) fn floats(&self, what: &str) -> Result<Vec<f32>> {
+        if !is_float(self.0.dtype()) {
+            let got = self.0.dtype().as_str();
+            return Err(Error::Argument(format!("{what}: expected a float tensor, got {got}")));
+        }
+        let wide = Self(self.0.to_dtype(DType::F32)?);
+        let values = wide.read(|storage, from, to| match storage {
+            CpuStorage::F32(values) => Some(values[from..to].to_vec()),
+            _ => None,
+        })?;
+        Ok(values.unwrap_or_default())
+    }
+
+    /// A batch from these logits, read in their own dtype.
+    pub(crate) fn into_batch(
+        self,
+        format: &BatchFormat,
+        moment: Moment,
+        examples: &[i64],
+        targets: Targets<'_>,
+    ) -> Result<Batch> {
+        let batch = self.read(|storage, from, to| match storage {
+            CpuStorage::F32(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
+            CpuStorage::F64(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
+            CpuStorage::F16(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
+            CpuStorage::BF16(z) => {
+                Some(Batch::new(format, moment, examples, &z[from..to], targets))
+            }
+            _ => None,
+        })?;
+        match batch {
+            Some(batch) => Ok(batch?),
+            None => Err(unsupported_logits(self.0.dtype())),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&CpuStorage, usize, usize) -> T) -> Result<T> {
+        let (storage, layout) = self.0.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(storage), Some((from, to))) => Ok(read(storage, from, to)),
+            // `new` moved the tensor to the CPU and made it contiguous.
+            _ => Err(Error::Argument("tensor: expected host memory".to_owned())),
+        }
+    }
+}
+
+pub(crate) fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
+}
+
+pub(crate) fn unsupported_logits(dtype: DType) -> Error {
+    let got = dtype.as_str();
+    Error::Argument(format!("logits: expected f32, f16, bf16 or f64, got {got}"))
+}

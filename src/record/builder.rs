@@ -1,0 +1,246 @@
+//! The options of a recorder, and how it starts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use super::handle::{Parts, Recorder};
+use super::sink::Sink;
+use super::worker::{Pace, Shared, Worker};
+use crate::batch::BatchFormat;
+use crate::error::{Error, Result};
+use crate::run::{Disk, Durability, Existing, LocalDisk, RunMetadata, RunOptions, RunWriter};
+
+/// What happens when the recorder cannot keep up and its queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Training waits, nothing is lost, and the time is counted.
+    #[default]
+    Wait,
+    /// The batch is dropped, and counted with its step in `run.json`.
+    Drop,
+}
+
+/// What happens when rows cannot be written and trying again does not help.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Recording stops, training goes on; the failure and the lost rows are in the status, in the
+    /// report and in `run.json`.
+    #[default]
+    Degrade,
+    /// The next call of the hook returns the failure, so that training can stop.
+    Fail,
+}
+
+/// Options of a [`Recorder`]; every default can be named.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is recorded before `start`"]
+pub struct RecorderBuilder {
+    options: RunOptions,
+    pace: Pace,
+    when_full: WhenFull,
+    queue_bytes: usize,
+    disk: Arc<dyn Disk>,
+}
+
+impl RecorderBuilder {
+    /// Rows after which a flush makes them safe from a crash.
+    pub const DEFAULT_FLUSH_ROWS: u64 = 65_536;
+    /// Time after which a flush does, whatever their number.
+    pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+    /// Time after which flushed rows become a Parquet part that readers see.
+    pub const DEFAULT_PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
+    /// Bytes of flushed rows, before compression, after which they become one.
+    pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
+    /// Bytes of batches that may wait for the recorder's thread.
+    pub const DEFAULT_QUEUE_BYTES: usize = 64 << 20;
+    /// Bytes that may pile up while a full disk is waited for.
+    pub const DEFAULT_RETRY_BYTES: usize = 256 << 20;
+    /// How long `finish` and `flush` wait for a full disk.
+    pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+    /// Bytes of pending rows after which a flush happens before its time.
+    const FLUSH_BYTES: usize = 8 << 20;
+    /// Messages that may wait, however small.
+    const QUEUE_MESSAGES: usize = 4096;
+
+    pub(super) fn new(experiment: PathBuf, run: String, format: BatchFormat) -> Self {
+        Self {
+            options: RunOptions {
+                experiment,
+                run,
+                rank: 0,
+                format,
+                seed: None,
+                recorded_by: None,
+                existing: Existing::Refuse,
+                durability: Durability::default(),
+                segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
+                publish_interval: Self::DEFAULT_PUBLISH_INTERVAL,
+            },
+            pace: Pace {
+                flush_rows: Self::DEFAULT_FLUSH_ROWS,
+                flush_bytes: Self::FLUSH_BYTES,
+                flush_interval: Self::DEFAULT_FLUSH_INTERVAL,
+                retry_bytes: Self::DEFAULT_RETRY_BYTES,
+                patience: Self::DEFAULT_PATIENCE,
+                on_failure: OnFailure::default(),
+            },
+            when_full: WhenFull::default(),
+            queue_bytes: Self::DEFAULT_QUEUE_BYTES,
+            disk: Arc::new(LocalDisk),
+        }
+    }
+
+    /// Replaces what is recorded of every batch.
+    pub fn format(mut self, format: BatchFormat) -> Self {
+        self.options.format = format;
+        self
+    }
+
+    /// This process's number among those that record the same run, from 0.
+    pub fn rank(mut self, rank: u32) -> Self {
+        self.options.rank = rank;
+        self
+    }
+
+    /// The seed of initialisation and order, kept in `run.json`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// The name and version of the framework hook, kept in `run.json`.
+    pub fn recorded_by(mut self, hook: impl Into<String>) -> Self {
+        self.options.recorded_by = Some(hook.into());
+        self
+    }
+
+    /// Goes on with a run from a checkpoint taken at `step`: rows of that step and later are put aside
+    /// under `_runs/RUN/aside`. A run that does not exist yet begins.
+    pub fn resume_at(mut self, step: u64) -> Self {
+        self.options.existing = Existing::ResumeAt(step);
+        self
+    }
+
+    /// Removes what a run of this name and rank has recorded before, if it exists.
+    pub fn overwrite(mut self) -> Self {
+        self.options.existing = Existing::Erase;
+        self
+    }
+
+    /// Flushes after this many rows. Default: [`DEFAULT_FLUSH_ROWS`](Self::DEFAULT_FLUSH_ROWS).
+    pub fn flush_rows(mut self, rows: u64) -> Self {
+        self.pace.flush_rows = rows.max(1);
+        self
+    }
+
+    /// Flushes at the latest after this time. A flush can be late by the time that it takes to publish
+    /// one segment. Default: [`DEFAULT_FLUSH_INTERVAL`](Self::DEFAULT_FLUSH_INTERVAL).
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.pace.flush_interval = interval;
+        self
+    }
+
+    /// Makes a Parquet part of what was flushed at the latest after this time. Default:
+    /// [`DEFAULT_PUBLISH_INTERVAL`](Self::DEFAULT_PUBLISH_INTERVAL).
+    pub fn publish_interval(mut self, interval: Duration) -> Self {
+        self.options.publish_interval = interval;
+        self
+    }
+
+    /// Makes a Parquet part of this many bytes of flushed rows. Default:
+    /// [`DEFAULT_SEGMENT_BYTES`](Self::DEFAULT_SEGMENT_BYTES).
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.options.segment_bytes = bytes;
+        self
+    }
+
+    /// What flushed rows survive. Default: [`Durability::Process`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// The bound of the queue. Default: [`DEFAULT_QUEUE_BYTES`](Self::DEFAULT_QUEUE_BYTES).
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// What happens when the queue is full. Default: [`WhenFull::Wait`].
+    pub fn when_full(mut self, policy: WhenFull) -> Self {
+        self.when_full = policy;
+        self
+    }
+
+    /// What happens when rows cannot be written. Default: [`OnFailure::Degrade`].
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.pace.on_failure = policy;
+        self
+    }
+
+    /// How much may pile up in memory while a full disk is waited for. Default:
+    /// [`DEFAULT_RETRY_BYTES`](Self::DEFAULT_RETRY_BYTES).
+    pub fn retry_bytes(mut self, bytes: usize) -> Self {
+        self.pace.retry_bytes = bytes;
+        self
+    }
+
+    /// How long `finish` and `flush` wait for a full disk. Default:
+    /// [`DEFAULT_PATIENCE`](Self::DEFAULT_PATIENCE).
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.pace.patience = patience;
+        self
+    }
+
+    /// Takes the run and starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a bad name or format;
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the run exists and neither `resume_at` nor
+    /// `overwrite` was asked for; [`Busy`](crate::ErrorKind::Busy) if it is being recorded;
+    /// [`Io`](crate::ErrorKind::Io) if the directory cannot be written.
+    pub fn start(self) -> Result<Recorder> {
+        let (writer, metadata) = RunWriter::open(Arc::clone(&self.disk), self.options.clone())?;
+        self.start_with(writer, metadata)
+    }
+
+    pub(crate) fn start_with(self, sink: impl Sink, metadata: RunMetadata) -> Result<Recorder> {
+        let shared = Arc::new(Shared::new(self.queue_bytes));
+        let (outbox, inbox) = bounded(Self::QUEUE_MESSAGES);
+        let (ending, ended) = bounded(1);
+        let worker = Worker::new(sink, inbox, Arc::clone(&shared), self.pace, metadata);
+        let thread = thread::Builder::new()
+            .name("data-diet-recorder".to_owned())
+            .spawn(move || {
+                // The handle may be gone, having lost patience.
+                let _ = ending.send(worker.work());
+            })
+            .map_err(|error| {
+                Error::new(crate::ErrorKind::Io, "cannot start the recorder's thread")
+                    .with_source(error)
+            })?;
+        Ok(Recorder::new(Parts {
+            experiment: self.options.experiment,
+            run: self.options.run,
+            rank: self.options.rank,
+            format: self.options.format,
+            when_full: self.when_full,
+            on_failure: self.pace.on_failure,
+            shared,
+            outbox,
+            ended,
+            thread,
+        }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+}

@@ -1,0 +1,249 @@
+//! The training thread's side: accepts batches, never touches a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::builder::{OnFailure, RecorderBuilder, WhenFull};
+use super::report::{RecorderStatus, RunReport};
+use super::worker::{Ending, Message, Shared, stopped};
+use crate::batch::{Batch, BatchFormat};
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::{RowCounts, RunStatus};
+
+/// Records batches of one rank of one run on a thread of its own.
+///
+/// Framework hooks wrap it; it can also be driven directly. End it with [`finish`](Self::finish).
+/// Dropping it instead, as a failing training loop does, still records everything that was handed over
+/// as far as that takes a bounded time, and marks the run as failed.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::{Batch, BatchFormat, Moment, Phase, Recorder, Targets};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let format = BatchFormat::new(2)?;
+/// let mut recorder = Recorder::builder(path, "seed-0", format.clone()).start()?;
+/// let moment = Moment { phase: Phase::Train, step: 0, epoch: 0 };
+/// let batch = Batch::new(&format, moment, &[7, 8], &[2.0_f32, 0.0, 1.0, 3.0], Targets::Classes(&[0, 0]))?;
+/// recorder.record(batch)?;
+/// let report = recorder.finish()?;
+/// assert_eq!(report.rows.written, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Recorder {
+    experiment: PathBuf,
+    run: String,
+    rank: u32,
+    format: BatchFormat,
+    when_full: WhenFull,
+    on_failure: OnFailure,
+    shared: Arc<Shared>,
+    outbox: Option<Sender<Message>>,
+    ended: Receiver<Ending>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the builder hands over.
+pub(super) struct Parts {
+    pub(super) experiment: PathBuf,
+    pub(super) run: String,
+    pub(super) rank: u32,
+    pub(super) format: BatchFormat,
+    pub(super) when_full: WhenFull,
+    pub(super) on_failure: OnFailure,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outbox: Sender<Message>,
+    pub(super) ended: Receiver<Ending>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+impl Recorder {
+    /// How long dropping a recorder waits for its thread.
+    pub const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Options for recording a run into an experiment directory.
+    #[must_use]
+    pub fn builder(
+        experiment: impl Into<PathBuf>,
+        run: impl Into<String>,
+        format: BatchFormat,
+    ) -> RecorderBuilder {
+        RecorderBuilder::new(experiment.into(), run.into(), format)
+    }
+
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            experiment: parts.experiment,
+            run: parts.run,
+            rank: parts.rank,
+            format: parts.format,
+            when_full: parts.when_full,
+            on_failure: parts.on_failure,
+            shared: parts.shared,
+            outbox: Some(parts.outbox),
+            ended: parts.ended,
+            thread: Some(parts.thread),
+        }
+    }
+
+    /// What the recorder expects of its batches.
+    #[must_use]
+    pub fn format(&self) -> &BatchFormat {
+        &self.format
+    }
+
+    /// Hands a batch over. Returns at once unless the queue is full and the recorder is set to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the batch was made with another format. Once
+    /// recording has stopped at a failure, [`Stopped`](ErrorKind::Stopped) if the recorder is set to
+    /// fail; otherwise training goes on, and the rows are counted as lost.
+    pub fn record(&mut self, batch: Batch) -> Result<()> {
+        if batch.signals.len() != self.format.signals.len() {
+            return Err(Error::invalid(format!(
+                "batch: expected {} signals, got {}",
+                self.format.signals.len(),
+                batch.signals.len()
+            )));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (rows, bytes, step) = (batch.len() as u64, batch.bytes(), batch.moment.step);
+        self.shared.rows.fetch_add(rows, Ordering::Relaxed);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return self.lose(rows);
+        }
+        match self.when_full {
+            WhenFull::Wait => {
+                let waited = self.shared.gate.enter(bytes);
+                self.count_wait(waited);
+            }
+            WhenFull::Drop => {
+                if !self.shared.gate.try_enter(bytes) {
+                    self.shared.add_gap(step, rows);
+                    return Ok(());
+                }
+            }
+        }
+        let Some(outbox) = &self.outbox else { return self.lose(rows) };
+        let sent = match outbox.try_send(Message::Batch(batch)) {
+            Err(TrySendError::Full(Message::Batch(_))) if self.when_full == WhenFull::Drop => {
+                self.shared.gate.leave(bytes);
+                self.shared.add_gap(step, rows);
+                return Ok(());
+            }
+            Err(TrySendError::Full(message)) => {
+                let since = Instant::now();
+                let sent = outbox.send(message).is_ok();
+                self.count_wait(since.elapsed());
+                sent
+            }
+            result => result.is_ok(),
+        };
+        if sent { Ok(()) } else { self.lose(rows) }
+    }
+
+    /// Waits until everything handed over so far would survive a crash.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the rows from being written, or what stopped the recording earlier.
+    pub fn flush(&mut self) -> Result<()> {
+        let (reply, answer) = bounded(1);
+        let asked = self.outbox.as_ref().map(|outbox| outbox.send(Message::Flush(reply)).is_ok());
+        match (asked, answer.recv()) {
+            (Some(true), Ok(result)) => result,
+            _ => Err(self.stopped()),
+        }
+    }
+
+    /// How the recording stands. Takes no lock that the recorder's thread holds while it works.
+    #[must_use]
+    pub fn status(&self) -> RecorderStatus {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RecorderStatus {
+            rows: count(&self.shared.rows),
+            committed: count(&self.shared.committed),
+            dropped: count(&self.shared.dropped),
+            non_finite: count(&self.shared.non_finite),
+            lost: count(&self.shared.lost),
+            queued_bytes: self.shared.gate.inside(),
+            waited: Duration::from_nanos(count(&self.shared.waited_nanos)),
+            retries: count(&self.shared.retries),
+            failure: self.shared.failure(),
+        }
+    }
+
+    /// Records everything that was handed over, publishes it, and ends the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the recorder is set to fail, its first failure. Otherwise a failure is in the report, and
+    /// [`RunReport::into_result`] turns it into an error.
+    pub fn finish(mut self) -> Result<RunReport> {
+        self.shared.finishing.store(true, Ordering::Release);
+        self.outbox = None;
+        let ending = self.ended.recv().ok();
+        if let Some(thread) = self.thread.take() {
+            // The thread contains every panic; what it has to say came by the channel.
+            let _ = thread.join();
+        }
+        let ending = ending.unwrap_or_else(|| Ending {
+            status: RunStatus::Failed,
+            rows: RowCounts::default(),
+            failure: Some(Error::new(ErrorKind::Stopped, "the recorder's thread died")),
+        });
+        let report = RunReport {
+            experiment: self.experiment.clone(),
+            run: self.run.clone(),
+            rank: self.rank,
+            status: ending.status,
+            rows: ending.rows,
+            waited: Duration::from_nanos(self.shared.waited_nanos.load(Ordering::Relaxed)),
+            failure: ending.failure,
+        };
+        match self.on_failure {
+            OnFailure::Degrade => Ok(report),
+            OnFailure::Fail => report.into_result(),
+        }
+    }
+
+    fn lose(&self, rows: u64) -> Result<()> {
+        self.shared.lost.fetch_add(rows, Ordering::Relaxed);
+        match self.on_failure {
+            OnFailure::Degrade => Ok(()),
+            OnFailure::Fail => Err(self.stopped()),
+        }
+    }
+
+    fn stopped(&self) -> Error {
+        let unknown = || Error::new(ErrorKind::Stopped, "the recorder's thread died");
+        self.shared.failure().map_or_else(unknown, |failure| stopped(&failure))
+    }
+
+    fn count_wait(&self, waited: Duration) {
+        if !waited.is_zero() {
+            self.shared.waited_nanos.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.outbox = None;
+        if self.thread.is_some() {
+            // A disk that hangs must not hang the program's exit too.
+            let _ = self.ended.recv_timeout(Self::DROP_PATIENCE);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The recorder: a handle for the training thread, and a thread of its own that does everything slow.
+//!
+//! The handle validates nothing and formats nothing: it hands a finished [`Batch`](crate::Batch) over
+//! a channel that is bounded in bytes. The thread drives a [`Sink`] and knows neither Parquet nor
+//! paths.
+
+mod builder;
+mod gate;
+mod handle;
+mod report;
+mod sink;
+mod worker;
+
+pub use builder::{OnFailure, RecorderBuilder, WhenFull};
+pub use handle::Recorder;
+pub use report::{RecorderStatus, RunReport};

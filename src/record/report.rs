@@ -1,0 +1,110 @@
+//! How a recorder stands, and how it ended.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::run::{RowCounts, RunStatus};
+
+/// How a recorder stands at this moment; cheap to ask for at every step.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecorderStatus {
+    /// Rows that were handed over, whatever became of them.
+    pub rows: u64,
+    /// Rows that would survive a crash now.
+    pub committed: u64,
+    /// Rows given up because the queue was full, if the recorder was set to drop.
+    pub dropped: u64,
+    /// Rows recorded with NaN signals.
+    pub non_finite: u64,
+    /// Rows lost to a failure.
+    pub lost: u64,
+    /// Bytes that wait in the queue.
+    pub queued_bytes: usize,
+    /// How long training has waited for the recorder.
+    pub waited: Duration,
+    /// Writes that failed and are tried again, so far.
+    pub retries: u64,
+    /// The first failure that stopped the recording; training goes on without it.
+    pub failure: Option<Error>,
+}
+
+impl fmt::Display for RecorderStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows, {} committed", self.rows, self.committed)?;
+        write_troubles(f, self.dropped, self.non_finite, self.lost, self.waited)?;
+        match &self.failure {
+            Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+#[must_use = "a run whose recording failed says so here"]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The experiment directory.
+    pub experiment: PathBuf,
+    /// The run's name.
+    pub run: String,
+    /// The process within the run.
+    pub rank: u32,
+    /// `Finished`, or what else it came to.
+    pub status: RunStatus,
+    /// What became of the rows.
+    pub rows: RowCounts,
+    /// How long training waited for the recorder.
+    pub waited: Duration,
+    /// The first failure, if there was one.
+    pub failure: Option<Error>,
+}
+
+impl RunReport {
+    /// The report if nothing was lost to a failure.
+    ///
+    /// # Errors
+    ///
+    /// The first failure.
+    pub fn into_result(self) -> Result<Self> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone().context(format!("run `{}`", self.run))),
+            None => Ok(self),
+        }
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (run, status) = (&self.run, self.status.name());
+        write!(f, "run `{run}` {status}: {} rows in ", self.rows.written)?;
+        write!(f, "{}", self.experiment.display())?;
+        let RowCounts { dropped, non_finite, lost, .. } = self.rows;
+        write_troubles(f, dropped, non_finite, lost, self.waited)?;
+        match &self.failure {
+            Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_troubles(
+    f: &mut fmt::Formatter<'_>,
+    dropped: u64,
+    non_finite: u64,
+    lost: u64,
+    waited: Duration,
+) -> fmt::Result {
+    for (rows, what) in [(dropped, "dropped"), (non_finite, "non-finite"), (lost, "LOST")] {
+        if rows > 0 {
+            write!(f, ", {rows} {what}")?;
+        }
+    }
+    if waited > Duration::from_millis(100) {
+        write!(f, ", training waited {:.1} s for the recorder", waited.as_secs_f64())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! What the recorder's thread drives: something that rows can be committed to.
+
+use std::time::Instant;
+
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::run::{Pending, RunMetadata, RunWriter};
+
+/// Where batches go. `push` and `abandon` cannot fail; everything else may, and may be tried again.
+pub(crate) trait Sink: Send + 'static {
+    /// Takes a batch into memory.
+    fn push(&mut self, batch: Batch);
+    /// What was pushed and is not committed.
+    fn pending(&self) -> Pending;
+    /// Makes everything pending safe from a crash; what could not be written stays pending.
+    fn commit(&mut self) -> Result<()>;
+    /// Does the upkeep that is due now. Returns whether anything changed that readers can see.
+    fn tidy(&mut self) -> Result<bool>;
+    /// When upkeep will next be due.
+    fn tidy_due(&self) -> Option<Instant>;
+    /// Forgets everything pending and tells how many rows that were.
+    fn abandon(&mut self) -> u64;
+    /// Makes everything committed visible.
+    fn publish(&mut self) -> Result<bool>;
+    /// Committed rows that are not visible.
+    fn unpublished(&self) -> u64;
+    /// Stores how the run stands.
+    fn note(&mut self, metadata: &mut RunMetadata) -> Result<()>;
+}
+
+impl Sink for RunWriter {
+    fn push(&mut self, batch: Batch) {
+        Self::push(self, batch);
+    }
+
+    fn pending(&self) -> Pending {
+        Self::pending(self)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        Self::commit(self)
+    }
+
+    fn tidy(&mut self) -> Result<bool> {
+        Self::tidy(self)
+    }
+
+    fn tidy_due(&self) -> Option<Instant> {
+        self.publication_due()
+    }
+
+    fn abandon(&mut self) -> u64 {
+        Self::abandon(self)
+    }
+
+    fn publish(&mut self) -> Result<bool> {
+        self.publish_all()
+    }
+
+    fn unpublished(&self) -> u64 {
+        Self::unpublished(self)
+    }
+
+    fn note(&mut self, metadata: &mut RunMetadata) -> Result<()> {
+        self.write_metadata(metadata)
+    }
+}

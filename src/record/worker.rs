@@ -1,0 +1,395 @@
+//! The recorder's thread: takes batches, decides when to commit, and what a failure means.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::builder::OnFailure;
+use super::gate::Gate;
+use super::sink::Sink;
+use crate::batch::Batch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::{Gap, RowCounts, RunMetadata, RunStatus, is_transient};
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// What crosses the channel.
+pub(crate) enum Message {
+    Batch(Batch),
+    /// Commit everything before this message, and tell how that went.
+    Flush(Sender<Result<()>>),
+}
+
+/// When the worker commits, and how long it tries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) flush_rows: u64,
+    pub(crate) flush_bytes: usize,
+    pub(crate) flush_interval: Duration,
+    /// Pending bytes above which a write that keeps failing ends the recording.
+    pub(crate) retry_bytes: usize,
+    /// How long the end of a run waits for a write that keeps failing.
+    pub(crate) patience: Duration,
+    pub(crate) on_failure: OnFailure,
+}
+
+/// What the handle and the worker both see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) rows: AtomicU64,
+    pub(crate) committed: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) non_finite: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) waited_nanos: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    /// Recording has ended early; rows that still come are lost.
+    pub(crate) stopped: AtomicBool,
+    /// `finish` was called: what follows is the orderly end.
+    pub(crate) finishing: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    gaps: Mutex<Vec<Gap>>,
+}
+
+impl Shared {
+    pub(crate) fn new(queue_bytes: usize) -> Self {
+        Self {
+            gate: Gate::new(queue_bytes),
+            rows: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            non_finite: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            waited_nanos: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            gaps: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        lock(&self.failure).clone()
+    }
+
+    fn fail(&self, error: &Error) {
+        lock(&self.failure).get_or_insert_with(|| error.clone());
+    }
+
+    pub(crate) fn add_gap(&self, step: u64, rows: u64) {
+        const MOST_GAPS: usize = 1000;
+        self.dropped.fetch_add(rows, Ordering::Relaxed);
+        let mut gaps = lock(&self.gaps);
+        let most = gaps.len() >= MOST_GAPS;
+        match gaps.last_mut() {
+            Some(gap) if most || step <= gap.last_step + 1 => {
+                gap.last_step = gap.last_step.max(step);
+                gap.batches += 1;
+                gap.rows += rows;
+            }
+            _ => gaps.push(Gap { first_step: step, last_step: step, batches: 1, rows }),
+        }
+    }
+}
+
+/// The values behind these locks are replaced whole, so that a panic elsewhere cannot leave them torn.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the thread leaves behind.
+pub(crate) struct Ending {
+    pub(crate) status: RunStatus,
+    pub(crate) rows: RowCounts,
+    pub(crate) failure: Option<Error>,
+}
+
+pub(crate) struct Worker<S> {
+    sink: S,
+    inbox: Receiver<Message>,
+    shared: Arc<Shared>,
+    pace: Pace,
+    metadata: RunMetadata,
+    /// What the run had recorded before a resume.
+    earlier: RowCounts,
+    earlier_waited: f64,
+    earlier_gaps: usize,
+    /// Rows taken from the channel while recording.
+    received: u64,
+    /// When the oldest pending row arrived.
+    pending_since: Option<Instant>,
+    retry: Option<Retry>,
+}
+
+#[derive(Clone, Copy)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+impl<S: Sink> Worker<S> {
+    pub(crate) fn new(
+        sink: S,
+        inbox: Receiver<Message>,
+        shared: Arc<Shared>,
+        pace: Pace,
+        metadata: RunMetadata,
+    ) -> Self {
+        Self {
+            sink,
+            inbox,
+            shared,
+            pace,
+            earlier: metadata.rows,
+            earlier_waited: metadata.waited_seconds,
+            earlier_gaps: metadata.gaps.len(),
+            metadata,
+            received: 0,
+            pending_since: None,
+            retry: None,
+        }
+    }
+
+    /// Works until the handle is gone. A panic in the sink ends the recording, never the thread: the
+    /// channel is drained to the end, so that training does not block.
+    pub(crate) fn work(mut self) -> Ending {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.drain())) {
+            self.stop(&panicked(panic.as_ref()));
+        }
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.settle())) {
+            if self.shared.stopped.load(Ordering::Acquire) {
+                break;
+            }
+            self.stop(&panicked(panic.as_ref()));
+        }
+        Ending {
+            status: self.metadata.status,
+            rows: self.metadata.rows,
+            failure: self.shared.failure(),
+        }
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let message = match self.due() {
+                Some(at) => self.inbox.recv_deadline(at),
+                None => self.inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(Message::Batch(batch)) => self.take(batch),
+                Ok(Message::Flush(reply)) => {
+                    let result = self.flush();
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(result);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.keep_house();
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let (rows, bytes) = (batch.len() as u64, batch.bytes());
+        if self.stopped() {
+            self.shared.lost.fetch_add(rows, Ordering::Relaxed);
+        } else {
+            self.received += rows;
+            self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
+            self.pending_since.get_or_insert_with(Instant::now);
+            self.sink.push(batch);
+        }
+        self.shared.gate.leave(bytes);
+    }
+
+    /// When there is something to do without a message.
+    fn due(&self) -> Option<Instant> {
+        if self.stopped() {
+            return None;
+        }
+        if let Some(retry) = self.retry {
+            return Some(retry.at);
+        }
+        let flush = self.pending_since.map(|since| since + self.pace.flush_interval);
+        let tidy = self.sink.tidy_due();
+        flush.into_iter().chain(tidy).min()
+    }
+
+    fn keep_house(&mut self) {
+        let now = Instant::now();
+        if self.stopped() || self.retry.is_some_and(|retry| now < retry.at) {
+            let pending = self.sink.pending();
+            if !self.stopped() && pending.bytes > self.pace.retry_bytes {
+                let error = Error::new(
+                    ErrorKind::Io,
+                    format!("{} bytes wait for a disk that does not take them", pending.bytes),
+                );
+                self.stop(&error);
+            }
+            return;
+        }
+        let pending = self.sink.pending();
+        let flush_due = pending.rows >= self.pace.flush_rows
+            || pending.bytes >= self.pace.flush_bytes
+            || self.pending_since.is_some_and(|since| now >= since + self.pace.flush_interval)
+            || self.retry.is_some();
+        if flush_due && let Err(error) = self.commit() {
+            return self.endure(&error);
+        }
+        let tidy_due = flush_due || self.sink.tidy_due().is_some_and(|due| now >= due);
+        if tidy_due && let Err(error) = self.tidy() {
+            return self.endure(&error);
+        }
+        if flush_due {
+            self.retry = None;
+        }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let result = self.sink.commit();
+        let pending = self.sink.pending().rows;
+        self.shared.committed.store(self.received - pending, Ordering::Relaxed);
+        if result.is_ok() {
+            self.pending_since = None;
+        }
+        result
+    }
+
+    fn tidy(&mut self) -> Result<()> {
+        if self.sink.tidy()? {
+            self.note(RunStatus::Running)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(stopped(&failure));
+        }
+        let deadline = Instant::now() + self.pace.patience;
+        self.persist(deadline, Self::commit)
+    }
+
+    /// A failed write: try again later if that can help, and else end the recording.
+    fn endure(&mut self, error: &Error) {
+        let transient = error.io_error().is_some_and(is_transient);
+        if !transient || self.sink.pending().bytes > self.pace.retry_bytes {
+            return self.stop(error);
+        }
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
+        let pause = self.retry.map_or(FIRST_RETRY, |retry| (retry.pause * 2).min(LONGEST_RETRY));
+        self.retry = Some(Retry { at: Instant::now() + pause, pause });
+    }
+
+    /// Repeats an action while it fails in a way that may pass, until a deadline.
+    fn persist(
+        &mut self,
+        deadline: Instant,
+        mut action: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let mut pause = FIRST_RETRY;
+        loop {
+            let Err(error) = action(self) else { return Ok(()) };
+            if !error.io_error().is_some_and(is_transient) || Instant::now() + pause > deadline {
+                return Err(error);
+            }
+            self.shared.retries.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// Ends the recording: what is pending is lost, and counted.
+    fn stop(&mut self, error: &Error) {
+        self.shared.fail(error);
+        self.shared.stopped.store(true, Ordering::Release);
+        let committed = self.shared.committed.load(Ordering::Relaxed);
+        self.shared.lost.fetch_add(self.received - committed, Ordering::Relaxed);
+        self.pending_since = None;
+        self.retry = None;
+        let status = self.status_after_failure();
+        let sink = AssertUnwindSafe(&mut self.sink);
+        // The sink may be what panicked; its count is not needed.
+        let _ = catch_unwind(|| { sink }.abandon());
+        // The disk may be what failed. The end of the run tries to write this again.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.note(status)));
+    }
+
+    fn status_after_failure(&self) -> RunStatus {
+        match self.pace.on_failure {
+            OnFailure::Degrade => RunStatus::Degraded,
+            OnFailure::Fail => RunStatus::Failed,
+        }
+    }
+
+    /// The end of the run: everything committed becomes visible, and `run.json` says how it went.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + self.pace.patience;
+        if !self.stopped()
+            && let Err(error) = self.persist(deadline, Self::commit)
+        {
+            self.stop(&error);
+        }
+        if let Err(error) = self.persist(deadline, |worker| worker.sink.publish().map(drop)) {
+            let rows = self.sink.unpublished();
+            self.shared.fail(&error.context(format!(
+                "{rows} committed rows could not be published; `data-diet recover` will"
+            )));
+            self.shared.stopped.store(true, Ordering::Release);
+        }
+        let status = if self.stopped() {
+            self.status_after_failure()
+        } else if self.shared.finishing.load(Ordering::Acquire) {
+            RunStatus::Finished
+        } else {
+            self.shared.fail(&Error::new(
+                ErrorKind::Stopped,
+                "the hook was dropped without `finish`; every row that was handed over is recorded",
+            ));
+            RunStatus::Failed
+        };
+        if let Err(error) = self.persist(deadline, |worker| worker.note(status)) {
+            self.shared.fail(&error);
+        }
+    }
+
+    fn note(&mut self, status: RunStatus) -> Result<()> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.metadata.status = status;
+        self.metadata.rows = RowCounts {
+            written: self.earlier.written + count(&self.shared.committed),
+            dropped: self.earlier.dropped + count(&self.shared.dropped),
+            non_finite: self.earlier.non_finite + count(&self.shared.non_finite),
+            lost: self.earlier.lost + count(&self.shared.lost),
+        };
+        let waited = Duration::from_nanos(count(&self.shared.waited_nanos));
+        self.metadata.waited_seconds = self.earlier_waited + waited.as_secs_f64();
+        self.metadata.gaps.truncate(self.earlier_gaps);
+        self.metadata.gaps.extend(lock(&self.shared.gaps).iter().copied());
+        self.metadata.failure = self.shared.failure().map(|failure| failure.to_string());
+        self.sink.note(&mut self.metadata)
+    }
+}
+
+/// What later calls return once the recording has ended early.
+pub(crate) fn stopped(failure: &Error) -> Error {
+    Error::new(ErrorKind::Stopped, format!("recording stopped earlier: {failure}"))
+        .with_source(failure.clone())
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    Error::new(ErrorKind::Stopped, format!("the recorder's thread panicked: {text}"))
+}

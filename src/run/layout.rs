@@ -1,0 +1,249 @@
+//! Every file name of an experiment directory, one function per name.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::recovery::Replacement;
+use super::schema::Table;
+use crate::error::{Error, Result};
+use crate::step::Phase;
+
+const RUNS: &str = "_runs";
+
+/// The directory of an experiment: `observations/`, `logits/`, `_runs/` and so on.
+#[derive(Clone, Debug)]
+pub(crate) struct ExperimentLayout {
+    root: PathBuf,
+}
+
+/// The files of one rank of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunLayout {
+    root: PathBuf,
+    run: String,
+    rank: u32,
+}
+
+impl ExperimentLayout {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.root.join(RUNS)
+    }
+
+    pub(crate) fn rank(&self, run: &str, rank: u32) -> Result<RunLayout> {
+        RunLayout::new(&self.root, run, rank)
+    }
+
+    /// The names of all runs, sorted.
+    pub(crate) fn run_names(&self) -> Result<Vec<String>> {
+        let mut names = list(&self.runs())?;
+        names.retain(|name| check_run_name(name).is_ok());
+        Ok(names)
+    }
+
+    /// The ranks that have recorded anything of a run, ascending.
+    pub(crate) fn ranks(&self, run: &str) -> Result<Vec<u32>> {
+        let rank_of = |name: String| match name.as_str() {
+            "run.json" => Some(0),
+            name => name.strip_prefix("run.rank-")?.strip_suffix(".json")?.parse().ok(),
+        };
+        let mut ranks: Vec<u32> =
+            list(&self.runs().join(run))?.into_iter().filter_map(rank_of).collect();
+        ranks.sort_unstable();
+        Ok(ranks)
+    }
+}
+
+impl RunLayout {
+    pub(crate) fn new(root: &Path, run: &str, rank: u32) -> Result<Self> {
+        check_run_name(run)?;
+        Ok(Self { root: root.to_owned(), run: run.to_owned(), rank })
+    }
+
+    pub(crate) fn experiment(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub(crate) fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// Everything about the run that is not a finished part of a table.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join(RUNS).join(&self.run)
+    }
+
+    /// Rank 0 owns `run.json`; every other process that records the run keeps its own file beside.
+    pub(crate) fn metadata(&self) -> PathBuf {
+        match self.rank {
+            0 => self.state().join("run.json"),
+            rank => self.state().join(format!("run.rank-{rank}.json")),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.state().join(format!("rank-{}.lock", self.rank))
+    }
+
+    pub(crate) fn open(&self) -> PathBuf {
+        self.state().join("open")
+    }
+
+    pub(crate) fn log(&self, number: u32) -> PathBuf {
+        self.open().join(format!("rank-{}.{number:06}.log", self.rank))
+    }
+
+    /// A Parquet part before it is published; whoever holds the rank's lock may remove it.
+    pub(crate) fn draft(&self, table: Table, phase: Phase, number: u32) -> PathBuf {
+        let (rank, table) = (self.rank, table.name());
+        self.open().join(format!("rank-{rank}.{number:06}.{table}.{phase}.draft"))
+    }
+
+    /// The first rows of a part that a resumed run cuts off, until the part is out of sight.
+    pub(crate) fn replacement(
+        &self,
+        table: Table,
+        phase: Phase,
+        number: u32,
+        replaces: u32,
+    ) -> PathBuf {
+        let (rank, table) = (self.rank, table.name());
+        let name = format!("rank-{rank}.{number:06}.{table}.{phase}.{replaces:06}.replacement");
+        self.open().join(name)
+    }
+
+    /// What an interrupted cut left behind.
+    pub(crate) fn replacements(&self) -> Result<Vec<Replacement>> {
+        let prefix = format!("rank-{}.", self.rank);
+        let names = list(&self.open())?.into_iter().filter(|name| name.starts_with(&prefix));
+        Ok(names.filter_map(|name| Replacement::parse(self.open().join(name))).collect())
+    }
+
+    /// Where a resume or a recovery puts what it must not delete.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.state().join("aside")
+    }
+
+    /// The highest segment number of this rank among what was put aside.
+    pub(crate) fn highest_aside(&self) -> Result<Option<u32>> {
+        let rank = self.rank;
+        let (part, log) = (format!(".rank={rank}.part-"), format!(".rank-{rank}."));
+        let number = |name: &String| {
+            let after = name.rsplit_once(&part).or_else(|| name.rsplit_once(&log))?.1;
+            after.split('.').next()?.parse().ok()
+        };
+        Ok(list(&self.aside())?.iter().filter_map(number).max())
+    }
+
+    pub(crate) fn partition(&self, table: Table, phase: Phase) -> PathBuf {
+        self.root
+            .join(table.name())
+            .join(format!("run={}", self.run))
+            .join(format!("phase={phase}"))
+            .join(format!("rank={}", self.rank))
+    }
+
+    pub(crate) fn part(&self, table: Table, phase: Phase, number: u32) -> PathBuf {
+        self.partition(table, phase).join(format!("part-{number:06}.parquet"))
+    }
+
+    /// The published parts of a table, by number.
+    pub(crate) fn parts(&self, table: Table, phase: Phase) -> Result<Vec<(u32, PathBuf)>> {
+        let directory = self.partition(table, phase);
+        let number =
+            |name: &str| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok();
+        numbered(&directory, number)
+    }
+
+    /// The logs that still have to be sealed, by number.
+    pub(crate) fn logs(&self) -> Result<Vec<(u32, PathBuf)>> {
+        let prefix = format!("rank-{}.", self.rank);
+        let number = |name: &str| name.strip_prefix(&prefix)?.strip_suffix(".log")?.parse().ok();
+        numbered(&self.open(), number)
+    }
+
+    /// Drafts that a crash left behind.
+    pub(crate) fn drafts(&self) -> Result<Vec<PathBuf>> {
+        let prefix = format!("rank-{}.", self.rank);
+        let names = list(&self.open())?.into_iter();
+        let is_draft = |name: &String| name.starts_with(&prefix) && name.ends_with(".draft");
+        Ok(names.filter(is_draft).map(|name| self.open().join(name)).collect())
+    }
+}
+
+/// Run names become directory names and Hive partition values on every platform and in every reader.
+fn check_run_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && name.len() <= 128 && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "run: expected 1 to 128 letters, digits, `-`, `_` or `.`, a letter or digit first, got `{name}`"
+    )))
+}
+
+fn numbered(directory: &Path, number: impl Fn(&str) -> Option<u32>) -> Result<Vec<(u32, PathBuf)>> {
+    let mut found: Vec<(u32, PathBuf)> = list(directory)?
+        .iter()
+        .filter_map(|name| Some((number(name)?, directory.join(name))))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The names in a directory, sorted; none if there is no such directory.
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("list", directory, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("list", directory, error))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_contract() {
+        let layout = RunLayout::new(Path::new("runs/digits"), "seed-0", 3).unwrap();
+        assert_eq!(
+            layout.part(Table::Observations, Phase::Train, 7),
+            Path::new("runs/digits/observations/run=seed-0/phase=train/rank=3/part-000007.parquet")
+        );
+        assert_eq!(layout.metadata(), Path::new("runs/digits/_runs/seed-0/run.rank-3.json"));
+        let first = RunLayout::new(Path::new("runs/digits"), "seed-0", 0).unwrap();
+        assert_eq!(first.metadata(), Path::new("runs/digits/_runs/seed-0/run.json"));
+    }
+
+    #[test]
+    fn run_names_that_break_a_reader_are_refused() {
+        for name in ["", ".", "..", "_x", "a/b", "a=b", "a b", "é", "-x", &"x".repeat(129)] {
+            let error = RunLayout::new(Path::new("e"), name, 0).unwrap_err();
+            assert!(error.to_string().starts_with("run: expected"), "{error}");
+        }
+        for name in ["0", "seed-0", "2026-11-24.a_b"] {
+            RunLayout::new(Path::new("e"), name, 0).unwrap();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `run.json`: what a run is, how it was recorded, and how it went.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Disk, replace_file};
+use super::layout::RunLayout;
+use crate::batch::BatchFormat;
+use crate::error::{Error, Result};
+
+/// The version of the tables and of `run.json`; a reader refuses a newer one.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// A process is recording, or was when it died.
+    Running,
+    /// Everything that was given to the recorder is in the tables.
+    Finished,
+    /// Recording ended early: the process died, or the user chose to fail.
+    Failed,
+    /// Recording stopped at a failure while training went on.
+    Degraded,
+}
+
+impl RunStatus {
+    /// The word in `run.json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+/// What became of the rows of a run. A row is one example at one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Safe: in published parts, or committed to the log that becomes one.
+    pub written: u64,
+    /// Given up because the queue was full and the run was set to drop.
+    pub dropped: u64,
+    /// Recorded with NaN signals because a logit was not finite; part of `written`.
+    pub non_finite: u64,
+    /// Accepted and then lost to a failure.
+    pub lost: u64,
+}
+
+/// A stretch of training that the recorder dropped because its queue was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first step with a dropped batch.
+    pub first_step: u64,
+    /// The last step with a dropped batch.
+    pub last_step: u64,
+    /// The dropped batches.
+    pub batches: u64,
+    /// The rows in them.
+    pub rows: u64,
+}
+
+/// The content of `run.json`, for one rank of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunMetadata {
+    /// The version of the tables and of this file.
+    pub schema_version: u32,
+    /// The version of the crate that recorded.
+    pub data_diet_version: String,
+    /// The framework hook that recorded and its version, if one named itself.
+    pub recorded_by: Option<String>,
+    /// The run's name.
+    pub run: String,
+    /// The process within the run, from 0.
+    pub rank: u32,
+    /// How the run stands.
+    pub status: RunStatus,
+    /// When recording began, in milliseconds since 1970-01-01 UTC.
+    pub started_unix_ms: u64,
+    /// When this file was last written, likewise.
+    pub updated_unix_ms: u64,
+    /// What is recorded of every batch.
+    pub format: BatchFormat,
+    /// The seed of initialisation and order, if it was told.
+    pub seed: Option<u64>,
+    /// The step of the first batch, above 0 for a resumed run.
+    pub first_step: u64,
+    /// What became of the rows.
+    pub rows: RowCounts,
+    /// The seconds that training waited for the recorder.
+    pub waited_seconds: f64,
+    /// Where batches were dropped; beyond a thousand gaps the last one grows.
+    pub gaps: Vec<Gap>,
+    /// The first failure, if there was one.
+    pub failure: Option<String>,
+}
+
+impl RunMetadata {
+    pub(crate) fn new(layout: &RunLayout, format: BatchFormat) -> Self {
+        let now = unix_ms();
+        Self {
+            schema_version: SCHEMA_VERSION,
+            data_diet_version: env!("CARGO_PKG_VERSION").to_owned(),
+            recorded_by: None,
+            run: layout.run().to_owned(),
+            rank: layout.rank(),
+            status: RunStatus::Running,
+            started_unix_ms: now,
+            updated_unix_ms: now,
+            format,
+            seed: None,
+            first_step: 0,
+            rows: RowCounts::default(),
+            waited_seconds: 0.0,
+            gaps: Vec::new(),
+            failure: None,
+        }
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        /// Read first, so that a newer file is told apart from a damaged one.
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", path, error)),
+        };
+        let broken = |error: serde_json::Error| {
+            Error::corrupt(path, "is not a run's metadata").with_source(error)
+        };
+        let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
+        if schema_version > SCHEMA_VERSION {
+            return Err(Error::foreign(
+                path,
+                format!(
+                    "has schema version {schema_version}, this crate knows up to {SCHEMA_VERSION}; \
+                     a newer data-diet reads it"
+                ),
+            ));
+        }
+        serde_json::from_slice(&text).map(Some).map_err(broken)
+    }
+
+    pub(crate) fn write(&mut self, disk: &dyn Disk, path: &Path) -> Result<()> {
+        self.updated_unix_ms = unix_ms();
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::invalid("run metadata").with_source(error))?;
+        text.push(b'\n');
+        replace_file(disk, path, &text).map_err(|error| Error::io("write", path, error))
+    }
+}
+
+fn unix_ms() -> u64 {
+    // A clock before 1970 is wrong in a way that no training run depends on.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,371 @@
+//! Opens an experiment directory and reads its observations back, every byte checked.
+
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use arrow::array::{Array, BooleanArray, Float32Array, Int32Array, Int64Array};
+use arrow::record_batch::RecordBatch;
+
+use super::disk::LocalDisk;
+use super::layout::{ExperimentLayout, RunLayout};
+use super::metadata::{RunMetadata, RunStatus};
+use super::part::PartReader;
+use super::recovery::{Recovered, recover};
+use super::schema::Table;
+use super::seal::file_bytes;
+use crate::error::{Error, ErrorKind, Result};
+use crate::signal::Signal;
+use crate::step::Phase;
+
+/// An experiment directory: any number of runs of the same data set.
+///
+/// # Examples
+///
+/// ```no_run
+/// use data_diet::{Experiment, Phase};
+///
+/// let experiment = Experiment::open("runs/digits")?;
+/// for run in experiment.runs()? {
+///     for rows in run.observations(Phase::Train, 0)? {
+///         let rows = rows?;
+///         println!("{} rows from step {}", rows.len(), rows.steps()[0]);
+///     }
+/// }
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    layout: ExperimentLayout,
+    recovered: Vec<Recovered>,
+}
+
+impl Experiment {
+    /// Opens an experiment and brings back what interrupted runs have left in their logs. Runs that
+    /// are being recorded at this moment are left alone; what they have published can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) if the directory holds no runs; what reading or repairing it
+    /// meets otherwise. On a directory that cannot be written, use
+    /// [`open_read_only`](Self::open_read_only).
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let mut experiment = Self::open_read_only(path)?;
+        for run in experiment.layout.run_names()? {
+            for rank in experiment.ranks_of(&run)? {
+                let layout = experiment.layout.rank(&run, rank)?;
+                let recovered = recover(&LocalDisk, &layout).map_err(|error| {
+                    error.context(format!(
+                        "run `{run}` (rank {rank}) was interrupted, recovering it"
+                    ))
+                })?;
+                experiment.recovered.extend(recovered);
+            }
+        }
+        Ok(experiment)
+    }
+
+    /// Opens an experiment without changing anything in it: rows that an interrupted run has left in
+    /// its log are not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) if the directory holds no runs.
+    pub fn open_read_only(path: impl Into<PathBuf>) -> Result<Self> {
+        let layout = ExperimentLayout::new(path);
+        if layout.run_names()?.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "{} is not an experiment directory: expected runs under {}",
+                    layout.root().display(),
+                    layout.runs().display()
+                ),
+            ));
+        }
+        Ok(Self { layout, recovered: Vec::new() })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.layout.root()
+    }
+
+    /// What [`open`](Self::open) brought back.
+    #[must_use]
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
+    /// Every run, by name.
+    ///
+    /// # Errors
+    ///
+    /// What reading the runs' metadata meets.
+    pub fn runs(&self) -> Result<Vec<Run>> {
+        self.layout.run_names()?.iter().map(|name| self.run(name)).collect()
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound), with the names there are.
+    pub fn run(&self, name: &str) -> Result<Run> {
+        let mut ranks = Vec::new();
+        for rank in self.layout.ranks(name)? {
+            let layout = self.layout.rank(name, rank)?;
+            ranks.extend(RunMetadata::read(&layout.metadata())?.map(|metadata| (layout, metadata)));
+        }
+        if ranks.is_empty() {
+            let names = self.layout.run_names()?.join(", ");
+            let path = self.path().display();
+            let message = format!("{path} has no run `{name}`; there are: {names}");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Ok(Run { name: name.to_owned(), ranks })
+    }
+
+    /// The ranks with metadata; rank 0 if a crash came before any was written.
+    fn ranks_of(&self, run: &str) -> Result<Vec<u32>> {
+        let ranks = self.layout.ranks(run)?;
+        Ok(if ranks.is_empty() { vec![0] } else { ranks })
+    }
+}
+
+/// One recorded run: what its metadata says, and its rows.
+#[derive(Clone, Debug)]
+pub struct Run {
+    name: String,
+    ranks: Vec<(RunLayout, RunMetadata)>,
+}
+
+impl Run {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The metadata of each process that recorded the run, by rank.
+    pub fn ranks(&self) -> impl ExactSizeIterator<Item = &RunMetadata> {
+        self.ranks.iter().map(|(_, metadata)| metadata)
+    }
+
+    /// The number of classes.
+    #[must_use]
+    pub fn classes(&self) -> u32 {
+        self.ranks.first().map_or(0, |(_, metadata)| metadata.format.classes)
+    }
+
+    /// How the run stands: `Finished` only if every rank is, and else the worst of them.
+    #[must_use]
+    pub fn status(&self) -> RunStatus {
+        let order =
+            [RunStatus::Failed, RunStatus::Degraded, RunStatus::Running, RunStatus::Finished];
+        let is = |status| self.ranks().any(|metadata| metadata.status == status);
+        order.into_iter().find(|&status| is(status)).unwrap_or(RunStatus::Running)
+    }
+
+    /// The published rows of one phase, over all ranks.
+    ///
+    /// # Errors
+    ///
+    /// What opening the parts meets.
+    pub fn rows(&self, phase: Phase) -> Result<u64> {
+        let mut rows = 0;
+        for part in self.parts(Table::Observations, phase)? {
+            rows += PartReader::open(&part, Table::Observations)?.rows();
+        }
+        Ok(rows)
+    }
+
+    /// The distinct epochs of the published rows of one phase, ascending.
+    ///
+    /// # Errors
+    ///
+    /// What opening the parts meets.
+    pub fn epochs(&self, phase: Phase) -> Result<Vec<u32>> {
+        let mut epochs = Vec::new();
+        for part in self.parts(Table::Observations, phase)? {
+            epochs.extend(PartReader::open(&part, Table::Observations)?.epochs());
+        }
+        epochs.sort_unstable();
+        epochs.dedup();
+        Ok(epochs.into_iter().filter_map(|epoch| u32::try_from(epoch).ok()).collect())
+    }
+
+    /// The bytes of all published parts, logits included.
+    ///
+    /// # Errors
+    ///
+    /// What listing them meets.
+    pub fn bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for table in Table::ALL {
+            for phase in Phase::ALL {
+                bytes += self.parts(table, phase)?.iter().map(|part| file_bytes(part)).sum::<u64>();
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The published observations of one phase and of the `rank`-th process, in the order in which
+    /// they were recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such rank; what opening the parts meets.
+    pub fn observations(&self, phase: Phase, rank: usize) -> Result<Observations> {
+        self.read(phase, rank, None)
+    }
+
+    /// Like [`observations`](Self::observations), reading only these columns.
+    pub(crate) fn read(
+        &self,
+        phase: Phase,
+        rank: usize,
+        columns: Option<Vec<&'static str>>,
+    ) -> Result<Observations> {
+        let (layout, _) = self.ranks.get(rank).ok_or_else(|| {
+            let message =
+                format!("run `{}` has {} ranks, no rank {rank}", self.name, self.ranks.len());
+            Error::new(ErrorKind::NotFound, message)
+        })?;
+        let parts = layout.parts(Table::Observations, phase)?;
+        let parts: Vec<PathBuf> = parts.into_iter().map(|(_, path)| path).collect();
+        Ok(Observations {
+            parts: parts.into_iter(),
+            part: None,
+            rows: Vec::new().into_iter(),
+            columns,
+        })
+    }
+
+    pub(crate) fn layouts(&self) -> impl Iterator<Item = (&RunLayout, &RunMetadata)> {
+        self.ranks.iter().map(|(layout, metadata)| (layout, metadata))
+    }
+
+    fn parts(&self, table: Table, phase: Phase) -> Result<Vec<PathBuf>> {
+        let mut parts = Vec::new();
+        for (layout, _) in &self.ranks {
+            parts.extend(layout.parts(table, phase)?.into_iter().map(|(_, path)| path));
+        }
+        Ok(parts)
+    }
+}
+
+/// Streams a run's observations; holds one row group at a time.
+#[derive(Debug)]
+pub struct Observations {
+    parts: vec::IntoIter<PathBuf>,
+    part: Option<PartReader>,
+    rows: vec::IntoIter<RecordBatch>,
+    columns: Option<Vec<&'static str>>,
+}
+
+impl Iterator for Observations {
+    type Item = Result<ObservationRows>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_rows().transpose()
+    }
+}
+
+impl Observations {
+    fn next_rows(&mut self) -> Result<Option<ObservationRows>> {
+        loop {
+            if let (Some(rows), Some(part)) = (self.rows.next(), &self.part) {
+                return ObservationRows::new(rows, part.path()).map(Some);
+            }
+            if let Some(part) = &mut self.part
+                && let Some(rows) = part.next_row_group(self.columns.as_deref())?
+            {
+                self.rows = rows.into_iter();
+                continue;
+            }
+            let Some(path) = self.parts.next() else { return Ok(None) };
+            self.part = Some(PartReader::open(&path, Table::Observations)?);
+        }
+    }
+}
+
+/// Some consecutive rows of observations, column by column.
+#[derive(Clone, Debug)]
+pub struct ObservationRows {
+    rows: RecordBatch,
+}
+
+impl ObservationRows {
+    fn new(rows: RecordBatch, path: &Path) -> Result<Self> {
+        for column in rows.schema().fields() {
+            let is = match column.name().as_str() {
+                "step" | "example" => downcast::<Int64Array>(&rows, column.name()).is_some(),
+                "epoch" | "label" => downcast::<Int32Array>(&rows, column.name()).is_some(),
+                "correct" => downcast::<BooleanArray>(&rows, column.name()).is_some(),
+                _ => downcast::<Float32Array>(&rows, column.name()).is_some(),
+            };
+            let nulls = rows.column_by_name(column.name()).map_or(0, |column| column.null_count());
+            if !is || nulls > 0 {
+                let (name, got) = (column.name(), column.data_type());
+                return Err(Error::foreign(
+                    path,
+                    format!("column `{name}` is {got}, which is not ours"),
+                ));
+            }
+        }
+        Ok(Self { rows })
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Optimizer updates applied before each row's logits were made.
+    #[must_use]
+    pub fn steps(&self) -> &[i64] {
+        downcast::<Int64Array>(&self.rows, "step").map_or(&[], |column| column.values())
+    }
+
+    /// Epochs completed before.
+    #[must_use]
+    pub fn epochs(&self) -> &[i32] {
+        downcast::<Int32Array>(&self.rows, "epoch").map_or(&[], |column| column.values())
+    }
+
+    /// Example ids.
+    #[must_use]
+    pub fn examples(&self) -> &[i64] {
+        downcast::<Int64Array>(&self.rows, "example").map_or(&[], |column| column.values())
+    }
+
+    /// Class indices.
+    #[must_use]
+    pub fn labels(&self) -> &[i32] {
+        downcast::<Int32Array>(&self.rows, "label").map_or(&[], |column| column.values())
+    }
+
+    /// Whether each row was classified correctly.
+    pub fn correct(&self) -> impl Iterator<Item = bool> + '_ {
+        let column = downcast::<BooleanArray>(&self.rows, "correct");
+        column.into_iter().flat_map(|column| column.values().iter())
+    }
+
+    /// One signal, or `None` if the run does not record it.
+    #[must_use]
+    pub fn signal(&self, signal: Signal) -> Option<&[f32]> {
+        downcast::<Float32Array>(&self.rows, signal.name()).map(|column| &column.values()[..])
+    }
+}
+
+fn downcast<'a, T: 'static>(rows: &'a RecordBatch, name: &str) -> Option<&'a T> {
+    rows.column_by_name(name)?.as_any().downcast_ref()
+}

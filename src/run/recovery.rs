@@ -1,0 +1,242 @@
+//! What a crash left behind, brought back; and what a resumed run must not see, put aside.
+//!
+//! Every step here can be interrupted and repeated.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, BooleanArray, Int64Array};
+use arrow::compute::filter_record_batch;
+use arrow::record_batch::RecordBatch;
+
+use super::disk::Disk;
+use super::layout::RunLayout;
+use super::lock::RankLock;
+use super::metadata::{RunMetadata, RunStatus};
+use super::part::{PartReader, PartWriter};
+use super::schema::Table;
+use super::seal::{move_aside, remove_if_there, seal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::step::Phase;
+
+const INTERRUPTED: &str = "the recording process ended without `finish`";
+
+/// What was brought back of one rank of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The run.
+    pub run: String,
+    /// The process within the run.
+    pub rank: u32,
+    /// The rows of observations that were published now.
+    pub rows: u64,
+    /// The segments that were published now.
+    pub segments: u64,
+    /// Whether part of a segment did not check out and was put aside under `_runs/RUN/aside`.
+    pub damaged: bool,
+}
+
+/// Brings back an interrupted rank, unless it is still being recorded: `None` if there was nothing to
+/// do or another process holds the rank.
+pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Recovered>> {
+    let running = |metadata: &RunMetadata| metadata.status == RunStatus::Running;
+    let metadata = RunMetadata::read(&layout.metadata())?;
+    let left = !layout.logs()?.is_empty() || !layout.replacements()?.is_empty();
+    if !left && !metadata.as_ref().is_some_and(running) {
+        return Ok(None);
+    }
+    let _lock = match RankLock::take(layout) {
+        Err(error) if error.kind() == ErrorKind::Busy => return Ok(None),
+        lock => lock?,
+    };
+    let recovered = publish_leftovers(disk, layout)?;
+    // Read again: the run may have finished between the first look and the lock.
+    if let Some(mut metadata) = RunMetadata::read(&layout.metadata())? {
+        if running(&metadata) {
+            metadata.status = RunStatus::Failed;
+            metadata.failure.get_or_insert_with(|| INTERRUPTED.to_owned());
+        }
+        metadata.rows.written = published_rows(layout)?;
+        metadata.write(disk, &layout.metadata())?;
+    }
+    Ok(Some(recovered))
+}
+
+/// Seals every log and completes an interrupted cut. The caller holds the rank's lock.
+pub(crate) fn publish_leftovers(disk: &dyn Disk, layout: &RunLayout) -> Result<Recovered> {
+    let mut recovered = Recovered {
+        run: layout.run().to_owned(),
+        rank: layout.rank(),
+        rows: 0,
+        segments: 0,
+        damaged: false,
+    };
+    for draft in layout.drafts()? {
+        remove_if_there(disk, &draft)?;
+    }
+    for replacement in layout.replacements()? {
+        replacement.complete(disk, layout)?;
+    }
+    for (number, log) in layout.logs()? {
+        let sealed = seal(disk, layout, number, &log)?;
+        recovered.rows += sealed.rows;
+        recovered.segments += 1;
+        recovered.damaged |= sealed.damaged;
+    }
+    Ok(recovered)
+}
+
+/// The rows of observations in all published parts of a rank.
+pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
+    let mut rows = 0;
+    for phase in Phase::ALL {
+        for (_, path) in layout.parts(Table::Observations, phase)? {
+            rows += PartReader::open(&path, Table::Observations)?.rows();
+        }
+    }
+    Ok(rows)
+}
+
+/// The number of the next segment: above every number that was ever used, so that no name returns.
+pub(crate) fn next_number(layout: &RunLayout) -> Result<u32> {
+    let mut highest = None;
+    for table in Table::ALL {
+        for phase in Phase::ALL {
+            highest = highest.max(layout.parts(table, phase)?.last().map(|&(number, _)| number));
+        }
+    }
+    highest = highest.max(layout.logs()?.last().map(|&(number, _)| number));
+    highest = highest.max(layout.highest_aside()?);
+    Ok(highest.map_or(0, |number| number + 1))
+}
+
+/// Leaves only the rows before `step` visible, for a run that goes on from there. The caller holds the
+/// rank's lock and has published what a crash left.
+///
+/// Whole parts are put aside from the last one backwards, so that what is visible stays a prefix at
+/// every instant; then the part that straddles the step is replaced by its first rows under a new
+/// name.
+pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> {
+    for table in Table::ALL {
+        for phase in Phase::ALL {
+            let mut parts = layout.parts(table, phase)?;
+            while let Some((number, path)) = parts.pop() {
+                let (kept, total) = rows_before(&path, table, step)?;
+                if kept == total {
+                    break;
+                }
+                if kept == 0 {
+                    move_aside(disk, layout, &path)?;
+                } else {
+                    let replacement = Replacement::new(layout, table, phase, number)?;
+                    replacement.write(disk, &path, step)?;
+                    move_aside(disk, layout, &path)?;
+                    replacement.complete(disk, layout)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rows_before(path: &Path, table: Table, step: u64) -> Result<(u64, u64)> {
+    let mut part = PartReader::open(path, table)?;
+    let mut kept = 0;
+    while let Some(rows) = part.next_row_group(Some(&["step"]))? {
+        for rows in rows {
+            kept += before(&rows, path, step)?.true_count() as u64;
+        }
+    }
+    Ok((kept, part.rows()))
+}
+
+fn before(rows: &RecordBatch, path: &Path, step: u64) -> Result<BooleanArray> {
+    let column = rows.column_by_name("step");
+    let steps = column
+        .and_then(|column| column.as_any().downcast_ref::<Int64Array>())
+        .ok_or_else(|| Error::foreign(path, "has no column `step` of 64-bit integers"))?;
+    Ok(steps.values().iter().map(|&at| Some((at as u64) < step)).collect())
+}
+
+/// The first rows of a part, complete under a name of its own until the part itself is out of sight.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    path: PathBuf,
+    table: Table,
+    phase: Phase,
+    /// The number it will be published under.
+    number: u32,
+    /// The part that it replaces.
+    replaces: u32,
+}
+
+impl Replacement {
+    fn new(layout: &RunLayout, table: Table, phase: Phase, replaces: u32) -> Result<Self> {
+        let number = next_number(layout)?;
+        let path = layout.replacement(table, phase, number, replaces);
+        Ok(Self { path, table, phase, number, replaces })
+    }
+
+    /// From the name of a file that an interrupted cut left.
+    pub(crate) fn parse(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.strip_suffix(".replacement")?;
+        let mut words = name.split('.').skip(1);
+        let (number, table, phase, replaces) =
+            (words.next()?, words.next()?, words.next()?, words.next()?);
+        Some(Self {
+            number: number.parse().ok()?,
+            table: Table::ALL.into_iter().find(|known| known.name() == table)?,
+            phase: phase.parse().ok()?,
+            replaces: replaces.parse().ok()?,
+            path,
+        })
+    }
+
+    fn write(&self, disk: &dyn Disk, original: &Path, step: u64) -> Result<()> {
+        let mut part = PartReader::open(original, self.table)?;
+        let draft = self.path.with_extension("draft");
+        let mut writer = PartWriter::create(disk, draft, self.table, part.schema().clone())?;
+        while let Some(rows) = part.next_row_group(None)? {
+            for rows in rows {
+                let kept = filter_record_batch(&rows, &before(&rows, original, step)?);
+                let kept = kept.map_err(|error| {
+                    Error::corrupt(original, "cannot be cut").with_source(error)
+                })?;
+                writer.write(&kept)?;
+            }
+        }
+        writer.publish(disk, &self.path).map(drop)
+    }
+
+    /// Publishes the replacement if the part it stands for is out of sight; drops it if the cut never
+    /// got that far.
+    pub(crate) fn complete(&self, disk: &dyn Disk, layout: &RunLayout) -> Result<()> {
+        if layout.part(self.table, self.phase, self.replaces).exists() {
+            return remove_if_there(disk, &self.path);
+        }
+        let path = layout.part(self.table, self.phase, self.number);
+        disk.rename(&self.path, &path).map_err(|error| Error::io("publish", &path, error))
+    }
+}
+
+/// Removes everything that a rank has recorded, for a run that starts over under the same name.
+pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
+    let remove =
+        |path: &Path| fs::remove_file(path).map_err(|error| Error::io("remove", path, error));
+    for table in Table::ALL {
+        for phase in Phase::ALL {
+            // Backwards, so that what is visible stays a prefix.
+            for (_, path) in layout.parts(table, phase)?.into_iter().rev() {
+                remove(&path)?;
+            }
+        }
+    }
+    for (_, path) in layout.logs()? {
+        remove(&path)?;
+    }
+    for replacement in layout.replacements()? {
+        remove(&replacement.path)?;
+    }
+    layout.drafts()?.iter().try_for_each(|path| remove(path))
+}

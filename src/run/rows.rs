@@ -1,0 +1,153 @@
+//! Rows on their way to a file: batches in, one record batch per table and phase out.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int32Array,
+    Int64Array,
+};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use super::schema::Table;
+use crate::batch::{Batch, BatchFormat, LogitRows};
+use crate::error::{Error, Result};
+use crate::step::Phase;
+
+/// The rows of one table and phase, as Arrow holds them.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    pub(crate) table: Table,
+    pub(crate) phase: Phase,
+    pub(crate) rows: RecordBatch,
+}
+
+/// Batches that have arrived and are not yet in a frame of the log.
+#[derive(Debug)]
+pub(crate) struct PendingRows {
+    format: BatchFormat,
+    batches: Vec<Batch>,
+    rows: u64,
+    bytes: usize,
+}
+
+impl PendingRows {
+    pub(crate) fn new(format: BatchFormat) -> Self {
+        Self { format, batches: Vec::new(), rows: 0, bytes: 0 }
+    }
+
+    pub(crate) fn push(&mut self, batch: Batch) {
+        self.rows += batch.len() as u64;
+        self.bytes += batch.bytes();
+        self.batches.push(batch);
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.format.clone());
+    }
+
+    /// The pending rows as one section per table and phase that has any, in their order of arrival.
+    pub(crate) fn sections(&self) -> Result<Vec<Section>> {
+        let mut sections = Vec::new();
+        for phase in Phase::ALL {
+            let batches: Vec<&Batch> =
+                self.batches.iter().filter(|batch| batch.phase() == phase).collect();
+            if batches.iter().all(|batch| batch.is_empty()) {
+                continue;
+            }
+            for table in Table::ALL {
+                let Some(schema) = table.schema(&self.format) else { continue };
+                let columns = match table {
+                    Table::Observations => observation_columns(&batches),
+                    Table::Logits => logit_columns(&batches, &schema)?,
+                };
+                let rows = RecordBatch::try_new(schema, columns).map_err(unbuildable)?;
+                sections.push(Section { table, phase, rows });
+            }
+        }
+        Ok(sections)
+    }
+}
+
+fn observation_columns(batches: &[&Batch]) -> Vec<ArrayRef> {
+    let mut columns = key_columns(batches);
+    let correct = batches.iter().flat_map(|batch| batch.correct.iter().copied());
+    columns.push(Arc::new(BooleanArray::from_iter(correct.map(Some))));
+    let signals = batches.first().map_or(0, |batch| batch.signals.len());
+    for signal in 0..signals {
+        let values: Vec<f32> = concat(batches, |batch| batch.signals[signal].as_slice());
+        columns.push(Arc::new(Float32Array::from(values)));
+    }
+    columns
+}
+
+fn logit_columns(batches: &[&Batch], schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
+    let (mut floats, mut classes, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for rows in batches.iter().filter_map(|batch| batch.logits.as_ref()) {
+        match rows {
+            LogitRows::F32(values) => floats.extend_from_slice(values),
+            LogitRows::F16(values) => bytes.extend_from_slice(values),
+            LogitRows::TopK { classes: indices, values, .. } => {
+                classes.extend_from_slice(indices);
+                floats.extend_from_slice(values);
+            }
+        }
+    }
+    let mut columns = key_columns(batches);
+    for field in &schema.fields()[columns.len()..] {
+        let column: ArrayRef = match field.data_type() {
+            DataType::FixedSizeBinary(width) => {
+                let values = Buffer::from_vec(std::mem::take(&mut bytes));
+                Arc::new(FixedSizeBinaryArray::try_new(*width, values, None).map_err(unbuildable)?)
+            }
+            DataType::FixedSizeList(item, length) => {
+                let values: ArrayRef = if item.data_type() == &DataType::Int32 {
+                    Arc::new(Int32Array::from(std::mem::take(&mut classes)))
+                } else {
+                    Arc::new(Float32Array::from(std::mem::take(&mut floats)))
+                };
+                let list = FixedSizeListArray::try_new(Arc::clone(item), *length, values, None);
+                Arc::new(list.map_err(unbuildable)?)
+            }
+            other => return Err(unbuildable(format!("a logits column of type {other}"))),
+        };
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+/// `step`, `epoch`, `example`, `label`.
+fn key_columns(batches: &[&Batch]) -> Vec<ArrayRef> {
+    let repeat = |batch: &&Batch| std::iter::repeat_n(batch.moment, batch.len());
+    let steps: Vec<i64> = batches.iter().flat_map(repeat).map(|now| now.step as i64).collect();
+    let epochs: Vec<i32> = batches.iter().flat_map(repeat).map(|now| now.epoch as i32).collect();
+    vec![
+        Arc::new(Int64Array::from(steps)),
+        Arc::new(Int32Array::from(epochs)),
+        Arc::new(Int64Array::from(concat(batches, |batch| batch.examples.as_slice()))),
+        Arc::new(Int32Array::from(concat(batches, |batch| batch.labels.as_slice()))),
+    ]
+}
+
+fn concat<'a, T: Copy + 'a>(
+    batches: &[&'a Batch],
+    column: impl Fn(&'a Batch) -> &'a [T],
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(batches.iter().map(|batch| batch.len()).sum());
+    batches.iter().for_each(|batch| values.extend_from_slice(column(batch)));
+    values
+}
+
+/// Batches are validated before they get here, so this is a mistake of this crate.
+fn unbuildable(what: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("batch: cannot be laid out in columns: {what}"))
+}

@@ -1,0 +1,125 @@
+//! The tables on disk: their columns, their types, and how each column is encoded.
+//!
+//! Integers are signed (Spark reads unsigned ones badly). Ids and floats are byte-stream-split, steps
+//! and epochs delta-packed, labels dictionary-coded, booleans plain, all under zstd level 1, one page
+//! per column chunk: about 12 bytes a row for the default observations, near their entropy.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use crate::batch::{BatchFormat, LogitsFormat};
+
+/// Rows of a full row group of observations.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// Wide tables take fewer rows: a row group is what a reader has to hold at once.
+const ROW_GROUP_BYTES: usize = 16 << 20;
+
+/// A table of an experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Observations,
+    Logits,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 2] = [Self::Observations, Self::Logits];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Observations => "observations",
+            Self::Logits => "logits",
+        }
+    }
+
+    /// The columns of this table in a run of this format, or `None` if the run does not record it.
+    pub(crate) fn schema(self, format: &BatchFormat) -> Option<SchemaRef> {
+        let mut fields = vec![
+            Field::new("step", DataType::Int64, false),
+            Field::new("epoch", DataType::Int32, false),
+            Field::new("example", DataType::Int64, false),
+            Field::new("label", DataType::Int32, false),
+        ];
+        match self {
+            Self::Observations => {
+                fields.push(Field::new("correct", DataType::Boolean, false));
+                let signals = format.signals.iter();
+                fields.extend(
+                    signals.map(|signal| Field::new(signal.name(), DataType::Float32, false)),
+                );
+            }
+            Self::Logits => {
+                let classes = format.classes as i32;
+                let list = |name: &str, item: DataType, length: i32| {
+                    let item = Arc::new(Field::new("element", item, false));
+                    Field::new(name, DataType::FixedSizeList(item, length), false)
+                };
+                match format.logits {
+                    LogitsFormat::Off => return None,
+                    LogitsFormat::F32 => fields.push(list("logits", DataType::Float32, classes)),
+                    LogitsFormat::F16 => {
+                        let bytes = DataType::FixedSizeBinary(2 * classes);
+                        fields.push(Field::new("logits", bytes, false));
+                    }
+                    LogitsFormat::TopK(k) => {
+                        fields.push(list("classes", DataType::Int32, k as i32));
+                        fields.push(list("logits", DataType::Float32, k as i32));
+                    }
+                }
+            }
+        }
+        Some(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// How to write a table of this schema.
+pub(crate) fn writer_properties(schema: &Schema) -> WriterProperties {
+    let row_bytes: usize = schema.fields().iter().map(|field| width(field.data_type())).sum();
+    let rows = ROW_GROUP_ROWS.min(ROW_GROUP_BYTES / row_bytes.max(1)).max(1);
+    let mut builder = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_max_row_group_row_count(Some(rows))
+        .set_data_page_row_count_limit(usize::MAX)
+        // A row group of `ROW_GROUP_BYTES` stays one page per column; a single wider row may not.
+        .set_data_page_size_limit(2 * ROW_GROUP_BYTES)
+        .set_write_batch_size(8192);
+    for field in schema.fields() {
+        let leaf = match field.data_type() {
+            DataType::FixedSizeList(..) => {
+                vec![field.name().clone(), "list".into(), "element".into()]
+            }
+            _ => vec![field.name().clone()],
+        };
+        let column = ColumnPath::new(leaf);
+        builder = match field.name().as_str() {
+            "step" | "epoch" => builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
+            "label" => builder.set_column_dictionary_enabled(column, true),
+            _ => match field.data_type() {
+                DataType::Boolean | DataType::FixedSizeBinary(_) => {
+                    builder.set_column_encoding(column, Encoding::PLAIN)
+                }
+                _ => builder.set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT),
+            },
+        };
+    }
+    builder.build()
+}
+
+/// Bytes of one value of a type that our tables use.
+fn width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(item, length) => width(item.data_type()) * *length as usize,
+        DataType::FixedSizeBinary(bytes) => *bytes as usize,
+        DataType::Int64 => 8,
+        DataType::Boolean => 1,
+        _ => 4,
+    }
+}

@@ -1,0 +1,105 @@
+//! A log becomes Parquet parts: re-read, written as drafts, published by rename, removed last.
+//!
+//! The same code seals the log of a healthy run and what a crash left behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::disk::Disk;
+use super::layout::RunLayout;
+use super::log::LogReader;
+use super::part::PartWriter;
+use super::schema::Table;
+use crate::error::{Error, Result};
+use crate::step::Phase;
+
+/// What sealing a log gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Rows of observations in the log, whether this call or an earlier one published them.
+    pub(crate) rows: u64,
+    /// Parts published by this call.
+    pub(crate) parts: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Whether the log held a whole frame that did not check out; it was put aside, not removed.
+    pub(crate) damaged: bool,
+}
+
+/// Publishes everything in a log under the log's number. The caller holds the rank's lock.
+pub(crate) fn seal(
+    disk: &dyn Disk,
+    layout: &RunLayout,
+    number: u32,
+    path: &Path,
+) -> Result<Sealed> {
+    let mut sealed = Sealed::default();
+    let mut parts: BTreeMap<(Table, Phase), Option<PartWriter>> = BTreeMap::new();
+    let mut log = LogReader::open(path)?;
+    while let Some(sections) = log.next_frame()? {
+        for section in sections {
+            let (table, phase) = (section.table, section.phase);
+            if table == Table::Observations {
+                sealed.rows += section.rows.num_rows() as u64;
+            }
+            if !parts.contains_key(&(table, phase)) {
+                // A part of this number was complete before it became visible: a crash came between
+                // its publication and the removal of the log.
+                let part = if layout.part(table, phase, number).exists() {
+                    None
+                } else {
+                    let draft = layout.draft(table, phase, number);
+                    remove_if_there(disk, &draft)?;
+                    Some(PartWriter::create(disk, draft, table, section.rows.schema())?)
+                };
+                parts.insert((table, phase), part);
+            }
+            if let Some(Some(part)) = parts.get_mut(&(table, phase)) {
+                part.write(&section.rows)?;
+            }
+        }
+    }
+    for ((table, phase), part) in parts {
+        if let Some(part) = part {
+            let published = part.publish(disk, &layout.part(table, phase, number))?;
+            sealed.parts += 1;
+            sealed.bytes += published.bytes;
+        }
+    }
+    sealed.damaged = log.damaged();
+    if sealed.damaged {
+        move_aside(disk, layout, path)?;
+    } else {
+        disk.remove(path).map_err(|error| Error::io("remove", path, error))?;
+    }
+    Ok(sealed)
+}
+
+/// Moves a file that must not be deleted out of the way, keeping what lies there already.
+pub(crate) fn move_aside(disk: &dyn Disk, layout: &RunLayout, path: &Path) -> Result<()> {
+    let aside = layout.aside();
+    disk.create_dir_all(&aside).map_err(|error| Error::io("create", &aside, error))?;
+    // The partition's directories tell the table and the phase of a part; flat, the name has to.
+    let relative = path.strip_prefix(layout.experiment()).unwrap_or(path);
+    let mut name = relative.to_string_lossy().replace(['/', '\\'], ".");
+    while aside.join(&name).exists() {
+        name.push('~');
+    }
+    disk.rename(path, &aside.join(name)).map_err(|error| Error::io("move aside", path, error))
+}
+
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a file, or 0 if it cannot be told.
+pub(crate) fn file_bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}

@@ -1,0 +1,146 @@
+//! Reads everything that a run has published and compares it with what it claims.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, Int64Array};
+
+use super::layout::RunLayout;
+use super::metadata::{RunMetadata, RunStatus};
+use super::part::PartReader;
+use super::reader::{Experiment, Run};
+use super::schema::Table;
+use crate::error::{Error, ErrorKind, Result};
+use crate::step::Phase;
+
+/// Something in an experiment directory that is not as it should be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+/// The outcome of [`Experiment::verify`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Parts that were read.
+    pub parts: u64,
+    /// Rows in them, of all tables.
+    pub rows: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// What is wrong; empty if all is well.
+    pub findings: Vec<Finding>,
+}
+
+impl Experiment {
+    /// Checks every byte, row and count of the published parts, and tells all that is wrong with them.
+    /// `progress` is called after every part with the bytes read so far.
+    ///
+    /// # Errors
+    ///
+    /// Only what keeps it from looking at all: a directory or a run's metadata that cannot be read.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification> {
+        let mut verification = Verification::default();
+        for run in self.runs()? {
+            verification.run(&run, &mut progress)?;
+        }
+        for table in Table::ALL {
+            verification.strays(&self.path().join(table.name()))?;
+        }
+        Ok(verification)
+    }
+}
+
+impl Verification {
+    fn run(&mut self, run: &Run, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        for (layout, metadata) in run.layouts() {
+            let mut observed = 0;
+            for table in Table::ALL {
+                for phase in Phase::ALL {
+                    let mut last_step = i64::MIN;
+                    for (_, path) in layout.parts(table, phase)? {
+                        match self.part(&path, table, metadata, &mut last_step) {
+                            Ok(rows) if table == Table::Observations => observed += rows,
+                            Ok(_) => {}
+                            Err(error) => self.findings.push(Finding { path, error }),
+                        }
+                        progress(self.bytes);
+                    }
+                }
+            }
+            self.counts(layout, metadata, observed);
+        }
+        Ok(())
+    }
+
+    fn part(
+        &mut self,
+        path: &Path,
+        table: Table,
+        metadata: &RunMetadata,
+        last_step: &mut i64,
+    ) -> Result<u64> {
+        let mut part = PartReader::open(path, table)?;
+        self.parts += 1;
+        self.bytes += part.bytes();
+        if table
+            .schema(&metadata.format)
+            .is_none_or(|schema| schema.fields() != part.schema().fields())
+        {
+            return Err(Error::corrupt(path, "its columns are not those of the run's `run.json`"));
+        }
+        let mut rows = 0;
+        while let Some(batches) = part.next_row_group(None)? {
+            for batch in batches {
+                rows += batch.num_rows() as u64;
+                let column = batch.column_by_name("step");
+                let steps = column.and_then(|column| column.as_any().downcast_ref::<Int64Array>());
+                for &step in steps.map_or(&[][..], |steps| steps.values()) {
+                    if step < *last_step {
+                        let what = format!("step {step} comes after step {last_step}");
+                        return Err(Error::corrupt(path, what));
+                    }
+                    *last_step = step;
+                }
+            }
+        }
+        self.rows += rows;
+        if rows != part.rows() {
+            let what = format!("the footer counts {} rows, the file holds {rows}", part.rows());
+            return Err(Error::corrupt(path, what));
+        }
+        Ok(rows)
+    }
+
+    fn counts(&mut self, layout: &RunLayout, metadata: &RunMetadata, observed: u64) {
+        let counted = metadata.rows.written;
+        if metadata.status == RunStatus::Running || counted == observed {
+            return;
+        }
+        let path = layout.metadata();
+        let what = format!("counts {counted} rows, the intact parts hold {observed}");
+        self.findings.push(Finding { error: Error::corrupt(&path, what), path });
+    }
+
+    /// Other files in a table's tree break the directory scans of some readers.
+    fn strays(&mut self, directory: &Path) -> Result<()> {
+        let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+        for entry in entries {
+            let path = entry.map_err(|error| Error::io("list", directory, error))?.path();
+            if path.is_dir() {
+                self.strays(&path)?;
+            } else if path.extension().is_none_or(|extension| extension != "parquet") {
+                let message =
+                    format!("{}: a table's tree holds Parquet parts only", path.display());
+                self.findings
+                    .push(Finding { error: Error::new(ErrorKind::Foreign, message), path });
+            }
+        }
+        Ok(())
+    }
+}

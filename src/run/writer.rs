@@ -1,0 +1,291 @@
+//! A run that is being recorded: batches in, a log that becomes Parquet parts out.
+//!
+//! Does nothing by itself and knows no thread: whoever drives it says when to commit and when to tidy
+//! up, and decides what a failure means.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::Disk;
+use super::layout::RunLayout;
+use super::lock::RankLock;
+use super::log::{OpenLog, encode_frame};
+use super::metadata::RunMetadata;
+use super::recovery::{cut, erase, next_number, publish_leftovers, published_rows};
+use super::rows::PendingRows;
+use super::seal::seal;
+use crate::batch::{Batch, BatchFormat};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What committed rows survive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// The death of the process, by any signal: rows are with the operating system.
+    #[default]
+    Process,
+    /// A power cut too: every flush waits, on the recorder's thread, until the disk has the rows.
+    PowerCut,
+}
+
+/// What to do with what a run of this name has recorded already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Refuse,
+    Erase,
+    /// Keep the rows before this step.
+    ResumeAt(u64),
+}
+
+/// How a run is written.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    pub(crate) experiment: PathBuf,
+    pub(crate) run: String,
+    pub(crate) rank: u32,
+    pub(crate) format: BatchFormat,
+    pub(crate) seed: Option<u64>,
+    pub(crate) recorded_by: Option<String>,
+    pub(crate) existing: Existing,
+    pub(crate) durability: Durability,
+    /// A log of this many bytes is published.
+    pub(crate) segment_bytes: u64,
+    /// A log of this age is published.
+    pub(crate) publish_interval: Duration,
+}
+
+/// The rows that are not committed yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) rows: u64,
+    pub(crate) bytes: usize,
+}
+
+/// Writes one rank of one run, and holds its lock while it lives.
+#[derive(Debug)]
+pub(crate) struct RunWriter {
+    disk: Arc<dyn Disk>,
+    layout: RunLayout,
+    durability: Durability,
+    segment_bytes: u64,
+    publish_interval: Duration,
+    pending: PendingRows,
+    /// Encoded flushes that the disk has not taken yet.
+    frames: VecDeque<Frame>,
+    log: Option<(OpenLog, u64, Instant)>,
+    /// Complete logs that are not published yet: number, path, rows.
+    unsealed: Vec<(u32, PathBuf, u64)>,
+    next_number: u32,
+    _lock: RankLock,
+}
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Vec<u8>,
+    rows: u64,
+}
+
+impl RunWriter {
+    /// Takes the run for this process, and brings the directory to where recording can go on.
+    /// Returns the metadata to keep.
+    pub(crate) fn open(disk: Arc<dyn Disk>, options: RunOptions) -> Result<(Self, RunMetadata)> {
+        options.format.check()?;
+        let layout = RunLayout::new(&options.experiment, &options.run, options.rank)?;
+        let open = layout.open();
+        disk.create_dir_all(&open).map_err(|error| Error::io("create", &open, error))?;
+        let lock = RankLock::take(&layout)?;
+        let earlier = RunMetadata::read(&layout.metadata())?;
+        let is_new = earlier.is_none() && next_number(&layout)? == 0;
+        let mut metadata = RunMetadata::new(&layout, options.format.clone());
+        match options.existing {
+            _ if is_new => {
+                if let Existing::ResumeAt(step) = options.existing {
+                    metadata.first_step = step;
+                }
+            }
+            Existing::Refuse => return Err(exists(&layout, earlier.as_ref())),
+            Existing::Erase => erase(&layout)?,
+            Existing::ResumeAt(step) => {
+                if let Some(earlier) = earlier {
+                    check_same_format(&layout, &earlier.format, &options.format)?;
+                    metadata.started_unix_ms = earlier.started_unix_ms;
+                    metadata.first_step = earlier.first_step;
+                    metadata.gaps = earlier.gaps;
+                    metadata.seed = earlier.seed;
+                    metadata.rows = earlier.rows;
+                    metadata.waited_seconds = earlier.waited_seconds;
+                }
+                publish_leftovers(disk.as_ref(), &layout)?;
+                cut(disk.as_ref(), &layout, step)?;
+                metadata.rows.written = published_rows(&layout)?;
+            }
+        }
+        metadata.seed = options.seed.or(metadata.seed);
+        metadata.recorded_by = options.recorded_by;
+        metadata.write(disk.as_ref(), &layout.metadata())?;
+        let writer = Self {
+            pending: PendingRows::new(options.format),
+            next_number: next_number(&layout)?,
+            disk,
+            layout,
+            durability: options.durability,
+            segment_bytes: options.segment_bytes,
+            publish_interval: options.publish_interval,
+            frames: VecDeque::new(),
+            log: None,
+            unsealed: Vec::new(),
+            _lock: lock,
+        };
+        Ok((writer, metadata))
+    }
+
+    pub(crate) fn layout(&self) -> &RunLayout {
+        &self.layout
+    }
+
+    /// Takes a batch into memory; nothing can fail.
+    pub(crate) fn push(&mut self, batch: Batch) {
+        self.pending.push(batch);
+    }
+
+    pub(crate) fn pending(&self) -> Pending {
+        Pending {
+            rows: self.pending.rows() + self.frames.iter().map(|frame| frame.rows).sum::<u64>(),
+            bytes: self.pending.bytes()
+                + self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>(),
+        }
+    }
+
+    /// Makes every pending row safe in the sense of the run's [`Durability`]. What cannot be written
+    /// stays pending and is tried again by the next call.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        if self.pending.rows() > 0 {
+            let bytes = encode_frame(&self.pending.sections()?)?;
+            self.frames.push_back(Frame { bytes, rows: self.pending.rows() });
+        }
+        self.pending.clear();
+        while let Some(frame) = self.frames.front() {
+            if self.log.is_none() {
+                let path = self.layout.log(self.next_number);
+                let log = OpenLog::create(self.disk.as_ref(), path, self.next_number)?;
+                if self.durability == Durability::PowerCut {
+                    sync_dir(self.disk.as_ref(), &self.layout.open())?;
+                }
+                self.next_number += 1;
+                self.log = Some((log, 0, Instant::now()));
+            }
+            // The line above leaves a log in place.
+            let Some((log, rows, _)) = self.log.as_mut() else { break };
+            log.append(&frame.bytes)?;
+            if self.durability == Durability::PowerCut
+                && let Err(error) = log.sync()
+            {
+                // A second sync of the same file can succeed without having written anything: this
+                // log ends before the frame, and the frame goes to a new one.
+                log.take_back(&frame.bytes);
+                let failure = Error::io("sync", log.path(), error);
+                self.retire_log();
+                return Err(failure);
+            }
+            *rows += frame.rows;
+            self.frames.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Publishes what is due: a log that is large or old enough, and logs whose publication failed
+    /// before. Cheap if nothing is. Returns whether parts appeared.
+    pub(crate) fn tidy(&mut self) -> Result<bool> {
+        if let Some((log, rows, since)) = &self.log
+            && *rows > 0
+            && (log.committed() >= self.segment_bytes || since.elapsed() >= self.publish_interval)
+        {
+            self.retire_log();
+        }
+        self.publish()
+    }
+
+    /// When the open log will be due for publication by its age.
+    pub(crate) fn publication_due(&self) -> Option<Instant> {
+        self.log.as_ref().map(|(_, _, since)| *since + self.publish_interval)
+    }
+
+    /// Publishes every committed row.
+    pub(crate) fn publish_all(&mut self) -> Result<bool> {
+        self.retire_log();
+        self.publish()
+    }
+
+    /// Forgets the pending rows and tells how many they were.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let rows = self.pending().rows;
+        self.pending.clear();
+        self.frames.clear();
+        rows
+    }
+
+    /// Committed rows that are in no published part yet.
+    pub(crate) fn unpublished(&self) -> u64 {
+        self.unsealed.iter().map(|(_, _, rows)| rows).sum::<u64>()
+            + self.log.as_ref().map_or(0, |(_, rows, _)| *rows)
+    }
+
+    pub(crate) fn write_metadata(&self, metadata: &mut RunMetadata) -> Result<()> {
+        metadata.write(self.disk.as_ref(), &self.layout.metadata())
+    }
+
+    fn retire_log(&mut self) {
+        if let Some((log, rows, _)) = self.log.take() {
+            self.unsealed.push((log.number(), log.path().to_owned(), rows));
+        }
+    }
+
+    fn publish(&mut self) -> Result<bool> {
+        let mut published = false;
+        while let Some((number, path, rows)) = self.unsealed.first() {
+            let sealed = seal(self.disk.as_ref(), &self.layout, *number, path)?;
+            let (lost, path) = (rows.saturating_sub(sealed.rows), path.clone());
+            self.unsealed.remove(0);
+            published = true;
+            if lost > 0 {
+                let what = format!("{lost} committed rows did not read back");
+                return Err(Error::corrupt(&path, what));
+            }
+        }
+        Ok(published)
+    }
+}
+
+fn sync_dir(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync_dir(path).map_err(|error| Error::io("sync", path, error))
+}
+
+fn exists(layout: &RunLayout, earlier: Option<&RunMetadata>) -> Error {
+    let (run, experiment) = (layout.run(), layout.experiment().display());
+    let status = earlier.map_or("unknown", |metadata| metadata.status.name());
+    let message = format!(
+        "run `{run}` (rank {}) exists already in {experiment}, status {status}: choose another name, \
+         go on from a checkpoint with `resume_at(step, epoch)`, or start over with `overwrite()`",
+        layout.rank()
+    );
+    Error::new(ErrorKind::AlreadyExists, message)
+}
+
+fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -> Result<()> {
+    // How rows are checked may change between sittings; what the tables look like may not.
+    let shape = |format: &BatchFormat| (format.classes, format.signals.clone(), format.logits);
+    if shape(old) == shape(new) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "run `{}` was recorded with {:?} and cannot go on with {:?}",
+        layout.run(),
+        shape(old),
+        shape(new)
+    )))
+}
