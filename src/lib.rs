@@ -4,10 +4,12 @@
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
 )]
 //! tour
+mod atomic_file;
 mod batch;
 mod error;
 mod record;
 mod run;
+mod scores;
 mod selection;
 mod signal;
 mod step;
@@ -19,6 +21,7 @@ pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
     RunMetadata, RunStatus, Verification,
 };
+pub use scores::{Epochs, Presentations, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable};
 pub use selection::{Amount, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use step::{Clock, Moment, Phase};

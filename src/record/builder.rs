@@ -118,10 +118,10 @@ impl RecorderBuilder {
         self
     }
 
-    /// Goes on with a run from a checkpoint taken at `step`: rows of that step and later are put aside
-    /// under `_runs/RUN/aside`. A run that does not exist yet begins.
-    pub fn resume_at(mut self, step: u64) -> Self {
-        self.options.existing = Existing::ResumeAt(step);
+    /// Goes on with a run from a checkpoint taken after `step` updates and `epoch` epochs: rows of that
+    /// step and later are put aside under `_runs/RUN/aside`. A run that does not exist yet begins.
+    pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
+        self.options.existing = Existing::ResumeAt { step, epoch };
         self
     }
 

@@ -43,6 +43,8 @@ pub struct Recorder {
     run: String,
     rank: u32,
     format: BatchFormat,
+    /// The latest step and epoch that were handed over.
+    latest: (u64, u32),
     when_full: WhenFull,
     on_failure: OnFailure,
     shared: Arc<Shared>,
@@ -85,6 +87,7 @@ impl Recorder {
             run: parts.run,
             rank: parts.rank,
             format: parts.format,
+            latest: (0, 0),
             when_full: parts.when_full,
             on_failure: parts.on_failure,
             shared: parts.shared,
@@ -104,8 +107,8 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the batch was made with another format. Once
-    /// recording has stopped at a failure, [`Stopped`](ErrorKind::Stopped) if the recorder is set to
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the batch was made with another format, or
+    /// belongs to an earlier step or epoch than the last one. Once recording has stopped at a failure, [`Stopped`](ErrorKind::Stopped) if the recorder is set to
     /// fail; otherwise training goes on, and the rows are counted as lost.
     pub fn record(&mut self, batch: Batch) -> Result<()> {
         if batch.signals.len() != self.format.signals.len() {
@@ -115,6 +118,16 @@ impl Recorder {
                 batch.signals.len()
             )));
         }
+        let now = (batch.moment.step, batch.moment.epoch);
+        if now.0 < self.latest.0 || now.1 < self.latest.1 {
+            let (step, epoch) = self.latest;
+            return Err(Error::invalid(format!(
+                "batch: expected step {step} or later in epoch {epoch} or later, got step {} in epoch \
+                 {}",
+                now.0, now.1
+            )));
+        }
+        self.latest = now;
         if batch.is_empty() {
             return Ok(());
         }

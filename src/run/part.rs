@@ -39,7 +39,6 @@ pub(crate) struct PartWriter {
     written: u64,
     checksums: Vec<u32>,
     epochs: Vec<i32>,
-    rows: u64,
 }
 
 impl PartWriter {
@@ -56,20 +55,11 @@ impl PartWriter {
         let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
         encoder.append_key_value_metadata(entry(TABLE_KEY, table.name().to_owned()));
         encoder.append_key_value_metadata(entry(VERSION_KEY, SCHEMA_VERSION.to_string()));
-        Ok(Self {
-            draft,
-            file,
-            encoder,
-            written: 0,
-            checksums: Vec::new(),
-            epochs: Vec::new(),
-            rows: 0,
-        })
+        Ok(Self { draft, file, encoder, written: 0, checksums: Vec::new(), epochs: Vec::new() })
     }
 
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.encoder.write(rows).map_err(|error| unencodable(&self.draft, error))?;
-        self.rows += rows.num_rows() as u64;
         for &epoch in &epochs_of(rows) {
             if let Err(place) = self.epochs.binary_search(&epoch) {
                 self.epochs.insert(place, epoch);
@@ -81,8 +71,9 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Completes the draft, makes it safe from a power cut, and gives it its final name.
-    pub(crate) fn publish(mut self, disk: &dyn Disk, path: &Path) -> Result<PublishedPart> {
+    /// Completes the draft, makes it safe from a power cut, and gives it its final name. Returns its
+    /// bytes.
+    pub(crate) fn publish(mut self, disk: &dyn Disk, path: &Path) -> Result<u64> {
         self.encoder.flush().map_err(|error| unencodable(&self.draft, error))?;
         self.drain()?;
         let epochs: Vec<String> = self.epochs.iter().map(ToString::to_string).collect();
@@ -104,7 +95,7 @@ impl PartWriter {
         }
         disk.rename(&self.draft, path).map_err(|error| Error::io("publish", path, error))?;
         disk.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))?;
-        Ok(PublishedPart { rows: self.rows, bytes: self.written })
+        Ok(self.written)
     }
 
     /// Moves finished row groups from memory to the draft.
@@ -127,13 +118,6 @@ impl PartWriter {
         self.written += bytes.len() as u64;
         Ok(())
     }
-}
-
-/// What a published part holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PublishedPart {
-    pub(crate) rows: u64,
-    pub(crate) bytes: u64,
 }
 
 fn unencodable(path: &Path, error: ParquetError) -> Error {

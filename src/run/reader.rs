@@ -1,5 +1,6 @@
 //! Opens an experiment directory and reads its observations back, every byte checked.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::vec;
 
@@ -217,15 +218,17 @@ impl Run {
     ///
     /// [`NotFound`](ErrorKind::NotFound) if there is no such rank; what opening the parts meets.
     pub fn observations(&self, phase: Phase, rank: usize) -> Result<Observations> {
-        self.read(phase, rank, None)
+        self.read(phase, rank, None, None)
     }
 
-    /// Like [`observations`](Self::observations), reading only these columns.
+    /// Like [`observations`](Self::observations), reading only these columns, and only the parts that
+    /// hold some of these epochs.
     pub(crate) fn read(
         &self,
         phase: Phase,
         rank: usize,
         columns: Option<Vec<&'static str>>,
+        epochs: Option<BTreeSet<u32>>,
     ) -> Result<Observations> {
         let (layout, _) = self.ranks.get(rank).ok_or_else(|| {
             let message =
@@ -239,6 +242,7 @@ impl Run {
             part: None,
             rows: Vec::new().into_iter(),
             columns,
+            epochs,
         })
     }
 
@@ -262,6 +266,7 @@ pub struct Observations {
     part: Option<PartReader>,
     rows: vec::IntoIter<RecordBatch>,
     columns: Option<Vec<&'static str>>,
+    epochs: Option<BTreeSet<u32>>,
 }
 
 impl Iterator for Observations {
@@ -285,7 +290,11 @@ impl Observations {
                 continue;
             }
             let Some(path) = self.parts.next() else { return Ok(None) };
-            self.part = Some(PartReader::open(&path, Table::Observations)?);
+            let part = PartReader::open(&path, Table::Observations)?;
+            let wanted = |epochs: &BTreeSet<u32>| {
+                part.epochs().iter().any(|&epoch| epochs.contains(&(epoch as u32)))
+            };
+            self.part = self.epochs.as_ref().is_none_or(wanted).then_some(part);
         }
     }
 }

@@ -98,6 +98,18 @@ pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
     Ok(rows)
 }
 
+/// The highest epoch of any published observation of a rank.
+pub(crate) fn last_epoch(layout: &RunLayout) -> Result<Option<i32>> {
+    let mut last = None;
+    for phase in Phase::ALL {
+        for (_, path) in layout.parts(Table::Observations, phase)? {
+            let epochs = PartReader::open(&path, Table::Observations)?.epochs();
+            last = last.max(epochs.into_iter().max());
+        }
+    }
+    Ok(last)
+}
+
 /// The number of the next segment: above every number that was ever used, so that no name returns.
 pub(crate) fn next_number(layout: &RunLayout) -> Result<u32> {
     let mut highest = None;

@@ -20,10 +20,6 @@ use crate::step::Phase;
 pub(crate) struct Sealed {
     /// Rows of observations in the log, whether this call or an earlier one published them.
     pub(crate) rows: u64,
-    /// Parts published by this call.
-    pub(crate) parts: u64,
-    /// Their bytes.
-    pub(crate) bytes: u64,
     /// Whether the log held a whole frame that did not check out; it was put aside, not removed.
     pub(crate) damaged: bool,
 }
@@ -63,9 +59,7 @@ pub(crate) fn seal(
     }
     for ((table, phase), part) in parts {
         if let Some(part) = part {
-            let published = part.publish(disk, &layout.part(table, phase, number))?;
-            sealed.parts += 1;
-            sealed.bytes += published.bytes;
+            part.publish(disk, &layout.part(table, phase, number))?;
         }
     }
     sealed.damaged = log.damaged();

@@ -15,7 +15,7 @@ use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::{OpenLog, encode_frame};
 use super::metadata::RunMetadata;
-use super::recovery::{cut, erase, next_number, publish_leftovers, published_rows};
+use super::recovery::{cut, erase, last_epoch, next_number, publish_leftovers, published_rows};
 use super::rows::PendingRows;
 use super::seal::seal;
 use crate::batch::{Batch, BatchFormat};
@@ -38,8 +38,11 @@ pub enum Durability {
 pub(crate) enum Existing {
     Refuse,
     Erase,
-    /// Keep the rows before this step.
-    ResumeAt(u64),
+    /// Keep the rows before this step; what comes belongs to this epoch or a later one.
+    ResumeAt {
+        step: u64,
+        epoch: u32,
+    },
 }
 
 /// How a run is written.
@@ -104,13 +107,13 @@ impl RunWriter {
         let mut metadata = RunMetadata::new(&layout, options.format.clone());
         match options.existing {
             _ if is_new => {
-                if let Existing::ResumeAt(step) = options.existing {
+                if let Existing::ResumeAt { step, .. } = options.existing {
                     metadata.first_step = step;
                 }
             }
             Existing::Refuse => return Err(exists(&layout, earlier.as_ref())),
             Existing::Erase => erase(&layout)?,
-            Existing::ResumeAt(step) => {
+            Existing::ResumeAt { step, epoch } => {
                 if let Some(earlier) = earlier {
                     check_same_format(&layout, &earlier.format, &options.format)?;
                     metadata.started_unix_ms = earlier.started_unix_ms;
@@ -122,6 +125,7 @@ impl RunWriter {
                 }
                 publish_leftovers(disk.as_ref(), &layout)?;
                 cut(disk.as_ref(), &layout, step)?;
+                check_epoch(&layout, step, epoch)?;
                 metadata.rows.written = published_rows(&layout)?;
             }
         }
@@ -142,10 +146,6 @@ impl RunWriter {
             _lock: lock,
         };
         Ok((writer, metadata))
-    }
-
-    pub(crate) fn layout(&self) -> &RunLayout {
-        &self.layout
     }
 
     /// Takes a batch into memory; nothing can fail.
@@ -274,6 +274,18 @@ fn exists(layout: &RunLayout, earlier: Option<&RunMetadata>) -> Error {
         layout.rank()
     );
     Error::new(ErrorKind::AlreadyExists, message)
+}
+
+/// Epochs of a run never fall: readers fold it epoch by epoch.
+fn check_epoch(layout: &RunLayout, step: u64, epoch: u32) -> Result<()> {
+    match last_epoch(layout)? {
+        Some(last) if i64::from(last) > i64::from(epoch) => Err(Error::invalid(format!(
+            "epoch: run `{}` is in epoch {last} before step {step}, expected to go on from there or \
+             later, got {epoch}",
+            layout.run()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -> Result<()> {

@@ -112,7 +112,7 @@ impl DataDietHookBuilder {
     /// Goes on with this run from a checkpoint that was saved after `step` updates and `epoch` epochs.
     /// What was recorded at that step or later is put aside, never counted twice and never deleted.
     pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
-        self.recorder = self.recorder.resume_at(step);
+        self.recorder = self.recorder.resume_at(step, epoch);
         (self.step, self.epoch) = (step, epoch);
         self
     }

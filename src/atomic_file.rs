@@ -1,0 +1,66 @@
+//! A file that appears under its name only when it is complete.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Written beside its final place and moved there by [`commit`](Self::commit); dropped before that, it
+/// leaves no trace, and a file that was there stays as it was.
+#[derive(Debug)]
+pub(crate) struct AtomicFile {
+    draft: NamedTempFile,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if path.is_dir() {
+            return Err(Error::invalid(format!(
+                "output: expected a file name, got the directory {}",
+                path.display()
+            )));
+        }
+        let draft = tempfile::Builder::new()
+            .prefix(".data-diet-")
+            .suffix(".draft")
+            .make_in(directory, |path| File::options().write(true).create_new(true).open(path))
+            .map_err(|error| Error::io("create", path, error))?;
+        // The type of `make_in` carries any file; a named one keeps the permissions that a file
+        // created in the ordinary way has.
+        Ok(Self { draft, path: path.to_owned() })
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        self.draft.as_file_mut()
+    }
+
+    /// Gives the file its name.
+    pub(crate) fn commit(self) -> Result<()> {
+        let Self { draft, path } = self;
+        let failed = |error: io::Error| Error::io("write", &path, error);
+        draft.as_file().sync_all().map_err(failed)?;
+        // A replaced file hands on its permissions.
+        if let Ok(metadata) = fs::metadata(&path) {
+            draft.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
+        }
+        draft.persist(&path).map(drop).map_err(|error| failed(error.error))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}

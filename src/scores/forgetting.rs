@@ -1,0 +1,117 @@
+//! Forgetting events, as Toneva et al. 2018 define them.
+
+/// What one run has shown of one example, presentation by presentation, in the train phase.
+///
+/// A *forgetting event* is a presentation at which the example is classified incorrectly, right after
+/// one at which it was classified correctly. Presentations are ordered by step, then by position in
+/// the batch.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::Presentations;
+///
+/// let mut presentations = Presentations::default();
+/// for correct in [false, true, false, false, true, false] {
+///     presentations.present(correct);
+/// }
+/// assert_eq!(presentations.forgetting_events(), 2);
+/// assert_eq!(presentations.first_learned(), Some(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presentations {
+    count: u32,
+    events: u32,
+    /// Presentations up to and including the first correct one; 0 if there was none.
+    until_learned: u32,
+    last_correct: bool,
+}
+
+impl Presentations {
+    /// Adds the next presentation.
+    pub fn present(&mut self, correct: bool) {
+        self.count = self.count.saturating_add(1);
+        if self.last_correct && !correct {
+            self.events += 1;
+        }
+        if correct && self.until_learned == 0 {
+            self.until_learned = self.count;
+        }
+        self.last_correct = correct;
+    }
+
+    /// The number of presentations.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The number of forgetting events; 0 for an example that was never learned.
+    #[must_use]
+    pub fn forgetting_events(&self) -> u32 {
+        self.events
+    }
+
+    /// Whether the example was presented and never once classified correctly.
+    #[must_use]
+    pub fn never_learned(&self) -> bool {
+        self.count > 0 && self.until_learned == 0
+    }
+
+    /// The index of the first correct presentation, from 0.
+    #[must_use]
+    pub fn first_learned(&self) -> Option<u32> {
+        self.until_learned.checked_sub(1)
+    }
+
+    /// The forgetting score of a run under Toneva's convention: the events, and for an example that
+    /// was never learned the number of presentations, so that it ranks above every learned one.
+    ///
+    /// `most_presentations` is the largest [`count`](Self::count) of any example of the run, which
+    /// keeps that order even if examples were not presented equally often.
+    #[must_use]
+    pub fn score(&self, most_presentations: u32) -> f64 {
+        f64::from(if self.never_learned() { most_presentations } else { self.events })
+    }
+
+    /// The forgetting score of a run as the Data Diet code counts it: the events, and infinity for an
+    /// example that was never learned.
+    #[must_use]
+    pub fn score_or_infinity(&self) -> f64 {
+        if self.never_learned() { f64::INFINITY } else { f64::from(self.events) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Toneva's definition, word for word: acc(t) > acc(t + 1).
+        #[test]
+        fn agrees_with_the_definition(history: Vec<bool>) {
+            let mut presentations = Presentations::default();
+            history.iter().for_each(|&correct| presentations.present(correct));
+            let events = history.windows(2).filter(|pair| pair[0] && !pair[1]).count();
+            prop_assert_eq!(presentations.forgetting_events() as usize, events);
+            let first = history.iter().position(|&correct| correct);
+            prop_assert_eq!(presentations.first_learned().map(|index| index as usize), first);
+            prop_assert_eq!(presentations.never_learned(), !history.is_empty() && first.is_none());
+            prop_assert_eq!(presentations.count() as usize, history.len());
+        }
+
+        #[test]
+        fn never_learned_ranks_above_every_learned_one(history: Vec<bool>, extra in 0_u32..5) {
+            let mut learned = Presentations::default();
+            learned.present(true);
+            history.iter().for_each(|&correct| learned.present(correct));
+            let mut never = Presentations::default();
+            never.present(false);
+            let most = learned.count() + extra;
+            prop_assert!(never.score(most) > learned.score(most));
+            prop_assert!(never.score_or_infinity() > learned.score_or_infinity());
+        }
+    }
+}
