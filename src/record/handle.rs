@@ -72,7 +72,6 @@ impl Recorder {
     pub const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
     /// Options for recording a run into an experiment directory.
-    #[must_use]
     pub fn builder(
         experiment: impl Into<PathBuf>,
         run: impl Into<String>,

@@ -178,7 +178,9 @@ impl RunLayout {
     pub(crate) fn drafts(&self) -> Result<Vec<PathBuf>> {
         let prefix = format!("rank-{}.", self.rank);
         let names = list(&self.open())?.into_iter();
-        let is_draft = |name: &String| name.starts_with(&prefix) && name.ends_with(".draft");
+        let is_draft = |name: &String| {
+            name.starts_with(&prefix) && Path::new(name).extension().is_some_and(|e| e == "draft")
+        };
         Ok(names.filter(is_draft).map(|name| self.open().join(name)).collect())
     }
 }

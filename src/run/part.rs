@@ -14,8 +14,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::statistics::Statistics;
 
 use super::checksum;
 use super::disk::{Disk, DiskFile};
@@ -201,6 +202,19 @@ impl PartReader {
         let entry = entries.into_iter().flatten().find(|entry| entry.key == EPOCHS_KEY);
         let list = entry.and_then(|entry| entry.value.as_deref()).unwrap_or_default();
         list.split(',').filter_map(|epoch| epoch.parse().ok()).collect()
+    }
+
+    /// The highest step of its rows, from the statistics of its row groups.
+    pub(crate) fn last_step(&self) -> Option<i64> {
+        let metadata = self.metadata.metadata();
+        let step = (0..metadata.file_metadata().schema_descr().num_columns()).find(|&column| {
+            metadata.file_metadata().schema_descr().column(column).name() == "step"
+        })?;
+        let highest = |group: &RowGroupMetaData| match group.column(step).statistics() {
+            Some(Statistics::Int64(steps)) => steps.max_opt().copied(),
+            _ => None,
+        };
+        metadata.row_groups().iter().filter_map(highest).max()
     }
 
     /// Reads, checks and decodes the next row group; only the named columns, or all.

@@ -149,6 +149,7 @@ impl Run {
     }
 
     /// The metadata of each process that recorded the run, by rank.
+    #[must_use]
     pub fn ranks(&self) -> impl ExactSizeIterator<Item = &RunMetadata> {
         self.ranks.iter().map(|(_, metadata)| metadata)
     }
@@ -194,6 +195,22 @@ impl Run {
         epochs.sort_unstable();
         epochs.dedup();
         Ok(epochs.into_iter().filter_map(|epoch| u32::try_from(epoch).ok()).collect())
+    }
+
+    /// The optimizer updates that the published training rows span: one more than the last step.
+    ///
+    /// # Errors
+    ///
+    /// What opening the parts meets.
+    pub fn steps(&self) -> Result<u64> {
+        let mut steps = 0;
+        for (layout, _) in &self.ranks {
+            if let Some((_, part)) = layout.parts(Table::Observations, Phase::Train)?.last() {
+                let last = PartReader::open(part, Table::Observations)?.last_step();
+                steps = steps.max(last.map_or(0, |step| step as u64 + 1));
+            }
+        }
+        Ok(steps)
     }
 
     /// The bytes of all published parts, logits included.
@@ -314,7 +331,7 @@ impl ObservationRows {
                 "correct" => downcast::<BooleanArray>(&rows, column.name()).is_some(),
                 _ => downcast::<Float32Array>(&rows, column.name()).is_some(),
             };
-            let nulls = rows.column_by_name(column.name()).map_or(0, |column| column.null_count());
+            let nulls = rows.column_by_name(column.name()).map_or(0, Array::null_count);
             if !is || nulls > 0 {
                 let (name, got) = (column.name(), column.data_type());
                 return Err(Error::foreign(

@@ -81,7 +81,7 @@ impl PendingRows {
 fn observation_columns(batches: &[&Batch]) -> Vec<ArrayRef> {
     let mut columns = key_columns(batches);
     let correct = batches.iter().flat_map(|batch| batch.correct.iter().copied());
-    columns.push(Arc::new(BooleanArray::from_iter(correct.map(Some))));
+    columns.push(Arc::new(correct.map(Some).collect::<BooleanArray>()));
     let signals = batches.first().map_or(0, |batch| batch.signals.len());
     for signal in 0..signals {
         let values: Vec<f32> = concat(batches, |batch| batch.signals[signal].as_slice());
@@ -143,7 +143,9 @@ fn concat<'a, T: Copy + 'a>(
     column: impl Fn(&'a Batch) -> &'a [T],
 ) -> Vec<T> {
     let mut values = Vec::with_capacity(batches.iter().map(|batch| batch.len()).sum());
-    batches.iter().for_each(|batch| values.extend_from_slice(column(batch)));
+    for batch in batches {
+        values.extend_from_slice(column(batch));
+    }
     values
 }
 

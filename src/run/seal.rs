@@ -3,6 +3,7 @@
 //! The same code seals the log of a healthy run and what a crash left behind.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -40,19 +41,22 @@ pub(crate) fn seal(
             if table == Table::Observations {
                 sealed.rows += section.rows.num_rows() as u64;
             }
-            if !parts.contains_key(&(table, phase)) {
-                // A part of this number was complete before it became visible: a crash came between
-                // its publication and the removal of the log.
-                let part = if layout.part(table, phase, number).exists() {
-                    None
-                } else {
-                    let draft = layout.draft(table, phase, number);
-                    remove_if_there(disk, &draft)?;
-                    Some(PartWriter::create(disk, draft, table, section.rows.schema())?)
-                };
-                parts.insert((table, phase), part);
-            }
-            if let Some(Some(part)) = parts.get_mut(&(table, phase)) {
+            let part = match parts.entry((table, phase)) {
+                Entry::Occupied(part) => part.into_mut(),
+                Entry::Vacant(place) => {
+                    // A part of this number was complete before it became visible: a crash came
+                    // between its publication and the removal of the log.
+                    let part = if layout.part(table, phase, number).exists() {
+                        None
+                    } else {
+                        let draft = layout.draft(table, phase, number);
+                        remove_if_there(disk, &draft)?;
+                        Some(PartWriter::create(disk, draft, table, section.rows.schema())?)
+                    };
+                    place.insert(part)
+                }
+            };
+            if let Some(part) = part {
                 part.write(&section.rows)?;
             }
         }

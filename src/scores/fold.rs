@@ -89,9 +89,10 @@ impl ScoreTable {
             let recorded = runs.iter().map(|run| run.epochs(phase)).collect::<Result<Vec<_>>>()?;
             let scored = epochs_to_score(&options.epochs, &recorded);
             let counts_forgetting = options.forgetting && phase == Phase::Train;
-            let read: BTreeSet<u32> = match counts_forgetting {
-                true => recorded.iter().flatten().copied().collect(),
-                false => scored.clone(),
+            let read: BTreeSet<u32> = if counts_forgetting {
+                recorded.iter().flatten().copied().collect()
+            } else {
+                scored.clone()
             };
             let mut streams = open_streams(&runs, phase, &read)?;
             for &epoch in &read {
@@ -161,8 +162,7 @@ struct RunFold {
 impl Fold {
     fn new(runs: &[Run]) -> Self {
         let mut index = ExampleIndex::default();
-        let declared =
-            runs.iter().flat_map(|run| run.ranks()).filter_map(|rank| rank.format.examples);
+        let declared = runs.iter().flat_map(Run::ranks).filter_map(|rank| rank.format.examples);
         index.expect(declared.max().unwrap_or(0));
         let run_fold = |run: &Run| RunFold { ranks: run.ranks().len(), ..RunFold::default() };
         Self { index, runs: runs.iter().map(run_fold).collect(), non_finite: 0, repeated: 0 }

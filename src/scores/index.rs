@@ -21,7 +21,7 @@ impl ExampleIndex {
     /// Room for ids `0..examples`, where a run has declared them.
     pub(crate) fn expect(&mut self, examples: u64) {
         if let Ok(examples) = usize::try_from(examples)
-            && examples <= u32::MAX as usize
+            && u32::try_from(examples).is_ok()
             && examples > self.dense.len()
         {
             self.dense.resize(examples, 0);

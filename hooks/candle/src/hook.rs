@@ -227,6 +227,6 @@ impl fmt::Debug for DataDietHook {
             .field("enabled", &self.is_enabled())
             .field("clock", &self.clock)
             .field("status", &self.status())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,207 @@
+//! The command line's grammar, and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use data_diet::{Amount, Epochs, Rule};
+
+/// Which training examples matter: score what a training run has recorded, and prune a data set.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "A typical session, after training with the hook attached:\n\n  \
+        data-diet inspect runs/digits\n  \
+        data-diet scores runs/digits -o runs/digits/scores.parquet\n  \
+        data-diet filter --scores runs/digits/scores.parquet --manifest train.csv --key id \\\n      \
+        --by el2n --keep highest --fraction 0.7 -o train.kept.csv\n\n\
+        Exit codes: 0 success, 1 failure or finding, 2 wrong arguments."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what an experiment holds: its runs, and its hardest and easiest examples
+    Inspect(Inspect),
+    /// Compute the scores of every example over runs, and write them as one Parquet table
+    Scores(Scores),
+    /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
+    Filter(Filter),
+    /// Bring back what interrupted runs have left unpublished
+    Recover(Recover),
+    /// Read every published byte and check it against its checksums and counts
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+    /// How many of the hardest and of the easiest examples to show
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) examples: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Columns: example, label, runs, and for every score NAME_mean, NAME_std \
+    (n - 1) and NAME_count over runs.\n\n  \
+    el2n                  the last epoch of the score phase (of the train phase if there is none)\n  \
+    el2n_PHASE_epoch_E    EL2N at one epoch\n  \
+    forgetting            forgetting events; never learned counts as the number of presentations\n  \
+    forgetting_inf        the same; never learned counts as infinity\n  \
+    never_learned, first_learned, presentations\n\n\
+    Memory grows with the number of examples and of epochs asked for, not of observations.")]
+pub(crate) struct Scores {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+    /// Only these runs; repeat for several
+    #[arg(long = "run", value_name = "NAME")]
+    pub(crate) runs: Vec<String>,
+    /// The epochs to compute EL2N at: `all`, `last`, or a list such as 1,5,10
+    #[arg(long, value_name = "EPOCHS", default_value = "all", value_parser = parse_epochs)]
+    pub(crate) epochs: Epochs,
+    /// The Parquet file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("rule").required(true).multiple(true).args(["min", "max", "keep"])),
+    group(ArgGroup::new("amount").args(["fraction", "count"])),
+    group(ArgGroup::new("target").required(true).args(["output", "dry_run"])),
+    after_help = "Examples:\n\n  \
+        Keep the hardest 70 % by EL2N (the lowest 30 % are pruned, as in the paper):\n    \
+        data-diet filter --scores scores.parquet --manifest train.csv --key id --by el2n \\\n        \
+        --keep highest --fraction 0.7 -o kept.csv\n\n  \
+        Keep what was forgotten at least once, from a pipe to a pipe:\n    \
+        cat train.jsonl | data-diet filter --scores scores.parquet --manifest - --format jsonl \\\n        \
+        --key id --by forgetting --min 1 -o - > kept.jsonl\n\n\
+        EL2N at initialisation or after very few steps can prune badly, and the highest scores \
+        can be wrong labels: look at them with `data-diet inspect` first."
+)]
+pub(crate) struct Filter {
+    /// A table of scores, as `data-diet scores` writes it, or any Parquet with an `example` column
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scores: PathBuf,
+    /// The manifest to filter; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: PathBuf,
+    /// The score to choose by: its mean over runs, or a column by its full name
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) by: String,
+    /// The manifest's column with the example id [default: the number of the row, from 0]
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) key: Option<String>,
+    /// The manifest's format [default: by its extension]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Keep scores of at least this
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
+    pub(crate) min: Option<f64>,
+    /// Keep scores of at most this
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
+    pub(crate) max: Option<f64>,
+    /// Keep the highest or lowest scores, or a random part as the baseline
+    #[arg(long, value_name = "WHICH", requires = "amount")]
+    pub(crate) keep: Option<Keep>,
+    /// How much to keep, of all examples with a score, from 0 to 1
+    #[arg(long, value_name = "F", requires = "keep")]
+    pub(crate) fraction: Option<f64>,
+    /// How many to keep
+    #[arg(long, value_name = "N", requires = "keep")]
+    pub(crate) count: Option<usize>,
+    /// The seed of `--keep random`
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// What to do with rows whose example has no score
+    #[arg(long, value_name = "POLICY", default_value = "fail")]
+    pub(crate) unscored: Unscored,
+    /// Where to write the kept rows; `-` for standard output. Appears when complete
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only say what would be kept
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    Csv,
+    Tsv,
+    Jsonl,
+    Parquet,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Keep {
+    Highest,
+    Lowest,
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Unscored {
+    /// Stop, and say how many there are
+    Fail,
+    /// Keep them
+    Keep,
+    /// Prune them
+    Prune,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+}
+
+impl Filter {
+    /// The rule that the options describe. The grammar has made sure that there is one.
+    pub(crate) fn rule(&self) -> Rule {
+        let amount = match (self.fraction, self.count) {
+            (Some(fraction), _) => Amount::Fraction(fraction),
+            (None, count) => Amount::Count(count.unwrap_or(0)),
+        };
+        match self.keep {
+            Some(Keep::Highest) => Rule::Highest(amount),
+            Some(Keep::Lowest) => Rule::Lowest(amount),
+            Some(Keep::Random) => Rule::Random { amount, seed: self.seed },
+            None => Rule::Threshold { min: self.min, max: self.max },
+        }
+    }
+}
+
+fn parse_epochs(text: &str) -> Result<Epochs, String> {
+    match text {
+        "all" => Ok(Epochs::All),
+        "last" => Ok(Epochs::Last),
+        list => list
+            .split(',')
+            .map(|epoch| epoch.trim().parse::<u32>())
+            .collect::<Result<Vec<_>, _>>()
+            .map(Epochs::List)
+            .map_err(|error| format!("expected `all`, `last` or a list such as 1,5,10: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,107 @@
+//! `data-diet inspect`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use data_diet::{Epochs, ErrorKind, Experiment, Phase, Run, ScoreOptions, ScoreTable};
+
+use crate::Failure;
+use crate::args::Inspect;
+use crate::text::{bytes, count, table};
+
+pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
+    let experiment = super::open(&arguments.experiment)?;
+    let mut output = io::stdout().lock();
+    let runs = experiment.runs()?;
+    writeln!(output, "{}", experiment.path().display())?;
+    writeln!(output)?;
+    let rows = runs.iter().map(describe).collect::<data_diet::Result<Vec<_>>>()?;
+    let heading = [
+        "run",
+        "status",
+        "ranks",
+        "classes",
+        "train rows",
+        "score rows",
+        "steps",
+        "epochs",
+        "size",
+    ];
+    table(&mut output, &heading, &rows)?;
+    for (run, metadata) in runs.iter().flat_map(|run| run.ranks().map(move |rank| (run, rank))) {
+        let name = run.name();
+        if let Some(failure) = &metadata.failure {
+            writeln!(output, "run `{name}` (rank {}): {failure}", metadata.rank)?;
+        }
+        let counts = metadata.rows;
+        for (rows, what) in [
+            (counts.dropped, "dropped because the queue was full"),
+            (counts.lost, "lost to a failure"),
+            (counts.non_finite, "with non-finite logits"),
+        ] {
+            if rows > 0 {
+                let rank = metadata.rank;
+                writeln!(output, "run `{name}` (rank {rank}): {} rows {what}", count(rows))?;
+            }
+        }
+    }
+    if arguments.examples > 0 {
+        show_examples(&mut output, &experiment, arguments.examples)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(run: &Run) -> data_diet::Result<Vec<String>> {
+    Ok(vec![
+        run.name().to_owned(),
+        run.status().name().to_owned(),
+        run.ranks().len().to_string(),
+        run.classes().to_string(),
+        count(run.rows(Phase::Train)?),
+        count(run.rows(Phase::Score)?),
+        count(run.steps()?),
+        run.epochs(Phase::Train)?.len().to_string(),
+        bytes(run.bytes()?),
+    ])
+}
+
+fn show_examples(
+    output: &mut dyn Write,
+    experiment: &Experiment,
+    number: usize,
+) -> Result<(), Failure> {
+    let mut options = ScoreOptions::default();
+    options.epochs = Epochs::Last;
+    options.forgetting = false;
+    let scores = match ScoreTable::fold(experiment, &options) {
+        Err(error) if error.kind() == ErrorKind::Empty => {
+            writeln!(output, "\nno observations are published yet")?;
+            return Ok(());
+        }
+        scores => scores?,
+    };
+    let Some(el2n) = scores.statistics().iter().find(|score| score.name == "el2n") else {
+        return Ok(());
+    };
+    let mut order: Vec<usize> =
+        (0..el2n.mean.len()).filter(|&at| !el2n.mean[at].is_nan()).collect();
+    order.sort_by(|&a, &b| el2n.mean[a].total_cmp(&el2n.mean[b]));
+    let row = |&at: &usize| {
+        vec![
+            scores.examples()[at].to_string(),
+            scores.labels()[at].to_string(),
+            format!("{:.4}", el2n.mean[at]),
+            format!("{:.4}", el2n.std[at]),
+            el2n.count[at].to_string(),
+        ]
+    };
+    let heading = ["example", "label", "el2n", "std", "runs"];
+    let source = scores.info().el2n.as_deref().unwrap_or("el2n");
+    writeln!(output, "\nhardest examples ({source})")?;
+    let hardest: Vec<_> = order.iter().rev().take(number).map(row).collect();
+    table(output, &heading, &hardest)?;
+    writeln!(output, "\neasiest examples")?;
+    let easiest: Vec<_> = order.iter().take(number).map(row).collect();
+    table(output, &heading, &easiest)?;
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! One file per command.
+
+//FILTER
+pub(crate) mod inspect;
+pub(crate) mod recover;
+pub(crate) mod scores;
+pub(crate) mod verify;
+
+use data_diet::Experiment;
+
+use crate::text::count;
+
+/// Opens an experiment, and tells what that brought back.
+fn open(path: &std::path::Path) -> data_diet::Result<Experiment> {
+    let experiment = Experiment::open(path)?;
+    for recovered in experiment.recovered() {
+        let (run, rank) = (&recovered.run, recovered.rank);
+        let rows = count(recovered.rows);
+        eprintln!("run `{run}` (rank {rank}) was interrupted: {rows} rows brought back");
+        if recovered.damaged {
+            eprintln!("  a damaged segment was put aside under _runs/{run}/aside");
+        }
+    }
+    Ok(experiment)
+}

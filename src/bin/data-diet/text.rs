@@ -1,0 +1,38 @@
+//! Text for people: aligned tables, numbers with separators.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Writes rows under a heading; columns after the first are aligned to the right.
+pub(crate) fn table(
+    output: &mut dyn Write,
+    heading: &[&str],
+    rows: &[Vec<String>],
+) -> io::Result<()> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (column, (cell, &width)) in cells.zip(&widths).enumerate() {
+            match column {
+                0 => write!(text, "{cell:<width$}"),
+                _ => write!(text, "  {cell:>width$}"),
+            }
+            .map_err(io::Error::other)?;
+        }
+        writeln!(output, "{}", text.trim_end())
+    };
+    line(&mut heading.iter().copied())?;
+    rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
+}
+
+pub(crate) fn count(value: u64) -> String {
+    indicatif::HumanCount(value).to_string()
+}
+
+pub(crate) fn bytes(value: u64) -> String {
+    indicatif::BinaryBytes(value).to_string()
+}
