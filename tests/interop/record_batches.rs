@@ -1,0 +1,3 @@
+//! Records what the Python tests ask for.
+
+fn main() {}
