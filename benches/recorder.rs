@@ -121,10 +121,9 @@ fn main() {
     let cpu = |case: usize| median(measured[case].iter().map(|m| m.cpu_seconds));
     let wall = |case: usize| median(measured[case].iter().map(|m| m.wall_seconds));
     println!();
-    for case in 1..names.len() {
+    for (case, name) in names.iter().enumerate().skip(1) {
         println!(
-            "{:<34} wall {:.3}x, CPU {:.3}x of train-bare",
-            names[case],
+            "{name:<34} wall {:.3}x, CPU {:.3}x of train-bare",
             wall(case) / wall(0),
             cpu(case) / cpu(0)
         );

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Corrupt,
     /// A file is sound but not one of ours, or of a version this crate does not know.
     Foreign,
+    /// A manifest's rows do not parse, or their ids do not fit the scores.
+    Manifest,
     /// A selection would keep no row.
     Empty,
     /// The recorder stopped recording earlier; the message carries its first failure.

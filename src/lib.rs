@@ -7,6 +7,8 @@
 mod atomic_file;
 mod batch;
 mod error;
+mod manifest;
+mod parquet_output;
 mod record;
 mod run;
 mod scores;
@@ -16,12 +18,15 @@ mod step;
 
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
+pub use manifest::{
+    ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
+};
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
     RunMetadata, RunStatus, Verification,
 };
 pub use scores::{Epochs, Presentations, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable};
-pub use selection::{Amount, Member, Rule, ScoreColumn, Selection};
+pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use step::{Clock, Moment, Phase};

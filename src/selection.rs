@@ -163,10 +163,15 @@ impl ScoreColumn {
         if count == 0 {
             return Err(Error::new(ErrorKind::Empty, self.nothing_kept(rule, scored)));
         }
+        let fate = |(&score, &kept): (&f64, &bool)| match (score.is_nan(), kept) {
+            (true, _) => Fate::Unscored,
+            (_, true) => Fate::Kept,
+            (_, false) => Fate::Pruned,
+        };
         Ok(Selection {
+            fates: self.scores.iter().zip(&kept).map(fate).collect(),
             examples: self.examples,
             labels: self.labels,
-            kept,
             count,
             without_score: self.scores.len() - scored,
         })
@@ -215,9 +220,20 @@ impl Amount {
 pub struct Selection {
     examples: Vec<i64>,
     labels: Vec<i32>,
-    kept: Vec<bool>,
+    fates: Vec<Fate>,
     count: usize,
     without_score: usize,
+}
+
+/// What a rule has decided about an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Kept,
+    /// Its score is not among those that the rule keeps.
+    Pruned,
+    /// Its score is NaN, about which no rule can decide.
+    Unscored,
 }
 
 /// What a selection knows of one example.
@@ -228,13 +244,14 @@ pub struct Member {
     /// Its class.
     pub label: i32,
     /// Whether it stays.
-    pub kept: bool,
+    pub fate: Fate,
 }
 
 impl Selection {
     /// The kept example ids, ascending.
     pub fn examples(&self) -> impl Iterator<Item = i64> + '_ {
-        self.examples.iter().zip(&self.kept).filter(|&(_, &kept)| kept).map(|(&id, _)| id)
+        let members = self.examples.iter().zip(&self.fates);
+        members.filter(|&(_, &fate)| fate == Fate::Kept).map(|(&id, _)| id)
     }
 
     /// The number of kept examples.
@@ -264,7 +281,7 @@ impl Selection {
     /// Whether an example is kept; `false` for one that the rule never saw.
     #[must_use]
     pub fn contains(&self, example: i64) -> bool {
-        self.member(example).is_some_and(|member| member.kept)
+        self.member(example).is_some_and(|member| member.fate == Fate::Kept)
     }
 
     /// What is known of an example, or `None` if the rule never saw it.
@@ -276,7 +293,7 @@ impl Selection {
             Some(&found) if found == example => guess,
             _ => self.examples.binary_search(&example).ok()?,
         };
-        Some(Member { position, label: self.labels[position], kept: self.kept[position] })
+        Some(Member { position, label: self.labels[position], fate: self.fates[position] })
     }
 }
 
@@ -350,7 +367,9 @@ mod tests {
         let mut hits = [0_u32; 40];
         for seed in 0..4000 {
             assert_eq!(pick(seed).len(), 10);
-            pick(seed).iter().for_each(|&id| hits[id as usize] += 1);
+            for id in pick(seed) {
+                hits[id as usize] += 1;
+            }
         }
         // Binomial(4000, 1/4): mean 1000, standard deviation 27; six of those on either side.
         assert!(hits.iter().all(|hits| (836..1164).contains(hits)), "{hits:?}");

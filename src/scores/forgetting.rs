@@ -93,7 +93,9 @@ mod tests {
         #[test]
         fn agrees_with_the_definition(history: Vec<bool>) {
             let mut presentations = Presentations::default();
-            history.iter().for_each(|&correct| presentations.present(correct));
+            for &correct in &history {
+                presentations.present(correct);
+            }
             let events = history.windows(2).filter(|pair| pair[0] && !pair[1]).count();
             prop_assert_eq!(presentations.forgetting_events() as usize, events);
             let first = history.iter().position(|&correct| correct);
@@ -106,7 +108,9 @@ mod tests {
         fn never_learned_ranks_above_every_learned_one(history: Vec<bool>, extra in 0_u32..5) {
             let mut learned = Presentations::default();
             learned.present(true);
-            history.iter().for_each(|&correct| learned.present(correct));
+            for &correct in &history {
+                learned.present(correct);
+            }
             let mut never = Presentations::default();
             never.present(false);
             let most = learned.count() + extra;

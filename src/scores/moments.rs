@@ -47,7 +47,9 @@ mod tests {
         #[test]
         fn agrees_with_the_two_pass_formula(values in prop::collection::vec(-1e6..1e6, 0..20)) {
             let mut moments = Moments::default();
-            values.iter().for_each(|&value| moments.add(value));
+            for &value in &values {
+                moments.add(value);
+            }
             let n = values.len() as f64;
             let mean = values.iter().sum::<f64>() / n;
             let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);

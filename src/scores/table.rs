@@ -9,8 +9,8 @@ use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::parquet_output::{ParquetOutput, io_error};
 use crate::selection::ScoreColumn;
 
 const INFO_KEY: &str = "data_diet.scores";
@@ -124,8 +125,9 @@ impl ScoreTable {
     /// [`Io`](ErrorKind::Io) if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let failed = |error: ParquetError| {
-            Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(error)
+        let failed = |error: ParquetError| match io_error(error) {
+            Ok(error) => Error::io("write", path, error),
+            Err(error) => Error::corrupt(path, "cannot be encoded").with_source(error),
         };
         let integer = |name: &str, data_type| Field::new(name, data_type, false);
         let mut fields = vec![
@@ -149,8 +151,8 @@ impl ScoreTable {
             .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]))
             .build();
         let mut file = AtomicFile::create(path)?;
-        let mut writer = ArrowWriter::try_new(file.file(), Arc::clone(&schema), Some(properties))
-            .map_err(failed)?;
+        let mut writer =
+            ParquetOutput::new(file.file(), Arc::clone(&schema), properties).map_err(failed)?;
         for start in (0..self.examples.len()).step_by(ROW_GROUP_ROWS) {
             let rows = start..self.examples.len().min(start + ROW_GROUP_ROWS);
             let mut columns: Vec<ArrayRef> = vec![
@@ -167,7 +169,7 @@ impl ScoreTable {
                 .map_err(|error| failed(error.into()))?;
             writer.write(&batch).map_err(failed)?;
         }
-        writer.close().map_err(failed)?;
+        writer.finish().map_err(failed)?;
         file.commit()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use data_diet::{Amount, Epochs, Rule};
+use data_diet::{Amount, Epochs, Manifest, ManifestFormat, Rule};
 
 /// Which training examples matter: score what a training run has recorded, and prune a data set.
 #[derive(Debug, Parser)]
@@ -117,6 +117,15 @@ pub(crate) struct Filter {
     /// The seed of `--keep random`
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Delimited text has no line of column names; `--key` is a column's number, from 0
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// `"` is an ordinary character, as in some TSV files
+    #[arg(long)]
+    pub(crate) no_quotes: bool,
+    /// What to do with rows that repeat an earlier row's id
+    #[arg(long, value_name = "POLICY", default_value = "fail")]
+    pub(crate) duplicates: Duplicates,
     /// What to do with rows whose example has no score
     #[arg(long, value_name = "POLICY", default_value = "fail")]
     pub(crate) unscored: Unscored,
@@ -153,6 +162,14 @@ pub(crate) enum Unscored {
     Prune,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Duplicates {
+    /// Stop, and say how many there are
+    Fail,
+    /// Decide about all of them alike
+    Allow,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Recover {
     /// The experiment directory, such as runs/digits
@@ -166,6 +183,35 @@ pub(crate) struct Verify {
 }
 
 impl Filter {
+    /// How to read the manifest.
+    pub(crate) fn manifest(&self) -> data_diet::Result<Manifest> {
+        let format = match self.format {
+            Some(Format::Csv) => ManifestFormat::Csv,
+            Some(Format::Tsv) => ManifestFormat::Tsv,
+            Some(Format::Jsonl) => ManifestFormat::Jsonl,
+            Some(Format::Parquet) => ManifestFormat::Parquet,
+            None => ManifestFormat::of_path(&self.manifest)?,
+        };
+        let unscored = match self.unscored {
+            Unscored::Fail => data_diet::Unscored::Fail,
+            Unscored::Keep => data_diet::Unscored::Keep,
+            Unscored::Prune => data_diet::Unscored::Prune,
+        };
+        let duplicates = match self.duplicates {
+            Duplicates::Fail => data_diet::Duplicates::Fail,
+            Duplicates::Allow => data_diet::Duplicates::Allow,
+        };
+        let manifest = Manifest::new(format)
+            .header(!self.no_header)
+            .quotes(!self.no_quotes)
+            .unscored(unscored)
+            .duplicates(duplicates);
+        Ok(match &self.key {
+            Some(key) => manifest.key(key),
+            None => manifest,
+        })
+    }
+
     /// The rule that the options describe. The grammar has made sure that there is one.
     pub(crate) fn rule(&self) -> Rule {
         let amount = match (self.fraction, self.count) {

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Scores(arguments) => commands::scores::run(&arguments),
-        Command::Filter(_) => Ok(ExitCode::FAILURE),
+        Command::Filter(arguments) => commands::filter::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
     };

@@ -1,6 +1,6 @@
 //! One file per command.
 
-//FILTER
+pub(crate) mod filter;
 pub(crate) mod inspect;
 pub(crate) mod recover;
 pub(crate) mod scores;

@@ -1,0 +1,92 @@
+//! `data-diet filter`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use data_diet::{ClassCounts, ManifestInput, ManifestSummary, ScoreColumn, Selection};
+
+use crate::args::Filter;
+use crate::text::{count, table};
+use crate::{Failure, progress};
+
+const STANDARD_STREAM: &str = "-";
+
+pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
+    let scores = ScoreColumn::read(&arguments.scores, &arguments.by)?;
+    let selection = scores.select(arguments.rule())?;
+    let manifest = arguments.manifest()?;
+    let input = if arguments.manifest == Path::new(STANDARD_STREAM) {
+        ManifestInput::stream(io::stdin().lock())
+    } else {
+        ManifestInput::file(&arguments.manifest)?
+    };
+    let bar = input.bytes().map(progress::bytes);
+    let input = input.on_progress(|bytes| bar.iter().for_each(|bar| bar.inc(bytes)));
+    let (summary, output) = match &arguments.output {
+        None => (manifest.filter(&selection, input, &mut io::sink())?, None),
+        Some(path) if path == Path::new(STANDARD_STREAM) => {
+            // Whoever reads the pipe gets a whole manifest or nothing.
+            let mut spool = BufWriter::new(spool()?);
+            let summary = manifest.filter(&selection, input, &mut spool)?;
+            let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
+            spool.rewind()?;
+            io::copy(&mut spool, &mut io::stdout().lock())?;
+            (summary, None)
+        }
+        Some(path) => (manifest.filter_to_file(&selection, input, path)?, Some(path.as_path())),
+    };
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    tell(&mut io::stderr().lock(), arguments, &selection, &summary, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn spool() -> io::Result<File> {
+    tempfile::tempfile()
+}
+
+fn tell(
+    output: &mut dyn Write,
+    arguments: &Filter,
+    selection: &Selection,
+    summary: &ManifestSummary,
+    path: Option<&Path>,
+) -> io::Result<()> {
+    let would = if arguments.dry_run { "would have " } else { "" };
+    let to = path.map(|path| format!(" -> {}", path.display())).unwrap_or_default();
+    writeln!(output, "{would}{summary}{to}")?;
+    if selection.without_score() > 0 {
+        let (without, by) = (count(selection.without_score() as u64), &arguments.by);
+        writeln!(output, "{without} examples have no `{by}`")?;
+    }
+    let share = |kept: u64, rows: u64| format!("{:.1} %", 100.0 * kept as f64 / rows as f64);
+    let row = |class: &ClassCounts| {
+        let rows = class.kept + class.pruned;
+        vec![
+            class.label.to_string(),
+            count(rows),
+            count(class.kept),
+            count(class.pruned),
+            share(class.kept, rows),
+        ]
+    };
+    let mut classes = summary.classes.clone();
+    let all = classes.len();
+    if all > MOST_CLASSES {
+        // The least kept ones are those that a choice can ruin.
+        let kept = |class: &ClassCounts| class.kept as f64 / (class.kept + class.pruned) as f64;
+        classes.sort_by(|a, b| kept(a).total_cmp(&kept(b)));
+        classes.truncate(MOST_CLASSES);
+        writeln!(output, "\nthe {MOST_CLASSES} of {all} classes that keep the smallest share")?;
+    } else if all > 0 {
+        writeln!(output)?;
+    }
+    let rows: Vec<_> = classes.iter().map(row).collect();
+    table(output, &["class", "rows", "kept", "pruned", "kept"], &rows)
+}
+
+/// A longer table hides the sentence above it.
+const MOST_CLASSES: usize = 20;

@@ -1,0 +1,76 @@
+//! The formats that a manifest can have.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// The format of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ManifestFormat {
+    /// Comma-separated values (RFC 4180).
+    Csv,
+    /// Tab-separated values, quoted like CSV.
+    Tsv,
+    /// One JSON object per line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl ManifestFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Csv, Self::Tsv, Self::Jsonl, Self::Parquet];
+
+    /// Its name: `csv`, `tsv`, `jsonl` or `parquet`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The format that a file name's extension stands for: `csv`, `tsv` or `tab`, `jsonl` or
+    /// `ndjson`, `parquet` or `pq`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other.
+    pub fn of_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match extension.as_str() {
+            "csv" => Ok(Self::Csv),
+            "tsv" | "tab" => Ok(Self::Tsv),
+            "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "parquet" | "pq" => Ok(Self::Parquet),
+            _ => Err(Error::invalid(format!(
+                "manifest: expected a name that ends in csv, tsv, jsonl or parquet, got {}; name \
+                 the format",
+                path.display()
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for ManifestFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for ManifestFormat {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::invalid(format!("format: expected one of {names}, got `{name}`"))
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a manifest comes from: a file, or any stream of bytes.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// A manifest to read: a file or a stream, with whoever wants to watch it being read.
+pub struct ManifestInput<'a> {
+    source: Source<'a>,
+    name: String,
+    bytes: Option<u64>,
+    progress: Progress<'a>,
+}
+
+type Progress<'a> = Box<dyn FnMut(u64) + 'a>;
+
+enum Source<'a> {
+    File(File),
+    Stream(Box<dyn Read + 'a>),
+}
+
+impl<'a> ManifestInput<'a> {
+    /// A file.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if it cannot be opened.
+    pub fn file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |error| Error::io("read", path, error);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            let message =
+                format!("manifest: expected a file, got the directory {}", path.display());
+            return Err(Error::invalid(message));
+        }
+        let bytes = metadata.is_file().then_some(metadata.len());
+        let name = path.display().to_string();
+        Ok(Self { source: Source::File(file), name, bytes, progress: Box::new(|_bytes| {}) })
+    }
+
+    /// A stream, such as standard input. Parquet, which is read from its end, is copied to a temporary
+    /// file first.
+    pub fn stream(stream: impl Read + 'a) -> Self {
+        Self {
+            source: Source::Stream(Box::new(stream)),
+            name: "manifest".to_owned(),
+            bytes: None,
+            progress: Box::new(|_bytes| {}),
+        }
+    }
+
+    /// Calls `progress` now and then with the bytes that were read since the last call.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// The length in bytes, where it is known.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bytes from the front; every read is told to `progress`.
+    pub(super) fn into_reader(self) -> impl Read + 'a {
+        let stream: Box<dyn Read + 'a> = match self.source {
+            Source::File(file) => Box::new(file),
+            Source::Stream(stream) => stream,
+        };
+        Watched { stream, progress: self.progress }
+    }
+
+    /// A file that can be read at any place, and whom to tell of the progress.
+    pub(super) fn into_file(self) -> Result<(File, Progress<'a>)> {
+        match self.source {
+            Source::File(file) if self.bytes.is_some() => Ok((file, self.progress)),
+            source => {
+                let failed = |error| {
+                    Error::new(crate::ErrorKind::Io, "cannot copy the manifest to a temporary file")
+                        .with_source(error)
+                };
+                let mut stream: Box<dyn Read + 'a> = match source {
+                    Source::File(file) => Box::new(file),
+                    Source::Stream(stream) => stream,
+                };
+                let mut file = tempfile::tempfile().map_err(failed)?;
+                io::copy(&mut stream, &mut file).map_err(failed)?;
+                Ok((file, self.progress))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ManifestInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManifestInput")
+            .field("name", &self.name)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Watched<'a> {
+    stream: Box<dyn Read + 'a>,
+    progress: Progress<'a>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        (self.progress)(read as u64);
+        Ok(read)
+    }
+}

@@ -1,0 +1,60 @@
+//! What became of a manifest's rows, for people and for programs.
+
+use std::fmt;
+
+/// What became of the rows of a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManifestSummary {
+    /// Rows that were read.
+    pub rows: u64,
+    /// Rows that were kept.
+    pub kept: u64,
+    /// Rows whose example has no score, kept or pruned as the policy says.
+    pub unscored: u64,
+    /// Rows that repeat the id of an earlier one.
+    pub duplicates: u64,
+    /// Examples that the selection keeps and that no row carries.
+    pub missing: u64,
+    /// The rows that have a score, by the class that was recorded for their example, ascending.
+    pub classes: Vec<ClassCounts>,
+}
+
+/// The rows of one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// The class index.
+    pub label: i32,
+    /// Rows that were kept.
+    pub kept: u64,
+    /// Rows that were pruned.
+    pub pruned: u64,
+}
+
+impl ManifestSummary {
+    /// Rows that were pruned.
+    #[must_use]
+    pub fn pruned(&self) -> u64 {
+        self.rows - self.kept
+    }
+}
+
+impl fmt::Display for ManifestSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = 100.0 * self.kept as f64 / (self.rows.max(1)) as f64;
+        let (kept, rows, pruned) = (self.kept, self.rows, self.pruned());
+        write!(f, "kept {kept} of {rows} rows ({share:.1} %), pruned {pruned}")?;
+        for (rows, what) in [
+            (self.unscored, "without a score"),
+            (self.duplicates, "with an id that an earlier row has"),
+        ] {
+            if rows > 0 {
+                write!(f, ", {rows} {what}")?;
+            }
+        }
+        if self.missing > 0 {
+            write!(f, "; {} examples to keep are not in the manifest", self.missing)?;
+        }
+        Ok(())
+    }
+}

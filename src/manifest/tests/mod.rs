@@ -1,0 +1,84 @@
+//! Manifests of every format against what was put into them.
+
+mod columnar;
+mod refusals;
+mod text;
+
+use std::io::{self, Read};
+
+use super::{Manifest, ManifestFormat, ManifestInput, ManifestSummary};
+use crate::error::Result;
+use crate::selection::{Rule, ScoreColumn, Selection};
+
+/// Keeps the ids whose score is at least 1; the class of an id is its remainder by 3.
+fn selection(scores: &[(i64, f64)]) -> Selection {
+    let examples: Vec<i64> = scores.iter().map(|&(id, _)| id).collect();
+    let labels = examples.iter().map(|id| (id % 3) as i32).collect();
+    let scores = scores.iter().map(|&(_, score)| score).collect();
+    let column = ScoreColumn::new(examples, labels, scores).unwrap();
+    column.select(Rule::Threshold { min: Some(1.0), max: None }).unwrap()
+}
+
+/// Even ids below 1000 stay.
+fn even() -> Selection {
+    let scores: Vec<(i64, f64)> =
+        (0..1000).map(|id| (id, f64::from(u8::from(id % 2 == 0)))).collect();
+    selection(&scores)
+}
+
+fn filter(manifest: &Manifest, text: impl AsRef<[u8]>) -> Result<(Vec<u8>, ManifestSummary)> {
+    let mut kept = Vec::new();
+    let input = ManifestInput::stream(text.as_ref());
+    let summary = manifest.filter(&even(), input, &mut kept)?;
+    Ok((kept, summary))
+}
+
+/// Hands out a few bytes at a time, so that every boundary falls somewhere.
+struct Trickle<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.step.min(buffer.len()).min(self.bytes.len());
+        let (now, later) = self.bytes.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.bytes = later;
+        Ok(length)
+    }
+}
+
+#[test]
+fn a_file_is_replaced_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("train.csv");
+    std::fs::write(&path, "id\n1\n2\n").unwrap();
+    let manifest = Manifest::new(ManifestFormat::of_path(&path).unwrap()).key("id");
+    let input = ManifestInput::file(&path).unwrap();
+    manifest.filter_to_file(&even(), input, &path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"id\n2\n");
+
+    std::fs::write(directory.path().join("bad.csv"), "id\n2\nx\n").unwrap();
+    let input = ManifestInput::file(directory.path().join("bad.csv")).unwrap();
+    manifest.filter_to_file(&even(), input, &path).unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), b"id\n2\n", "the earlier file stays");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no draft is left");
+}
+
+#[test]
+fn progress_adds_up_to_the_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("train.csv");
+    let rows: Vec<String> = (0..100_000).map(|row| (row % 1000).to_string()).collect();
+    std::fs::write(&path, format!("id\n{}\n", rows.join("\n"))).unwrap();
+    let mut told = 0;
+    let input = ManifestInput::file(&path).unwrap();
+    assert_eq!(input.bytes(), Some(std::fs::metadata(&path).unwrap().len()));
+    let manifest =
+        Manifest::new(ManifestFormat::Csv).key("id").duplicates(super::Duplicates::Allow);
+    let input = input.on_progress(|bytes| told += bytes);
+    let summary = manifest.filter(&even(), input, &mut io::sink()).unwrap();
+    assert_eq!(told, std::fs::metadata(&path).unwrap().len());
+    assert_eq!((summary.rows, summary.kept, summary.duplicates), (100_000, 50_000, 99_000));
+}
