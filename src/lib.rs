@@ -1,9 +1,78 @@
+//! Which training examples matter? `data-diet` records per-example signals while a network trains,
+//! turns them into scores, and prunes a data set by them, as in *Deep Learning on a Data Diet* (Paul,
+//! Ganguli, Dziugaite 2021).
+//!
+//! This crate knows no training framework. What attaches to one is a thin crate of its own: for candle
+//! `data-diet-candle`, whose `DataDietHook` is five lines in a training loop.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! trainer -> hook -> Batch (signals) -> Recorder (a thread of its own) -> run directory (Parquet)
+//!                                                                                |
+//!   manifest <- Manifest <- Selection <- Rule <- ScoreColumn <- ScoreTable <- Experiment
+//! ```
+//!
+//! - [`Signal`] says what is recorded of an example at one moment, [`ExampleSignals`] is its
+//!   definition; [`Moment`] says when: [`Phase`], step and epoch.
+//! - [`Batch`] is one step's rows, validated once; [`Recorder`] takes batches without making training
+//!   wait, and survives crashes and full disks. [`RunReport`] and [`RunMetadata`] tell how it went.
+//! - [`Experiment`] opens what was recorded, brings back what a crash left, and
+//!   [verifies](Experiment::verify) every byte. The files open in Polars, pandas, DuckDB, pyarrow and
+//!   Spark just as well.
+//! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
+//!   forgetting events, each with mean, standard deviation and count over runs.
+//! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
+//!   the files that list a data set.
+//!
+//! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
+//! a row of the data set; its id is any integer in `0..2^63`.
+//!
+//! # From a recording to a smaller data set
+//!
+//! ```
+//! use data_diet::{
+//!     Amount, Batch, BatchFormat, Experiment, Manifest, ManifestFormat, ManifestInput, Moment, Phase,
+//!     Recorder, Rule, ScoreOptions, ScoreTable, Targets,
+//! };
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("runs/toy");
+//! // Two runs of one epoch over three examples; a hook does this from within a training loop.
+//! let format = BatchFormat::new(2)?;
+//! let moment = Moment { phase: Phase::Score, step: 100, epoch: 1 };
+//! let labels = Targets::Classes(&[0, 0, 1]);
+//! for (run, logits) in [
+//!     ("seed-0", [4.0_f32, 0.0, 0.2, 0.0, 0.0, 3.0]),
+//!     ("seed-1", [5.0, 0.0, 0.0, 0.1, 0.0, 2.0]),
+//! ] {
+//!     let mut recorder = Recorder::builder(&path, run, format.clone()).start()?;
+//!     recorder.record(Batch::new(&format, moment, &[0, 1, 2], &logits, labels)?)?;
+//!     recorder.finish()?.into_result()?;
+//! }
+//!
+//! let scores = ScoreTable::fold(&Experiment::open(&path)?, &ScoreOptions::default())?;
+//! let hard = scores.column("el2n")?.select(Rule::Highest(Amount::Count(2)))?;
+//! assert_eq!(hard.examples().collect::<Vec<_>>(), [1, 2]);
+//!
+//! let manifest = "file\na.png\nb.png\nc.png\n";
+//! let mut kept = Vec::new();
+//! Manifest::new(ManifestFormat::Csv)
+//!     .filter(&hard, ManifestInput::stream(manifest.as_bytes()), &mut kept)?;
+//! assert_eq!(kept, b"file\nb.png\nc.png\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `cli` builds the `data-diet` command, which does the same from a shell.
+
 #![warn(missing_docs)]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
 )]
-//! tour
+
 mod atomic_file;
 mod batch;
 mod error;
@@ -26,7 +95,9 @@ pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
     RunMetadata, RunStatus, Verification,
 };
-pub use scores::{Epochs, Presentations, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable};
+pub use scores::{
+    Epochs, Presentations, ScoreFile, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable,
+};
 pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use step::{Clock, Moment, Phase};

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
+use super::file::Keys;
 use super::forgetting::Presentations;
 use super::index::ExampleIndex;
 use super::moments::Moments;
-use super::table::{ScoreInfo, ScoreStatistics, ScoreTable};
+use super::table::ScoreInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Experiment, ObservationRows, Observations, Run};
 use crate::signal::Signal;
@@ -19,7 +20,7 @@ use crate::step::Phase;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Epochs {
-    /// Every recorded epoch: 20 bytes per example for each.
+    /// Every recorded epoch.
     #[default]
     All,
     /// The last epoch of each phase.
@@ -46,96 +47,70 @@ impl Default for ScoreOptions {
     }
 }
 
-impl ScoreTable {
-    /// Folds the observations of an experiment's runs into one row per example.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or an epoch that no run has recorded, with
-    /// what there is; [`InvalidArgument`](ErrorKind::InvalidArgument) for runs whose class counts
-    /// differ; [`Empty`](ErrorKind::Empty) if there are no observations; what reading meets.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
-    ///
-    /// let experiment = Experiment::open("runs/digits")?;
-    /// let scores = ScoreTable::fold(&experiment, &ScoreOptions::default())?;
-    /// let kept = scores.column("el2n")?.select(Rule::Highest(Amount::Fraction(0.7)))?;
-    /// println!("train on {} examples", kept.len());
-    /// # Ok::<(), data_diet::Error>(())
-    /// ```
-    pub fn fold(experiment: &Experiment, options: &ScoreOptions) -> Result<Self> {
-        Self::fold_with_progress(experiment, options, |_rows| {})
-    }
-
-    /// Like [`fold`](Self::fold); `progress` is called now and then with the number of rows that were
-    /// read since the last call.
-    ///
-    /// # Errors
-    ///
-    /// As for [`fold`](Self::fold).
-    pub fn fold_with_progress(
-        experiment: &Experiment,
-        options: &ScoreOptions,
-        mut progress: impl FnMut(u64),
-    ) -> Result<Self> {
-        let runs = chosen_runs(experiment, &options.runs)?;
-        let mut fold = Fold::new(&runs);
-        let mut columns = Vec::new();
-        let mut latest = None;
-        for phase in Phase::ALL {
-            let recorded = runs.iter().map(|run| run.epochs(phase)).collect::<Result<Vec<_>>>()?;
-            let scored = epochs_to_score(&options.epochs, &recorded);
-            let counts_forgetting = options.forgetting && phase == Phase::Train;
-            let read: BTreeSet<u32> = if counts_forgetting {
-                recorded.iter().flatten().copied().collect()
-            } else {
-                scored.clone()
-            };
-            let mut streams = open_streams(&runs, phase, &read)?;
-            for &epoch in &read {
-                let wanted = scored.contains(&epoch);
-                let moments = fold.epoch(epoch, &mut streams, counts_forgetting, &mut progress)?;
-                if wanted {
-                    let name = format!("el2n_{phase}_epoch_{epoch}");
-                    columns.push(Column { name, moments });
-                }
-            }
-            let last = last_common(&recorded, &scored);
-            latest = last.map(|epoch| format!("el2n_{phase}_epoch_{epoch}")).or(latest);
-        }
-        if let Epochs::List(asked) = &options.epochs {
-            check_epochs(asked, &runs)?;
-        }
-        if fold.index.len() == 0 {
-            return Err(Error::new(
-                ErrorKind::Empty,
-                format!("{}: the runs have no published observations", experiment.path().display()),
-            ));
-        }
-        if let Some(place) = columns.iter().position(|column| Some(&column.name) == latest.as_ref())
-        {
-            let moments = columns[place].moments.clone();
-            columns.insert(0, Column { name: "el2n".to_owned(), moments });
-        }
-        if options.forgetting {
-            columns.extend(fold.forgetting_columns());
-        }
-        let info = ScoreInfo {
-            runs: runs.iter().map(|run| run.name().to_owned()).collect(),
-            el2n: latest,
-            non_finite: fold.non_finite,
-            repeated: fold.repeated,
-        };
-        Ok(fold.into_table(columns, info))
-    }
+/// One score of every example, as it comes out of the fold: by place, not by id.
+pub(super) trait Columns {
+    /// Takes a column; examples that turn up later have no value in it.
+    fn push(&mut self, name: String, moments: Vec<Moments>) -> Result<()>;
 }
 
-struct Column {
-    name: String,
-    moments: Vec<Moments>,
+/// What a fold knows beside its columns.
+pub(super) struct Folded {
+    /// The places of the examples in ascending order of id.
+    pub(super) order: Vec<usize>,
+    pub(super) keys: Keys,
+    pub(super) info: ScoreInfo,
+}
+
+/// Folds the observations of an experiment's runs. `progress` is called now and then with the number of
+/// rows that were read since the last call.
+pub(super) fn fold(
+    experiment: &Experiment,
+    options: &ScoreOptions,
+    columns: &mut dyn Columns,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Folded> {
+    let runs = chosen_runs(experiment, &options.runs)?;
+    let mut fold = Fold::new(&runs);
+    let mut latest = None;
+    for phase in Phase::ALL {
+        let recorded = runs.iter().map(|run| run.epochs(phase)).collect::<Result<Vec<_>>>()?;
+        let scored = epochs_to_score(&options.epochs, &recorded);
+        let counts_forgetting = options.forgetting && phase == Phase::Train;
+        let read: BTreeSet<u32> = if counts_forgetting {
+            recorded.iter().flatten().copied().collect()
+        } else {
+            scored.clone()
+        };
+        let mut streams = open_streams(&runs, phase, &read)?;
+        for &epoch in &read {
+            let wanted = scored.contains(&epoch);
+            let moments = fold.epoch(epoch, &mut streams, counts_forgetting, progress)?;
+            if wanted {
+                columns.push(format!("el2n_{phase}_epoch_{epoch}"), moments)?;
+            }
+        }
+        let last = last_common(&recorded, &scored);
+        latest = last.map(|epoch| format!("el2n_{phase}_epoch_{epoch}")).or(latest);
+    }
+    if let Epochs::List(asked) = &options.epochs {
+        check_epochs(asked, &runs)?;
+    }
+    if fold.index.len() == 0 {
+        return Err(Error::new(
+            ErrorKind::Empty,
+            format!("{}: the runs have no published observations", experiment.path().display()),
+        ));
+    }
+    if options.forgetting {
+        fold.push_forgetting(columns)?;
+    }
+    let info = ScoreInfo {
+        runs: runs.iter().map(|run| run.name().to_owned()).collect(),
+        el2n: latest,
+        non_finite: fold.non_finite,
+        repeated: fold.repeated,
+    };
+    Ok(fold.into_folded(info))
 }
 
 /// What is known of all examples so far.
@@ -174,7 +149,7 @@ impl Fold {
         epoch: u32,
         streams: &mut [Vec<RankStream>],
         counts_forgetting: bool,
-        progress: &mut impl FnMut(u64),
+        progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Moments>> {
         let mut moments: Vec<Moments> = Vec::new();
         for (run, ranks) in streams.iter_mut().enumerate() {
@@ -243,7 +218,7 @@ impl Fold {
         }
     }
 
-    fn forgetting_columns(&self) -> Vec<Column> {
+    fn push_forgetting(&self, columns: &mut dyn Columns) -> Result<()> {
         type Score = fn(&Presentations, u32) -> Option<f64>;
         let scores: [(&str, Score); 5] = [
             ("forgetting", |example, most| Some(example.score(most))),
@@ -252,7 +227,6 @@ impl Fold {
             ("first_learned", |example, _| example.first_learned().map(f64::from)),
             ("presentations", |example, _| Some(f64::from(example.count()))),
         ];
-        let mut columns = Vec::new();
         for (name, score) in scores {
             let mut moments = vec![Moments::default(); self.index.len()];
             for run in &self.runs {
@@ -266,34 +240,24 @@ impl Fold {
                 }
             }
             if moments.iter().any(|moments| moments.count() > 0) {
-                columns.push(Column { name: name.to_owned(), moments });
+                columns.push(name.to_owned(), moments)?;
             }
         }
-        columns
+        Ok(())
     }
 
-    fn into_table(self, columns: Vec<Column>, info: ScoreInfo) -> ScoreTable {
+    fn into_folded(self, info: ScoreInfo) -> Folded {
         let order = self.index.order();
         let runs_of = |place: usize| {
             let seen = |run: &&RunFold| run.seen.get(place).copied().unwrap_or(false);
             self.runs.iter().filter(seen).count() as i32
         };
-        let statistics = columns.into_iter().map(|Column { name, mut moments }| {
-            moments.resize(order.len(), Moments::default());
-            ScoreStatistics {
-                name,
-                mean: order.iter().map(|&place| moments[place].mean()).collect(),
-                std: order.iter().map(|&place| moments[place].standard_deviation()).collect(),
-                count: order.iter().map(|&place| moments[place].count() as i32).collect(),
-            }
-        });
-        ScoreTable {
-            statistics: statistics.collect(),
+        let keys = Keys {
             examples: order.iter().map(|&place| self.index.ids()[place]).collect(),
             labels: order.iter().map(|&place| self.index.labels()[place]).collect(),
             runs: order.iter().map(|&place| runs_of(place)).collect(),
-            info,
-        }
+        };
+        Folded { order, keys, info }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Mean and standard deviation over runs, one pair per example.
 
+use std::io::{self, Read, Write};
+
 /// Running moments by Welford's method, which does not cancel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
@@ -10,6 +12,29 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
+    /// The length of what `write` writes.
+    pub(crate) const BYTES: usize = 20;
+
+    pub(crate) fn write(self, output: &mut impl Write) -> io::Result<()> {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.mean.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.squares.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.count.to_le_bytes());
+        output.write_all(&bytes)
+    }
+
+    pub(crate) fn read(input: &mut impl Read) -> io::Result<Self> {
+        let (mut mean, mut squares, mut count) = ([0; 8], [0; 8], [0; 4]);
+        input.read_exact(&mut mean)?;
+        input.read_exact(&mut squares)?;
+        input.read_exact(&mut count)?;
+        Ok(Self {
+            mean: f64::from_le_bytes(mean),
+            squares: f64::from_le_bytes(squares),
+            count: u32::from_le_bytes(count),
+        })
+    }
+
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1;
         let deviation = value - self.mean;
@@ -23,16 +48,16 @@ impl Moments {
     }
 
     /// NaN if nothing was added.
-    pub(crate) fn mean(&self) -> f64 {
+    pub(crate) fn mean(self) -> f64 {
         if self.count == 0 { f64::NAN } else { self.mean }
     }
 
     /// With `n - 1`; NaN for fewer than two values, or an infinite one.
-    pub(crate) fn standard_deviation(&self) -> f64 {
+    pub(crate) fn standard_deviation(self) -> f64 {
         if self.count < 2 { f64::NAN } else { (self.squares / f64::from(self.count - 1)).sqrt() }
     }
 
-    pub(crate) fn count(&self) -> u32 {
+    pub(crate) fn count(self) -> u32 {
         self.count
     }
 }

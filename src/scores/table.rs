@@ -1,30 +1,17 @@
-//! One row per example: the scores of an experiment, in memory and as `scores.parquet`.
+//! One row per example: the scores of an experiment, in memory.
 
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatch;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file::AtomicFile;
+use super::file::{self, Statistics};
+use super::fold::{Columns, ScoreOptions, fold};
+use super::moments::Moments;
+use super::spill::Spill;
 use crate::error::{Error, ErrorKind, Result};
-use crate::parquet_output::{ParquetOutput, io_error};
+use crate::run::Experiment;
 use crate::selection::ScoreColumn;
-
-const INFO_KEY: &str = "data_diet.scores";
-const ROW_GROUP_ROWS: usize = 131_072;
-const STATISTICS: [&str; 3] = ["mean", "std", "count"];
 
 /// The scores of the examples that some runs have seen, in ascending order of id.
 #[derive(Clone, Debug)]
@@ -74,7 +61,112 @@ pub struct ScoreInfo {
     pub repeated: u64,
 }
 
+/// What [`ScoreTable::fold_to_file`] has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScoreFile {
+    /// The number of examples, which is that of rows.
+    pub examples: usize,
+    /// The scores' names, in the order of the columns.
+    pub scores: Vec<String>,
+    /// Where the scores come from.
+    pub info: ScoreInfo,
+}
+
 impl ScoreTable {
+    /// Folds the observations of an experiment's runs into one row per example.
+    ///
+    /// Holds 20 bytes per example and epoch asked for; [`fold_to_file`](Self::fold_to_file) does not.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or an epoch that no run has recorded, with
+    /// what there is; [`InvalidArgument`](ErrorKind::InvalidArgument) for runs whose class counts
+    /// differ; [`Empty`](ErrorKind::Empty) if there are no observations; what reading meets.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
+    ///
+    /// let experiment = Experiment::open("runs/digits")?;
+    /// let scores = ScoreTable::fold(&experiment, &ScoreOptions::default())?;
+    /// let kept = scores.column("el2n")?.select(Rule::Highest(Amount::Fraction(0.7)))?;
+    /// println!("train on {} examples", kept.len());
+    /// # Ok::<(), data_diet::Error>(())
+    /// ```
+    pub fn fold(experiment: &Experiment, options: &ScoreOptions) -> Result<Self> {
+        Self::fold_with_progress(experiment, options, |_rows| {})
+    }
+
+    /// Like [`fold`](Self::fold); `progress` is called now and then with the number of rows that were
+    /// read since the last call.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fold`](Self::fold).
+    pub fn fold_with_progress(
+        experiment: &Experiment,
+        options: &ScoreOptions,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self> {
+        let mut columns = InMemory::default();
+        let folded = fold(experiment, options, &mut columns, &mut progress)?;
+        let mut statistics: Vec<ScoreStatistics> = columns
+            .0
+            .into_iter()
+            .map(|(name, mut moments)| {
+                moments.resize(folded.order.len(), Moments::default());
+                let ordered = || folded.order.iter().map(|&place| moments[place]);
+                ScoreStatistics {
+                    name,
+                    mean: ordered().map(Moments::mean).collect(),
+                    std: ordered().map(Moments::standard_deviation).collect(),
+                    count: ordered().map(|moments| moments.count() as i32).collect(),
+                }
+            })
+            .collect();
+        if let Some(latest) = &folded.info.el2n
+            && let Some(score) = statistics.iter().find(|score| &score.name == latest)
+        {
+            let score = ScoreStatistics { name: EL2N.to_owned(), ..score.clone() };
+            statistics.insert(0, score);
+        }
+        let file::Keys { examples, labels, runs } = folded.keys;
+        Ok(Self { examples, labels, runs, statistics, info: folded.info })
+    }
+
+    /// Like [`fold`](Self::fold), straight into a Parquet file as [`write`](Self::write) makes it.
+    /// Memory is proportional to the number of examples, not of observations, however many epochs are
+    /// asked for: finished columns wait in a temporary file beside the output.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fold`](Self::fold); [`Io`](ErrorKind::Io) if a file cannot be written.
+    pub fn fold_to_file(
+        experiment: &Experiment,
+        options: &ScoreOptions,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<ScoreFile> {
+        let path = path.as_ref();
+        let mut spill = Spill::beside(path)?;
+        let folded = fold(experiment, options, &mut spill, &mut progress)?;
+        let mut columns = spill.sort(&folded.order)?;
+        let mut scores = columns.names();
+        let latest = folded.info.el2n.as_ref();
+        let latest = latest.and_then(|latest| scores.iter().position(|name| name == latest));
+        let mut places: Vec<usize> = (0..scores.len()).collect();
+        if let Some(latest) = latest {
+            scores.insert(0, EL2N.to_owned());
+            places.insert(0, latest);
+        }
+        file::write(path, &folded.keys, &scores, &folded.info, |score, rows| {
+            columns.read(places[score], rows)
+        })?;
+        Ok(ScoreFile { examples: folded.order.len(), scores, info: folded.info })
+    }
+
     /// The example ids, ascending.
     #[must_use]
     pub fn examples(&self) -> &[i64] {
@@ -124,129 +216,95 @@ impl ScoreTable {
     ///
     /// [`Io`](ErrorKind::Io) if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let failed = |error: ParquetError| match io_error(error) {
-            Ok(error) => Error::io("write", path, error),
-            Err(error) => Error::corrupt(path, "cannot be encoded").with_source(error),
+        let keys = file::Keys {
+            examples: self.examples.clone(),
+            labels: self.labels.clone(),
+            runs: self.runs.clone(),
         };
-        let integer = |name: &str, data_type| Field::new(name, data_type, false);
-        let mut fields = vec![
-            integer("example", DataType::Int64),
-            integer("label", DataType::Int32),
-            integer("runs", DataType::Int32),
-        ];
-        for score in &self.statistics {
-            for (statistic, data_type) in
-                STATISTICS.iter().zip([DataType::Float64, DataType::Float64, DataType::Int32])
-            {
-                fields.push(integer(&format!("{}_{statistic}", score.name), data_type));
-            }
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let info = serde_json::to_string(&self.info)
-            .map_err(|error| Error::invalid("score information").with_source(error))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]))
-            .build();
-        let mut file = AtomicFile::create(path)?;
-        let mut writer =
-            ParquetOutput::new(file.file(), Arc::clone(&schema), properties).map_err(failed)?;
-        for start in (0..self.examples.len()).step_by(ROW_GROUP_ROWS) {
-            let rows = start..self.examples.len().min(start + ROW_GROUP_ROWS);
-            let mut columns: Vec<ArrayRef> = vec![
-                Arc::new(Int64Array::from(self.examples[rows.clone()].to_vec())),
-                Arc::new(Int32Array::from(self.labels[rows.clone()].to_vec())),
-                Arc::new(Int32Array::from(self.runs[rows.clone()].to_vec())),
-            ];
-            for score in &self.statistics {
-                columns.push(Arc::new(Float64Array::from(score.mean[rows.clone()].to_vec())));
-                columns.push(Arc::new(Float64Array::from(score.std[rows.clone()].to_vec())));
-                columns.push(Arc::new(Int32Array::from(score.count[rows.clone()].to_vec())));
-            }
-            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
-                .map_err(|error| failed(error.into()))?;
-            writer.write(&batch).map_err(failed)?;
-        }
-        writer.finish().map_err(failed)?;
-        file.commit()
-    }
-}
-
-impl ScoreColumn {
-    /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or any table of
-    /// one's own. `name` is a score, whose mean is taken, or a column of numbers by its full name.
-    /// Null counts as NaN; a missing `label` column reads as class 0.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown score, with those there are;
-    /// [`Foreign`](ErrorKind::Foreign) for a table without `example`;
-    /// [`Corrupt`](ErrorKind::Corrupt) for a file that does not decode;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an example occurs twice.
-    pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
-        let path = path.as_ref();
-        // Some decoders of the Parquet crate panic on damaged input.
-        catch_unwind(AssertUnwindSafe(|| read_column(path, name)))
-            .unwrap_or_else(|_panic| Err(Error::corrupt(path, "makes the Parquet decoder panic")))
-    }
-}
-
-fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
-    let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let corrupt = |error: ParquetError| {
-        Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
-    };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
-    let schema = Arc::clone(reader.schema());
-    let has = |column: &str| schema.field_with_name(column).is_ok();
-    if !has("example") {
-        return Err(Error::foreign(path, "is not a table of scores: it has no column `example`"));
-    }
-    let mean = format!("{name}_mean");
-    let score = [mean.as_str(), name].into_iter().find(|&column| has(column)).ok_or_else(|| {
-        let columns = schema.fields().iter().map(|field| field.name().as_str());
-        unknown(name, columns.filter_map(|column| column.strip_suffix("_mean")))
-    })?;
-    let mut columns = vec!["example", score];
-    columns.extend(has("label").then_some("label"));
-    let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
-    let reader = reader.with_projection(mask).build().map_err(corrupt)?;
-    let (mut examples, mut labels, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    for batch in reader {
-        let batch = batch.map_err(|error| corrupt(error.into()))?;
-        let column = |name: &str, data_type: DataType| {
-            let column = batch.column_by_name(name).map(|column| cast(column, &data_type));
-            column.transpose().map_err(|error| {
-                Error::foreign(path, format!("column `{name}` holds no numbers")).with_source(error)
+        let names: Vec<String> = self.statistics.iter().map(|score| score.name.clone()).collect();
+        let read = |score: usize, rows: Range<usize>| {
+            let score = &self.statistics[score];
+            Ok(Statistics {
+                mean: score.mean[rows.clone()].to_vec(),
+                std: score.std[rows.clone()].to_vec(),
+                count: score.count[rows].to_vec(),
             })
         };
-        let ids = column("example", DataType::Int64)?;
-        let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
-        let ids = ids.filter(|ids| ids.null_count() == 0 && ids.values().iter().all(|&id| id >= 0));
-        let ids = ids.ok_or_else(|| {
-            Error::foreign(path, "column `example` holds something else than ids in 0..2^63")
-        })?;
-        examples.extend_from_slice(ids.values());
-        let values = column(score, DataType::Float64)?;
-        if let Some(values) =
-            values.as_ref().and_then(|v| v.as_any().downcast_ref::<Float64Array>())
-        {
-            scores.extend(values.iter().map(|value| value.unwrap_or(f64::NAN)));
-        }
-        let names = column("label", DataType::Int32)?;
-        match names.as_ref().and_then(|names| names.as_any().downcast_ref::<Int32Array>()) {
-            Some(names) => labels.extend(names.iter().map(|label| label.unwrap_or(0))),
-            None => labels.resize(examples.len(), 0),
-        }
+        file::write(path.as_ref(), &keys, &names, &self.info, read)
     }
-    ScoreColumn::new(examples, labels, scores)
-        .map_err(|error| error.context(path.display().to_string()))
 }
 
-fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Error {
+/// The name that the latest epoch's EL2N also goes by.
+const EL2N: &str = "el2n";
+
+#[derive(Default)]
+struct InMemory(Vec<(String, Vec<Moments>)>);
+
+impl Columns for InMemory {
+    fn push(&mut self, name: String, moments: Vec<Moments>) -> Result<()> {
+        self.0.push((name, moments));
+        Ok(())
+    }
+}
+
+pub(super) fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Error {
     let names: Vec<&str> = names.collect();
     let message = format!("no score `{name}`; there are: {}", names.join(", "));
     Error::new(ErrorKind::NotFound, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Batch, BatchFormat, Targets};
+    use crate::record::Recorder;
+    use crate::step::{Moment, Phase};
+
+    /// Ids that come in no order, and later epochs that bring new ones.
+    fn record(path: &Path, run: &str, shift: f32) {
+        let format = BatchFormat::new(2).unwrap();
+        let mut recorder = Recorder::builder(path, run, format.clone()).start().unwrap();
+        for step in 0..30_u32 {
+            for phase in Phase::ALL {
+                let moment = Moment { phase, step: step.into(), epoch: step / 10 };
+                let id = |row: u32| i64::from((row * 17 + 5) % (20 + step)) * 1_000_003;
+                let ids: Vec<i64> = (0..8).map(id).collect();
+                let logits: Vec<f32> =
+                    (0..16_u8).map(|z| (f32::from(z) * 0.37 + shift + step as f32).sin()).collect();
+                let labels = Targets::Classes(&[0, 1, 0, 1, 1, 1, 0, 0]);
+                recorder
+                    .record(Batch::new(&format, moment, &ids, &logits, labels).unwrap())
+                    .unwrap();
+            }
+        }
+        let _ = recorder.finish().unwrap().into_result().unwrap();
+    }
+
+    #[test]
+    fn folding_to_a_file_gives_the_file_of_the_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let runs = directory.path().join("runs");
+        record(&runs, "a", 0.0);
+        record(&runs, "b", 0.5);
+        let experiment = Experiment::open(&runs).unwrap();
+        let options = ScoreOptions::default();
+        let [spilled, whole] = ["spilled", "whole"].map(|name| directory.path().join(name));
+        let table = ScoreTable::fold(&experiment, &options).unwrap();
+        table.write(&whole).unwrap();
+        let mut rows = 0;
+        let file =
+            ScoreTable::fold_to_file(&experiment, &options, &spilled, |more| rows += more).unwrap();
+        assert!(std::fs::read(&spilled).unwrap() == std::fs::read(&whole).unwrap());
+        assert_eq!(rows, 2 * 30 * 2 * 8);
+        let names: Vec<&str> = table.statistics().iter().map(|score| score.name.as_str()).collect();
+        assert_eq!(file.scores, names);
+        assert_eq!((file.examples, &file.info), (table.examples().len(), table.info()));
+        assert_eq!(file.info.el2n.as_deref(), Some("el2n_score_epoch_2"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "no spill is left");
+        let column = ScoreColumn::read(&spilled, "el2n").unwrap();
+        let bits = |scores: &[f64]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
+        let expected = table.column("el2n_score_epoch_2").unwrap();
+        assert_eq!(column.examples(), expected.examples());
+        assert_eq!(bits(column.scores()), bits(expected.scores()));
+    }
 }

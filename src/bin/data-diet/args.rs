@@ -53,7 +53,7 @@ pub(crate) struct Inspect {
     forgetting            forgetting events; never learned counts as the number of presentations\n  \
     forgetting_inf        the same; never learned counts as infinity\n  \
     never_learned, first_learned, presentations\n\n\
-    Memory grows with the number of examples and of epochs asked for, not of observations.")]
+    Memory grows with the number of examples, not of observations or epochs.")]
 pub(crate) struct Scores {
     /// The experiment directory, such as runs/digits
     pub(crate) experiment: PathBuf,

@@ -14,14 +14,14 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
     options.runs.clone_from(&arguments.runs);
     options.epochs.clone_from(&arguments.epochs);
     let bar = progress::bar(rows(&experiment, &arguments.runs)?, "rows");
-    let scores = ScoreTable::fold_with_progress(&experiment, &options, |rows| bar.inc(rows))?;
+    let file =
+        ScoreTable::fold_to_file(&experiment, &options, &arguments.output, |rows| bar.inc(rows))?;
     bar.finish_and_clear();
-    scores.write(&arguments.output)?;
-    let info = scores.info();
+    let info = &file.info;
     eprintln!(
         "{} examples, {} scores over {} runs ({}) -> {}",
-        count(scores.examples().len() as u64),
-        scores.statistics().len(),
+        count(file.examples as u64),
+        file.scores.len(),
         info.runs.len(),
         info.runs.join(", "),
         arguments.output.display()
