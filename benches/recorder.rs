@@ -19,7 +19,6 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +40,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
+use crate::measure::{in_turn, median};
+
+mod measure;
+
 const EXAMPLES: usize = 50_000;
 const CLASSES: usize = 10;
 const EPOCHS: usize = 60;
@@ -60,13 +63,11 @@ struct Measured {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
+    if let Some(case) = measure::case() {
         let directory = tempfile::tempdir().unwrap();
-        let mut measured = run_case(&arguments[at + 1], directory.path());
-        measured.peak_mib = peak_mib();
-        println!("{}", serde_json::to_string(&measured).unwrap());
-        return;
+        let mut measured = run_case(&case, directory.path());
+        measured.peak_mib = measure::peak_mib();
+        return measure::tell(&measured);
     }
     println!("CPU time of the whole process, less that of the same loop without recording");
     println!("{EXAMPLES} examples, {EPOCHS} epochs, {CLASSES} classes, batches of 256 rows\n");
@@ -77,7 +78,7 @@ fn main() {
     for logits in ["", "-logits"] {
         let [loop_only, plain, recorder] =
             ["loop", "plain", "recorder"].map(|case| format!("{case}{logits}"));
-        let measured = in_turn(&[&loop_only, &plain, &recorder]);
+        let measured = in_turn::<Measured>(ROUNDS, &[&loop_only, &plain, &recorder]);
         let mrows = measured[0][0].rows / 1e6;
         let base = median(measured[0].iter().map(|m| m.cpu_seconds));
         let added =
@@ -107,7 +108,7 @@ fn main() {
         "", "step p50", "step p99", "hook p50", "hook p99", "hook %"
     );
     let names = ["train-bare", "train-hook", "train-hook-logits", "train-naive"];
-    let measured = in_turn(&names);
+    let measured = in_turn::<Measured>(ROUNDS, &names);
     for (name, runs) in names.iter().zip(&measured) {
         let of = |value: fn(&Measured) -> f64| median(runs.iter().map(value));
         let (step, hook) = (of(|m| m.step_us.0), of(|m| m.hook_us.0));
@@ -128,29 +129,6 @@ fn main() {
             cpu(case) / cpu(0)
         );
     }
-}
-
-/// Runs cases A B C A B C ..., each in a process of its own, after one round that does not count.
-fn in_turn(cases: &[impl AsRef<str>]) -> Vec<Vec<Measured>> {
-    let mut measured: Vec<Vec<Measured>> = cases.iter().map(|_| Vec::new()).collect();
-    for round in 0..=ROUNDS {
-        for (case, measured) in cases.iter().zip(&mut measured) {
-            let program = std::env::current_exe().unwrap();
-            let output = Command::new(program).args(["--case", case.as_ref()]).output().unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            if round > 0 {
-                measured.push(serde_json::from_str(text.trim()).unwrap());
-            }
-        }
-    }
-    measured
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn run_case(case: &str, directory: &Path) -> Measured {
@@ -420,12 +398,4 @@ fn parquet_bytes(directory: &Path) -> u64 {
             _ => 0,
         })
         .sum()
-}
-
-/// The peak resident memory of this process, where Linux tells it.
-fn peak_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }
