@@ -98,13 +98,15 @@ impl Experiment {
         &self.recovered
     }
 
-    /// Every run, by name.
+    /// Every run, by name. A run whose recorder has only just started, or died while it did, and has
+    /// nothing to tell yet, is not among them.
     ///
     /// # Errors
     ///
     /// What reading the runs' metadata meets.
     pub fn runs(&self) -> Result<Vec<Run>> {
-        self.layout.run_names()?.iter().map(|name| self.run(name)).collect()
+        let names = self.layout.run_names()?;
+        names.iter().filter_map(|name| self.find(name).transpose()).collect()
     }
 
     /// One run.
@@ -113,18 +115,22 @@ impl Experiment {
     ///
     /// [`NotFound`](ErrorKind::NotFound), with the names there are.
     pub fn run(&self, name: &str) -> Result<Run> {
+        if let Some(run) = self.find(name)? {
+            return Ok(run);
+        }
+        let names = self.layout.run_names()?.join(", ");
+        let path = self.path().display();
+        let message = format!("{path} has no run `{name}`; there are: {names}");
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Run>> {
         let mut ranks = Vec::new();
         for rank in self.layout.ranks(name)? {
             let layout = self.layout.rank(name, rank)?;
             ranks.extend(RunMetadata::read(&layout.metadata())?.map(|metadata| (layout, metadata)));
         }
-        if ranks.is_empty() {
-            let names = self.layout.run_names()?.join(", ");
-            let path = self.path().display();
-            let message = format!("{path} has no run `{name}`; there are: {names}");
-            return Err(Error::new(ErrorKind::NotFound, message));
-        }
-        Ok(Run { name: name.to_owned(), ranks })
+        Ok((!ranks.is_empty()).then(|| Run { name: name.to_owned(), ranks }))
     }
 
     /// The ranks with metadata; rank 0 if a crash came before any was written.

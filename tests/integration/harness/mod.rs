@@ -1,0 +1,14 @@
+//! What every integration test stands on: an experiment directory that goes away, the command line as
+//! a user runs it, a made-up training run whose every row is known, and its tables read back.
+
+mod child;
+mod command;
+mod directory;
+mod tables;
+mod training;
+
+pub(crate) use child::{Recording, directory_of_child, say};
+pub(crate) use command::data_diet;
+pub(crate) use directory::Directory;
+pub(crate) use tables::{Row, observations, part_files, table};
+pub(crate) use training::Training;
