@@ -104,7 +104,7 @@ impl Experiment {
     ///
     /// What reading the runs' metadata meets.
     pub fn runs(&self) -> Result<Vec<Run>> {
-        self.layout.run_names()?.iter().map(|name| self.run(name)).collect()
+        self.begun()?.iter().map(|name| self.run(name)).collect()
     }
 
     /// One run.
@@ -119,12 +119,24 @@ impl Experiment {
             ranks.extend(RunMetadata::read(&layout.metadata())?.map(|metadata| (layout, metadata)));
         }
         if ranks.is_empty() {
-            let names = self.layout.run_names()?.join(", ");
+            let names = self.begun()?.join(", ");
             let path = self.path().display();
             let message = format!("{path} has no run `{name}`; there are: {names}");
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(Run { name: name.to_owned(), ranks })
+    }
+
+    /// The runs with metadata: a recorder that died, or found no room on the disk, before it had
+    /// written any leaves a directory that says nothing.
+    fn begun(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for name in self.layout.run_names()? {
+            if !self.layout.ranks(&name)?.is_empty() {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// The ranks with metadata; rank 0 if a crash came before any was written.
