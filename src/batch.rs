@@ -298,14 +298,15 @@ fn kept_rows(format: &BatchFormat, examples: &[i64], targets: Targets<'_>) -> Re
             }
             for (row, weights) in weights.chunks_exact(classes).enumerate() {
                 let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-                let is_distribution = weights.iter().all(|&weight| weight >= 0.0)
-                    && (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE;
-                if !is_distribution {
-                    return Err(Error::invalid(format!(
-                        "labels: expected soft targets that are >= 0 and sum to 1, got a sum of \
-                         {sum} in row {row}"
-                    )));
-                }
+                let got = match weights.iter().find(|&&weight| weight < 0.0) {
+                    Some(negative) => format!("{negative}"),
+                    None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => continue,
+                    None => format!("a sum of {sum}"),
+                };
+                return Err(Error::invalid(format!(
+                    "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row \
+                     {row}"
+                )));
             }
         }
     }

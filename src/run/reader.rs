@@ -118,7 +118,8 @@ impl Experiment {
         if let Some(run) = self.find(name)? {
             return Ok(run);
         }
-        let names = self.layout.run_names()?.join(", ");
+        let names: Vec<String> = self.runs()?.into_iter().map(|run| run.name).collect();
+        let names = names.join(", ");
         let path = self.path().display();
         let message = format!("{path} has no run `{name}`; there are: {names}");
         Err(Error::new(ErrorKind::NotFound, message))

@@ -24,6 +24,7 @@ use crate::parquet_output::{ParquetOutput, io_error};
 use crate::selection::ScoreColumn;
 
 const INFO_KEY: &str = "data_diet.scores";
+const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
 const ROW_GROUP_ROWS: usize = 131_072;
 /// A table with a score per epoch is wide: its row groups take fewer rows.
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -136,8 +137,24 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     let mean = format!("{name}_mean");
     let score = [mean.as_str(), name].into_iter().find(|&column| has(column)).ok_or_else(|| {
         let columns = schema.fields().iter().map(|field| field.name().as_str());
-        unknown(name, columns.filter_map(|column| column.strip_suffix("_mean")))
+        let scores: Vec<&str> =
+            columns.clone().filter_map(|column| column.strip_suffix("_mean")).collect();
+        if scores.is_empty() {
+            unknown(name, columns.filter(|column| !["example", "label"].contains(column)))
+        } else {
+            unknown(name, scores.into_iter())
+        }
     })?;
+    // A cast would make ids of fractions and NaN of words.
+    let is = |column: &str, kind: fn(&DataType) -> bool| {
+        schema.field_with_name(column).is_ok_and(|field| kind(field.data_type()))
+    };
+    if !is("example", DataType::is_integer) {
+        return Err(Error::foreign(path, NO_IDS));
+    }
+    if !is(score, |kind| kind.is_numeric() || *kind == DataType::Boolean) {
+        return Err(Error::foreign(path, format!("column `{score}` holds no numbers")));
+    }
     let mut columns = vec!["example", score];
     columns.extend(has("label").then_some("label"));
     let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
@@ -154,9 +171,7 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
         let ids = column("example", DataType::Int64)?;
         let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
         let ids = ids.filter(|ids| ids.null_count() == 0 && ids.values().iter().all(|&id| id >= 0));
-        let ids = ids.ok_or_else(|| {
-            Error::foreign(path, "column `example` holds something else than ids in 0..2^63")
-        })?;
+        let ids = ids.ok_or_else(|| Error::foreign(path, NO_IDS))?;
         examples.extend_from_slice(ids.values());
         let values = column(score, DataType::Float64)?;
         if let Some(values) =

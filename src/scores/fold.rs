@@ -70,11 +70,15 @@ pub(super) fn fold(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Folded> {
     let runs = chosen_runs(experiment, &options.runs)?;
+    let empty = runs_without_rows(&runs)?;
+    let takes_part = |run: &Run| records_el2n(run) && !empty.contains(run.name());
     let mut fold = Fold::new(&runs);
     let mut latest = None;
     for phase in Phase::ALL {
         let recorded = runs.iter().map(|run| run.epochs(phase)).collect::<Result<Vec<_>>>()?;
-        let scored = epochs_to_score(&options.epochs, &recorded);
+        let with_el2n = runs.iter().zip(&recorded).filter(|(run, _)| takes_part(run));
+        let with_el2n: Vec<&Vec<u32>> = with_el2n.map(|(_, epochs)| epochs).collect();
+        let scored = epochs_to_score(&options.epochs, &with_el2n);
         let counts_forgetting = options.forgetting && phase == Phase::Train;
         let read: BTreeSet<u32> = if counts_forgetting {
             recorded.iter().flatten().copied().collect()
@@ -84,12 +88,16 @@ pub(super) fn fold(
         let mut streams = open_streams(&runs, phase, &read)?;
         for &epoch in &read {
             let wanted = scored.contains(&epoch);
+            let non_finite = fold.non_finite;
             let moments = fold.epoch(epoch, &mut streams, counts_forgetting, progress)?;
             if wanted {
                 columns.push(format!("el2n_{phase}_epoch_{epoch}"), moments)?;
+            } else {
+                // Read for its forgetting events alone: there is no mean to be left out of.
+                fold.non_finite = non_finite;
             }
         }
-        let last = last_common(&recorded, &scored);
+        let last = last_common(&with_el2n, &scored);
         latest = last.map(|epoch| format!("el2n_{phase}_epoch_{epoch}")).or(latest);
     }
     if let Epochs::List(asked) = &options.epochs {
@@ -328,8 +336,23 @@ fn open_streams(
     runs.iter().map(of_run).collect()
 }
 
-fn epochs_to_score(epochs: &Epochs, recorded: &[Vec<u32>]) -> BTreeSet<u32> {
-    let all = recorded.iter().flatten().copied();
+fn records_el2n(run: &Run) -> bool {
+    run.ranks().any(|rank| rank.format.signals.contains(&Signal::El2n))
+}
+
+/// Runs that have published nothing yet have no say in which epoch is the last one of all.
+fn runs_without_rows(runs: &[Run]) -> Result<BTreeSet<String>> {
+    let mut empty = BTreeSet::new();
+    for run in runs {
+        if Phase::ALL.into_iter().map(|phase| run.rows(phase)).sum::<Result<u64>>()? == 0 {
+            empty.insert(run.name().to_owned());
+        }
+    }
+    Ok(empty)
+}
+
+fn epochs_to_score(epochs: &Epochs, recorded: &[&Vec<u32>]) -> BTreeSet<u32> {
+    let all = recorded.iter().copied().flatten().copied();
     match epochs {
         Epochs::All => all.collect(),
         Epochs::Last => {
@@ -341,7 +364,7 @@ fn epochs_to_score(epochs: &Epochs, recorded: &[Vec<u32>]) -> BTreeSet<u32> {
 }
 
 /// The last of some epochs that every run has; `el2n` without an epoch means this one.
-fn last_common(recorded: &[Vec<u32>], scored: &BTreeSet<u32>) -> Option<u32> {
+fn last_common(recorded: &[&Vec<u32>], scored: &BTreeSet<u32>) -> Option<u32> {
     let in_all = |epoch: &&u32| recorded.iter().all(|run| run.contains(epoch));
     scored.iter().rev().find(in_all).copied()
 }
@@ -357,7 +380,10 @@ fn check_epochs(asked: &[u32], runs: &[Run]) -> Result<()> {
         None => Ok(()),
         Some(epoch) => Err(Error::new(
             ErrorKind::NotFound,
-            format!("epoch {epoch} was not recorded; there are: {recorded:?}"),
+            format!(
+                "epoch {epoch} was not recorded; there are: {}",
+                recorded.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+            ),
         )),
     }
 }

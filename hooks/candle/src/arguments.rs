@@ -12,6 +12,10 @@ use crate::transfer::{HostTensor, is_float};
 /// or an integer tensor `[batch]`.
 ///
 /// Ids lie in `0..2^63` and need not be dense: a row number, a database key or a hash.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be example ids",
+    note = "ids are `&` of integers in a slice, array or `Vec`, of an integer range, or of a `Tensor`"
+)]
 pub trait ExampleIds: sealed::Sealed {
     #[doc(hidden)]
     fn to_examples(&self) -> Result<Cow<'_, [i64]>>;
@@ -19,6 +23,11 @@ pub trait ExampleIds: sealed::Sealed {
 
 /// Labels of a batch, one per row: class indices as a slice, array, vector or integer tensor
 /// `[batch]`, or soft targets as a float tensor `[batch, classes]` whose rows sum to 1.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be labels",
+    note = "labels are `&` of integers in a slice, array or `Vec`, or of a `Tensor`: class indices \
+            `[batch]` or soft targets `[batch, classes]`"
+)]
 pub trait Labels: sealed::Sealed {
     #[doc(hidden)]
     fn to_labels(&self) -> Result<OwnedLabels<'_>>;
@@ -44,6 +53,13 @@ fn example(id: impl TryInto<i64> + Copy + std::fmt::Display) -> Result<i64> {
     })
 }
 
+/// Likewise for a label, which no number of classes reaches.
+fn label(class: impl TryInto<i64> + Copy + std::fmt::Display) -> Result<i64> {
+    class.try_into().map_err(|_too_large| {
+        Error::Argument(format!("labels: expected class indices, got {class}"))
+    })
+}
+
 macro_rules! integers {
     ($($integer:ty),*) => {$(
         impl sealed::Sealed for [$integer] {}
@@ -54,14 +70,13 @@ macro_rules! integers {
         }
         impl Labels for [$integer] {
             fn to_labels(&self) -> Result<OwnedLabels<'_>> {
-                // A label that does not fit is outside every range of classes.
-                let label = |&label: &$integer| i64::try_from(label).unwrap_or(i64::MAX);
-                Ok(OwnedLabels::Classes(self.iter().map(label).collect()))
+                let labels = self.iter().map(|&class| label(class)).collect::<Result<_>>()?;
+                Ok(OwnedLabels::Classes(Cow::Owned(labels)))
             }
         }
     )*};
 }
-integers!(u8, u16, u32, u64, usize, i32);
+integers!(u8, u16, u32, u64, usize, i8, i16, i32, isize);
 
 impl sealed::Sealed for [i64] {}
 

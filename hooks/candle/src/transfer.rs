@@ -25,8 +25,9 @@ impl HostTensor {
         if tensor.device().is_cpu() {
             return Ok(Self(tensor.contiguous()?));
         }
-        let whole = tensor.copy()?.contiguous()?;
-        Ok(Self(whole.to_device(&Device::Cpu)?))
+        // `copy` and a contiguous view keep the whole storage behind them, and `to_device` would bring
+        // it along: a batch of labels would cost the copy of the data set's.
+        Ok(Self(tensor.force_contiguous()?.to_device(&Device::Cpu)?))
     }
 
     /// Its values as integers. `what` names the argument.
