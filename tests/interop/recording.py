@@ -66,6 +66,9 @@ class Recording:
         self._process.kill()
         self._process.wait()
 
+    def assert_alive(self):
+        assert self._process.poll() is None, f"record_batches ended: {self._process.returncode}"
+
     def close(self):
         self._process.stdin.close()
         try:
