@@ -1,4 +1,4 @@
-"""What the Python tests share: the recording process, and a small experiment of two runs."""
+"""What the Python tests share: the recording process, and the experiments that several read."""
 
 import numpy as np
 import pytest
@@ -80,3 +80,25 @@ def small(tmp_path_factory):
         return SmallExperiment(tmp_path_factory.mktemp("small") / "experiment", recording)
     finally:
         recording.close()
+
+
+@pytest.fixture(scope="session")
+def ten_runs(tmp_path_factory):
+    """Ten runs, as the paper averages over; the last two miss some examples and an epoch."""
+    path = tmp_path_factory.mktemp("ten") / "experiment"
+    recording = Recording(tmp_path_factory.mktemp("arrays"))
+    for run in range(10):
+        random = np.random.default_rng(run)
+        ids = np.arange(50 if run < 8 else 40)
+        recording.open(path, f"seed-{run}", 4, logits="off")
+        for epoch in range(3 if run < 9 else 2):
+            for phase, batch_rows in [("train", 8), ("score", 50)]:
+                logits = 2 * random.normal(size=(len(ids), 4)).astype(np.float32)
+                # One example whose logits break now and then, and must be left out of the means.
+                logits[17] *= np.where(run == 3 and epoch == 1, np.nan, 1)
+                order = random.permutation(len(ids))
+                rows = (ids[order], ids[order] % 4, logits[order])
+                recording.record(phase, *rows, epoch=epoch, batch_rows=batch_rows)
+        assert recording.finish()["status"] == "finished"
+    recording.close()
+    return path

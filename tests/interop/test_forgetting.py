@@ -4,20 +4,9 @@ import definitions
 import numpy as np
 import polars as pl
 import pytest
-from recording import data_diet
+from recording import data_diet, record_history
 
 SCORES = ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations"]
-
-
-def record_history(recording, experiment, run, history, **options):
-    """Records presentations in order: `history` is a list of batches of (id, correct)."""
-    recording.open(experiment, run, 2, logits="off", **options)
-    for batch in history:
-        ids = [example for example, _ in batch]
-        # Label 0 everywhere: the larger of two logits decides whether it is right.
-        logits = np.array([[1, 0] if right else [0, 1] for _, right in batch], dtype=np.float32)
-        recording.record("train", ids, np.zeros(len(ids)), logits)
-    assert recording.finish()["status"] == "finished"
 
 
 def expected_scores(runs):

@@ -11,6 +11,7 @@ from recording import data_diet
 ROWS, CLASSES = 16, 3
 # Enough queries to meet parts at every moment of their publication.
 QUERIES, GROWTHS = 80, 16
+COMMAND_GROWTHS = 5
 
 
 def by_polars(table):
@@ -30,11 +31,10 @@ def by_pyarrow(table):
     return pl.from_arrow(dataset.dataset(table, partitioning="hive").to_table(columns=columns))
 
 
-def start(recording, experiment):
+def start(recording, experiment, publish_interval_ms=20):
     """Starts a training that publishes a part every few batches, and waits for the first one."""
-    recording.open(
-        experiment, "seed-0", CLASSES, flush_rows=2 * ROWS, publish_interval_ms=20, logits="f32"
-    )
+    options = {"flush_rows": 2 * ROWS, "publish_interval_ms": publish_interval_ms}
+    recording.open(experiment, "seed-0", CLASSES, **options)
     ids = np.arange(ROWS)
     logits = np.random.default_rng(1).normal(size=(ROWS, CLASSES)).astype(np.float32)
     # Something has to be there: a scan of a directory without files is an error of the readers.
@@ -78,10 +78,11 @@ def test_reading_in_a_loop(recording, experiment, read, table):
 
 
 def test_the_command_line_in_a_loop(recording, experiment, tmp_path):
-    start(recording, experiment)
+    # Slower than for the readers: every command starts a process, and reads what piled up meanwhile.
+    start(recording, experiment, publish_interval_ms=200)
     output = tmp_path / "scores.parquet"
     presentations = []
-    while len(set(presentations)) < GROWTHS:
+    while len(set(presentations)) < COMMAND_GROWTHS:
         data_diet("scores", experiment, "-o", output)
         scores = pl.read_parquet(output)
         # One batch of all examples per step: each was presented equally often.
@@ -90,7 +91,7 @@ def test_the_command_line_in_a_loop(recording, experiment, tmp_path):
         presentations.append(scores["presentations_mean"][0])
         assert "running" in data_diet("inspect", experiment).stdout
         data_diet("verify", experiment)
-        assert len(presentations) < 100 * GROWTHS, "training does not go on"
+        assert len(presentations) < 100 * COMMAND_GROWTHS, "training does not go on"
     assert presentations == sorted(presentations)
     recorded = finish(recording)
     data_diet("scores", experiment, "-o", output)

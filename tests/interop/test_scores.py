@@ -42,33 +42,6 @@ def by_duckdb(observations):
     ).pl()
 
 
-@pytest.fixture(scope="module")
-def ten_runs(tmp_path_factory):
-    """Ten runs, as the paper averages over; the last two miss some examples and an epoch."""
-    from recording import Recording
-
-    path = tmp_path_factory.mktemp("ten") / "experiment"
-    recording = Recording(tmp_path_factory.mktemp("arrays"))
-    for run in range(10):
-        random = np.random.default_rng(run)
-        ids = np.arange(50 if run < 8 else 40)
-        recording.open(path, f"seed-{run}", 4, logits="off")
-        for epoch in range(3 if run < 9 else 2):
-            for phase, batch_rows in [("train", 8), ("score", 50)]:
-                logits = 2 * random.normal(size=(len(ids), 4)).astype(np.float32)
-                # One example whose logits break now and then, and must be left out of the means.
-                logits[17] *= np.where(run == 3 and epoch == 1, np.nan, 1)
-                order = random.permutation(len(ids))
-                rows = (ids[order], ids[order] % 4, logits[order])
-                recording.record(phase, *rows, epoch=epoch, batch_rows=batch_rows)
-        assert recording.finish()["status"] == "finished"
-    recording.close()
-    output = path.parent / "scores.parquet"
-    told = data_diet("scores", path, "-o", output).stderr
-    assert "2 observations with non-finite logits left out" in told
-    return path, pl.read_parquet(output)
-
-
 @pytest.mark.parametrize("aggregate", [by_polars, by_pandas, by_duckdb])
 def test_el2n_over_runs(small, tmp_path, aggregate):
     output = tmp_path / "scores.parquet"
@@ -88,8 +61,16 @@ def test_el2n_over_runs(small, tmp_path, aggregate):
     assert scores["runs"].to_list() == [2] * small.EXAMPLES
 
 
-def test_runs_that_miss_examples_epochs_or_numbers(ten_runs):
-    path, scores = ten_runs
+@pytest.fixture(scope="module")
+def scores_of_ten(ten_runs):
+    output = ten_runs.with_name("scores.parquet")
+    told = data_diet("scores", ten_runs, "-o", output).stderr
+    assert "2 observations with non-finite logits left out" in told
+    return pl.read_parquet(output)
+
+
+def test_runs_that_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
+    path, scores = ten_runs, scores_of_ten
     finite = (
         pl.scan_parquet(path / "observations")
         .filter(pl.col("el2n").is_not_nan())
@@ -131,8 +112,8 @@ def test_only_the_epochs_asked_for(small, tmp_path):
     data_diet("scores", small.path, "-o", output, "--epochs", "9", expect=1)
 
 
-def test_columns_of_the_scores(ten_runs):
-    _, scores = ten_runs
+def test_columns_of_the_scores(scores_of_ten):
+    scores = scores_of_ten
     types = dict(scores.schema)
     assert [types.pop(name) for name in ("example", "label", "runs")] == [
         pl.Int64,

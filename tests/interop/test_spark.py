@@ -107,7 +107,7 @@ def test_aggregation_in_sql(spark, small):
 def test_reading_while_training_writes(spark, recording, experiment):
     import test_live_readers as live
 
-    live.start(recording, experiment)
+    live.start(recording, experiment, publish_interval_ms=200)
     counts = []
     while len(set(counts)) < GROWTHS:
         frame = spark.read.parquet(str(experiment / "observations"))
