@@ -35,7 +35,7 @@ def test_agreement(small, scores, script):
     table = pl.read_parquet(scores).sort("el2n_mean", descending=True)
     first, fourth = table["example"][0], table["example"][3]
     assert str(first) in told and str(fourth) not in told
-    assert f"{table['el2n_mean'][0]:.5f}" in told
+    assert str(table["el2n_mean"][0])[:6] in told
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
