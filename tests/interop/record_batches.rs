@@ -1,7 +1,7 @@
 //! Records what the Python tests ask for, through the candle hook as a trainer would.
 //!
 //! Commands come as JSON lines on standard input, each answered by one JSON line on standard output
-//! that says `{"ok": ...}` or `{"error": "..."}`. Arrays come as raw little-endian files, as NumPy's
+//! that says `{"ok": ...}` or `{"error": "..."}`. Arrays come as raw little-endian files, as `NumPy`'s
 //! `tofile` writes them: ids and labels as `i64`, soft targets as `f32`, logits in the dtype that the
 //! command names. `recording.py` is the other end.
 
@@ -90,7 +90,8 @@ struct Rows {
     ids: Vec<i64>,
     labels: Tensor,
     logits: Tensor,
-    batch_rows: usize,
+    /// Rows per batch.
+    batch: usize,
 }
 
 fn main() -> Result<()> {
@@ -233,18 +234,18 @@ impl Rows {
         };
         let dtype = record.dtype.parse().map_err(|_unknown| format!("dtype {}", record.dtype))?;
         let logits = tensor(&record.logits, dtype, &[rows, classes])?;
-        let batch_rows = record.batch_rows.unwrap_or(rows);
-        Ok(Self { phase: record.phase, ids, labels, logits, batch_rows })
+        let batch = record.batch_rows.unwrap_or(rows);
+        Ok(Self { phase: record.phase, ids, labels, logits, batch })
     }
 
     /// The first row of every batch.
     fn starts(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..self.ids.len()).step_by(self.batch_rows)
+        (0..self.ids.len()).step_by(self.batch)
     }
 
     /// Records one batch, whose logits are a view, and returns its number of rows.
     fn record(&self, hook: &mut DataDietHook, start: usize) -> Result<usize> {
-        let rows = self.batch_rows.min(self.ids.len() - start);
+        let rows = self.batch.min(self.ids.len() - start);
         let ids = &self.ids[start..start + rows];
         let (labels, logits) =
             (self.labels.narrow(0, start, rows)?, self.logits.narrow(0, start, rows)?);
