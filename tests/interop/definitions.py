@@ -1,0 +1,80 @@
+"""The definitions of DESIGN, section 3, written out in NumPy float64 and plain Python.
+
+Nothing here shares code or method with the library: each function is its formula, word for word.
+"""
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+
+
+def one_hot(labels, classes: int) -> np.ndarray:
+    return np.eye(classes)[np.asarray(labels)]
+
+
+def signals(logits, targets) -> dict[str, np.ndarray]:
+    """Every signal of logits `[rows, classes]` against targets of the same shape."""
+    z = np.asarray(logits, dtype=np.float64)
+    y = np.asarray(targets, dtype=np.float64)
+    rows = np.arange(len(z))
+    broken = ~np.isfinite(z).all(axis=1)
+    z = np.where(broken[:, None], 0.0, z)
+
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    p = np.exp(log_p)
+    label = y.argmax(axis=1)
+    others = z.copy()
+    others[rows, label] = -np.inf
+    values = {
+        "el2n": np.sqrt(((p - y) ** 2).sum(axis=1)),
+        "el1n": np.abs(p - y).sum(axis=1),
+        "loss": -(y * log_p).sum(axis=1),
+        "margin": z[rows, label] - others.max(axis=1),
+        "confidence": p[rows, label],
+        "entropy": -(p * log_p).sum(axis=1),
+    }
+    for name in values:
+        values[name] = np.where(broken, np.nan, values[name])
+    values["correct"] = (z.argmax(axis=1) == label) & ~broken
+    return values
+
+
+def signals_exactly(logits, label: int) -> dict[str, float]:
+    """The signals of one row to 60 digits, so that tiny errors keep their relative precision."""
+    with localcontext() as context:
+        context.prec = 60
+        z = [Decimal(float(value)) for value in logits]
+        terms = [(value - max(z)).exp() for value in z]
+        p = [term / sum(terms) for term in terms]
+        error = [value - (1 if k == label else 0) for k, value in enumerate(p)]
+        return {
+            "el2n": float(sum(value * value for value in error).sqrt()),
+            "el1n": float(sum(abs(value) for value in error)),
+            "loss": float(-p[label].ln()),
+            "confidence": float(p[label]),
+            "entropy": float(-sum(value * value.ln() for value in p if value > 0)),
+        }
+
+
+def bfloat16(values) -> tuple[np.ndarray, np.ndarray]:
+    """Values rounded to bfloat16, to nearest even: their bits as uint16, and they as float64."""
+    bits = np.asarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return rounded, (rounded.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def forgetting(presentations: list[bool]) -> dict[str, float]:
+    """Toneva et al. 2018, section 3: a forgetting event is acc(t) > acc(t + 1)."""
+    events = 0
+    for now, after in zip(presentations, presentations[1:]):
+        if now > after:
+            events += 1
+    learned = True in presentations
+    return {
+        "forgetting": float(events if learned else len(presentations)),
+        "forgetting_inf": float(events) if learned else float("inf"),
+        "never_learned": float(not learned),
+        "first_learned": float(presentations.index(True)) if learned else float("nan"),
+        "presentations": float(len(presentations)),
+    }
