@@ -1,0 +1,106 @@
+//! The whole example in small, and that recording changes nothing about training.
+
+use std::collections::BTreeSet;
+
+use candle_core::{Device, Var};
+use candle_nn::loss::cross_entropy;
+use candle_nn::{AdamW, Module, Optimizer};
+use data_diet::{Experiment, Phase, Run, RunStatus, ScoreColumn};
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::experiment::network::Network;
+use crate::experiment::options::Options;
+use crate::experiment::progress::Meter;
+use crate::experiment::training::{Task, train};
+use crate::experiment::{Result, run};
+
+fn task() -> Task {
+    crate::task(&Device::Cpu).unwrap()
+}
+
+/// Every weight of a network, bit by bit.
+fn bits(network: &Network) -> Vec<(String, Vec<u32>)> {
+    let values = |variable: Var| -> Vec<f32> { variable.flatten_all().unwrap().to_vec1().unwrap() };
+    let variables = network.named_variables().into_iter();
+    variables
+        .map(|(name, variable)| (name, values(variable).into_iter().map(f32::to_bits).collect()))
+        .collect()
+}
+
+#[test]
+fn a_small_session_leaves_an_experiment_and_repeats_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        experiment: directory.path().join("digits"),
+        epochs: 1,
+        seeds: 1,
+        retrain: 1,
+        ..crate::defaults()
+    };
+    let session = || {
+        let mut output = Vec::new();
+        run(&task(), &options, &mut output).unwrap();
+        String::from_utf8(output).unwrap()
+    };
+    let printed = session();
+    assert!(printed.contains("a random 70 %                        908"), "{printed}");
+
+    let experiment = Experiment::open(&options.experiment).unwrap();
+    let runs = experiment.runs().unwrap();
+    assert_eq!(runs.iter().map(Run::name).collect::<Vec<_>>(), ["seed-0"]);
+    assert_eq!(runs[0].status(), RunStatus::Finished);
+    assert_eq!(runs[0].steps().unwrap(), 1297_u64.div_ceil(32));
+    let train: BTreeSet<i64> = task().train.ids().iter().copied().collect();
+    for (phase, epoch) in [(Phase::Train, 0), (Phase::Score, 1)] {
+        assert_eq!(runs[0].rows(phase).unwrap(), 1297);
+        assert_eq!(runs[0].epochs(phase).unwrap(), [epoch]);
+        let rows = runs[0].observations(phase, 0).unwrap();
+        let examples: BTreeSet<i64> =
+            rows.flat_map(|rows| rows.unwrap().examples().to_vec()).collect();
+        assert_eq!(examples, train);
+    }
+    let path = options.experiment.join("scores.parquet");
+    let scores = ScoreColumn::read(&path, &options.score_name()).unwrap();
+    assert!(scores.examples().iter().eq(&train));
+    assert!(scores.scores().iter().all(|el2n| (0.0..=2.0_f64.sqrt()).contains(el2n)));
+
+    assert_eq!(session(), printed, "the same seeds should give the same report");
+}
+
+#[test]
+fn recording_changes_no_bit_of_the_weights() {
+    let directory = tempfile::tempdir().unwrap();
+    let task = task();
+    let trained = |record| {
+        let mut meter = Meter::on(ProgressBar::hidden());
+        train(&task, &task.train, 60, 5, record, &mut meter).unwrap()
+    };
+    let recorded = trained(Some(directory.path()));
+    assert_eq!(recorded.report.as_ref().unwrap().rows.written, 60 * 32 - 15 + 2 * 1297);
+    let unrecorded = trained(None);
+    assert!(unrecorded.report.is_none());
+    let bare = train_without_hook(&task, 60, 5).unwrap();
+    assert!(bits(&recorded.network) == bits(&bare), "recording has changed the training");
+    assert!(bits(&unrecorded.network) == bits(&bare), "a disabled hook has changed the training");
+    let other = train_without_hook(&task, 60, 6).unwrap();
+    assert!(bits(&other) != bits(&bare), "the seed decides nothing");
+}
+
+/// The loop of `experiment/training.rs` as it was before the hook came.
+fn train_without_hook(task: &Task, steps: usize, seed: u64) -> Result<Network> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let network = Network::new(task.sizes, &mut random, task.device())?;
+    let mut optimizer = AdamW::new(network.variables(), task.optimizer())?;
+    let mut step = 0;
+    while step < steps {
+        for batch in task.train.shuffled(task.batch, &mut random).take(steps - step) {
+            let batch = batch?;
+            let logits = network.forward(&batch.images)?;
+            optimizer.backward_step(&cross_entropy(&logits, &batch.labels)?)?;
+            step += 1;
+        }
+    }
+    Ok(network)
+}

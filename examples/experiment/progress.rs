@@ -1,0 +1,65 @@
+//! Progress bars on standard error: shown on a terminal, silent when it is a file or a pipe.
+
+use std::borrow::Cow;
+
+use candle_core::Tensor;
+use data_diet_candle::DataDietHook;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Result;
+
+/// A bar over training steps, with the loss, the accuracy and what the hook has recorded beside it.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    bar: ProgressBar,
+    /// The losses of this epoch, still on their device: reading one waits for the device, so they
+    /// are read once an epoch.
+    losses: Vec<Tensor>,
+    figures: String,
+}
+
+impl Meter {
+    pub(crate) fn new(steps: usize) -> Self {
+        let bar = ProgressBar::new(steps as u64);
+        let template = "{prefix:<13} {bar:24.cyan/dim} {percent:>3} %  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        Self::on(bar)
+    }
+
+    pub(crate) fn on(bar: ProgressBar) -> Self {
+        Self { bar, losses: Vec::new(), figures: String::new() }
+    }
+
+    /// Says what is trained now.
+    pub(crate) fn label(&self, what: impl Into<Cow<'static, str>>) {
+        self.bar.set_prefix(what);
+    }
+
+    pub(crate) fn step(&mut self, loss: &Tensor, hook: &DataDietHook) {
+        self.losses.push(loss.detach());
+        self.bar.inc(1);
+        if self.bar.is_hidden() {
+            return;
+        }
+        let mut message = self.figures.clone();
+        if hook.is_enabled() {
+            message += &hook.status().to_string();
+        }
+        self.bar.set_message(message);
+    }
+
+    /// The mean loss of the epoch.
+    pub(crate) fn epoch(&mut self, accuracy: f64) -> Result<f32> {
+        let loss = Tensor::stack(&self.losses, 0)?.mean_all()?.to_scalar()?;
+        self.losses.clear();
+        self.figures = format!("loss {loss:.4}  test {:.1} %  ", 100.0 * accuracy);
+        Ok(loss)
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
