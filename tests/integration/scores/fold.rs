@@ -44,7 +44,7 @@ fn assert_table(table: &ScoreTable, expected: &Expected) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn the_table_is_what_the_definitions_say(plan in plan::plan()) {
@@ -155,5 +155,35 @@ fn an_id_twice_in_a_batch_is_presented_twice_in_order() {
         let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
         assert_eq!(table.column("forgetting").unwrap().scores(), [events]);
         assert_eq!(table.column("presentations").unwrap().scores(), [2.0]);
+    }
+}
+
+/// More rows per epoch than a reader decodes at once, and all epochs in one part: what lies before the
+/// epoch that is asked for is passed over, stretch by stretch.
+#[test]
+fn an_epoch_deep_inside_a_large_part() {
+    const EXAMPLES: i64 = 9000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = recorded::builder(directory.path(), "seed-0", CLASSES).start().unwrap();
+    for epoch in 0..4_u8 {
+        let logits = vec![f32::from(epoch) / 2.0, 0.0, 0.0];
+        let row = |example| Presented { example, label: 0, logits: logits.clone() };
+        let rows: Vec<Presented> = (0..EXAMPLES).map(row).collect();
+        recorded::record(&mut recorder, Phase::Train, epoch.into(), epoch.into(), &rows);
+    }
+    finish(recorder);
+    let experiment = Experiment::open(directory.path()).unwrap();
+    for (forgetting, epochs) in [(false, vec![2]), (false, vec![1, 3]), (true, vec![3])] {
+        let mut options = ScoreOptions::default();
+        options.epochs = Epochs::List(epochs.clone());
+        options.forgetting = forgetting;
+        let table = ScoreTable::fold(&experiment, &options).unwrap();
+        assert_eq!(table.examples().len(), EXAMPLES as usize);
+        for epoch in epochs {
+            // p = (e, 1, 1) / (e + 2), so p - y = (-2, 1, 1) / (e + 2).
+            let el2n = 6_f64.sqrt() / ((f64::from(epoch) / 2.0).exp() + 2.0);
+            let column = table.column(&format!("el2n_train_epoch_{epoch}")).unwrap();
+            assert!(column.scores().iter().all(|&score| is_close(score, el2n)), "epoch {epoch}");
+        }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn expected(observations: &[Observation], runs: usize) -> Expected {
     for o in presentations {
         histories.entry((o.run, o.row.example)).or_default().push(is_correct(o));
     }
+    // Never learned ranks above every learned one, also of those that were presented more often.
     let most = |run| {
         let counts = histories.iter().filter(|((of, _), _)| *of == run).map(|(_, h)| h.len());
         counts.max().unwrap_or(0) as f64
