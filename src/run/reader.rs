@@ -73,7 +73,14 @@ impl Experiment {
     /// [`NotFound`](ErrorKind::NotFound) if the directory holds no runs.
     pub fn open_read_only(path: impl Into<PathBuf>) -> Result<Self> {
         let layout = ExperimentLayout::new(path);
-        if layout.run_names()?.is_empty() {
+        let is_file = |error: &Error| {
+            error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotADirectory)
+        };
+        let names = match layout.run_names() {
+            Err(error) if is_file(&error) => Vec::new(),
+            names => names?,
+        };
+        if names.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!(

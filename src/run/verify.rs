@@ -1,5 +1,6 @@
 //! Reads everything that a run has published and compares it with what it claims.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::metadata::{RunMetadata, RunStatus};
 use super::part::PartReader;
 use super::reader::{Experiment, Run};
 use super::schema::Table;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::step::Phase;
 
 /// Something in an experiment directory that is not as it should be.
@@ -49,8 +50,9 @@ impl Experiment {
         for run in self.runs()? {
             verification.run(&run, &mut progress)?;
         }
+        let runs = self.runs()?.iter().map(|run| format!("run={}", run.name())).collect();
         for table in Table::ALL {
-            verification.strays(&self.path().join(table.name()))?;
+            verification.strays(&self.path().join(table.name()), &runs)?;
         }
         Ok(verification)
     }
@@ -127,18 +129,37 @@ impl Verification {
         self.findings.push(Finding { error: Error::corrupt(&path, what), path });
     }
 
-    /// Other files in a table's tree break the directory scans of some readers.
-    fn strays(&mut self, directory: &Path) -> Result<()> {
+    /// Readers that scan a table's directory take every Parquet file in it for rows of the table, and
+    /// some of them break on any other file.
+    fn strays(&mut self, table: &Path, runs: &BTreeSet<String>) -> Result<()> {
+        self.strays_below(table, &|path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.strip_prefix("part-").and_then(|name| name.strip_suffix(".parquet"));
+            let run = path.strip_prefix(table).ok().and_then(|path| path.iter().next());
+            let is_part = number.is_some_and(|number| number.parse::<u32>().is_ok());
+            let of_a_run = run.and_then(|run| run.to_str()).is_some_and(|run| runs.contains(run));
+            if !is_part {
+                Some("is no part of a run; a table's tree holds nothing else")
+            } else if !of_a_run {
+                Some("belongs to no run that `_runs` knows")
+            } else {
+                None
+            }
+        })
+    }
+
+    fn strays_below(
+        &mut self,
+        directory: &Path,
+        stray: &dyn Fn(&Path) -> Option<&'static str>,
+    ) -> Result<()> {
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries {
             let path = entry.map_err(|error| Error::io("list", directory, error))?.path();
             if path.is_dir() {
-                self.strays(&path)?;
-            } else if path.extension().is_none_or(|extension| extension != "parquet") {
-                let message =
-                    format!("{}: a table's tree holds Parquet parts only", path.display());
-                self.findings
-                    .push(Finding { error: Error::new(ErrorKind::Foreign, message), path });
+                self.strays_below(&path, stray)?;
+            } else if let Some(what) = stray(&path) {
+                self.findings.push(Finding { error: Error::foreign(&path, what), path });
             }
         }
         Ok(())

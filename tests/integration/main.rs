@@ -7,6 +7,10 @@
     reason = "a failed test should panic, and a re-executed child speaks on its standard output"
 )]
 
+mod cli;
+mod command;
 mod harness;
 mod kill;
+mod recorded;
 mod recording;
+mod scores;

@@ -29,14 +29,14 @@ fn main() -> ExitCode {
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
     };
-    let outcome = outcome.and_then(|code| {
-        io::stdout().flush()?;
-        Ok(code)
+    let outcome = outcome.and_then(|code| match io::stdout().flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(code),
     });
     match outcome {
         Ok(code) => code,
         Err(Failure::Library(error)) => {
-            eprintln!("data-diet: {error}");
+            text::tell(format_args!("data-diet: {error}"));
             match error.kind() {
                 data_diet::ErrorKind::InvalidArgument => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Failure::Output(error)) => {
-            eprintln!("data-diet: cannot write to standard output: {error}");
+            text::tell(format_args!("data-diet: cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
-//! Text for people: aligned tables, numbers with separators.
+//! Text for people: aligned tables, numbers with separators, lines on standard error.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
 /// Writes rows under a heading; columns after the first are aligned to the right.
@@ -27,6 +27,18 @@ pub(crate) fn table(
     };
     line(&mut heading.iter().copied())?;
     rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
+}
+
+/// Writes a line to standard error. Whoever has closed it does not want to hear it, and a command
+/// must not fail for that.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A number and what it counts: `1 row`, `2 rows`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(number))
 }
 
 pub(crate) fn count(value: u64) -> String {

@@ -7,7 +7,7 @@ use data_diet::{Epochs, ErrorKind, Experiment, Phase, Run, ScoreOptions, ScoreTa
 
 use crate::Failure;
 use crate::args::Inspect;
-use crate::text::{bytes, count, table};
+use crate::text::{bytes, count, counted, table};
 
 pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
     let experiment = super::open(&arguments.experiment)?;
@@ -28,10 +28,11 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
         "size",
     ];
     table(&mut output, &heading, &rows)?;
+    let mut notes = Vec::new();
     for (run, metadata) in runs.iter().flat_map(|run| run.ranks().map(move |rank| (run, rank))) {
         let name = run.name();
         if let Some(failure) = &metadata.failure {
-            writeln!(output, "run `{name}` (rank {}): {failure}", metadata.rank)?;
+            notes.push(format!("run `{name}` (rank {}): {failure}", metadata.rank));
         }
         let counts = metadata.rows;
         for (rows, what) in [
@@ -40,10 +41,13 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
             (counts.non_finite, "with non-finite logits"),
         ] {
             if rows > 0 {
-                let rank = metadata.rank;
-                writeln!(output, "run `{name}` (rank {rank}): {} rows {what}", count(rows))?;
+                let (rank, rows) = (metadata.rank, counted(rows, "row"));
+                notes.push(format!("run `{name}` (rank {rank}): {rows} {what}"));
             }
         }
+    }
+    if !notes.is_empty() {
+        writeln!(output, "\n{}", notes.join("\n"))?;
     }
     if arguments.examples > 0 {
         show_examples(&mut output, &experiment, arguments.examples)?;
@@ -81,6 +85,7 @@ fn show_examples(
         scores => scores?,
     };
     let Some(el2n) = scores.statistics().iter().find(|score| score.name == "el2n") else {
+        writeln!(output, "\nno epoch in which every run has recorded el2n: no examples to show")?;
         return Ok(());
     };
     let mut order: Vec<usize> =
@@ -91,7 +96,8 @@ fn show_examples(
             scores.examples()[at].to_string(),
             scores.labels()[at].to_string(),
             format!("{:.4}", el2n.mean[at]),
-            format!("{:.4}", el2n.std[at]),
+            // One run has no deviation.
+            if el2n.std[at].is_nan() { "-".to_owned() } else { format!("{:.4}", el2n.std[at]) },
             el2n.count[at].to_string(),
         ]
     };

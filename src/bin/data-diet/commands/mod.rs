@@ -8,17 +8,17 @@ pub(crate) mod verify;
 
 use data_diet::Experiment;
 
-use crate::text::count;
+use crate::text::{counted, tell};
 
 /// Opens an experiment, and tells what that brought back.
 fn open(path: &std::path::Path) -> data_diet::Result<Experiment> {
     let experiment = Experiment::open(path)?;
     for recovered in experiment.recovered() {
         let (run, rank) = (&recovered.run, recovered.rank);
-        let rows = count(recovered.rows);
-        eprintln!("run `{run}` (rank {rank}) was interrupted: {rows} rows brought back");
+        let rows = counted(recovered.rows, "row");
+        tell(format_args!("run `{run}` (rank {rank}) was interrupted: {rows} brought back"));
         if recovered.damaged {
-            eprintln!("  a damaged segment was put aside under _runs/{run}/aside");
+            tell(format_args!("  a damaged segment was put aside under _runs/{run}/aside"));
         }
     }
     Ok(experiment)

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use crate::Failure;
 use crate::args::Recover;
+use crate::text::tell;
 
 pub(crate) fn run(arguments: &Recover) -> Result<ExitCode, Failure> {
     let experiment = super::open(&arguments.experiment)?;
     if experiment.recovered().is_empty() {
-        eprintln!("nothing to recover: every run is finished, recovered or being recorded");
+        tell("nothing to recover: no run was interrupted since the last look");
     }
     Ok(ExitCode::SUCCESS)
 }

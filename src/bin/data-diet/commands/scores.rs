@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use data_diet::{Experiment, Phase, Run, ScoreOptions, ScoreTable};
 
 use crate::args::Scores;
-use crate::text::count;
+use crate::text::{counted, tell};
 use crate::{Failure, progress};
 
 pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
@@ -18,23 +18,25 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
         ScoreTable::fold_to_file(&experiment, &options, &arguments.output, |rows| bar.inc(rows))?;
     bar.finish_and_clear();
     let info = &file.info;
-    eprintln!(
-        "{} examples, {} scores over {} runs ({}) -> {}",
-        count(file.examples as u64),
-        file.scores.len(),
-        info.runs.len(),
+    tell(format_args!(
+        "{}, {} over {} ({}) -> {}",
+        counted(file.examples as u64, "example"),
+        counted(file.scores.len() as u64, "score"),
+        counted(info.runs.len() as u64, "run"),
         info.runs.join(", "),
         arguments.output.display()
-    );
-    if let Some(el2n) = &info.el2n {
-        eprintln!("el2n is {el2n}");
+    ));
+    match &info.el2n {
+        Some(el2n) => tell(format_args!("el2n is {el2n}")),
+        None => tell("no score `el2n`: there is no epoch in which every run has recorded it"),
     }
     if info.non_finite > 0 {
-        eprintln!("{} observations with non-finite logits left out", count(info.non_finite));
+        let rows = counted(info.non_finite, "observation");
+        tell(format_args!("{rows} with non-finite logits left out"));
     }
     if info.repeated > 0 {
-        let repeated = count(info.repeated);
-        eprintln!("{repeated} observations repeated on a second rank in an epoch left out");
+        let rows = counted(info.repeated, "observation");
+        tell(format_args!("{rows} repeated on a second rank in an epoch left out"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,11 +1,12 @@
 //! `data-diet verify`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use data_diet::Experiment;
+use data_diet::{Experiment, RunStatus};
 
 use crate::args::Verify;
-use crate::text::{bytes, count};
+use crate::text::{bytes, counted, tell};
 use crate::{Failure, progress};
 
 pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
@@ -14,20 +15,32 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
     let mut total = 0;
     for run in experiment.runs()? {
         total += run.bytes()?;
+        if run.status() == RunStatus::Running {
+            tell(format_args!(
+                "run `{}` is being recorded, or was interrupted: what it has not published is not \
+                 checked",
+                run.name()
+            ));
+        }
     }
     let bar = progress::bytes(total);
     let verification = experiment.verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
-    for finding in &verification.findings {
-        println!("{}", finding.error);
-    }
-    let (parts, rows) = (count(verification.parts), count(verification.rows));
-    let findings = verification.findings.len();
-    let summary = format!("{parts} parts, {rows} rows, {} checked", bytes(verification.bytes));
-    if findings == 0 {
-        eprintln!("{summary}: all well");
+    let (parts, rows) = (counted(verification.parts, "part"), counted(verification.rows, "row"));
+    let summary = format!("{parts}, {rows}, {} checked", bytes(verification.bytes));
+    if verification.findings.is_empty() {
+        tell(format_args!("{summary}: all well"));
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{summary}: {findings} findings");
+    let findings = counted(verification.findings.len() as u64, "finding");
+    tell(format_args!("{summary}: {findings}"));
+    let mut output = io::stdout().lock();
+    for finding in &verification.findings {
+        match writeln!(output, "{}", finding.error) {
+            // Whoever has seen enough has not made the findings go away.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
     Ok(ExitCode::FAILURE)
 }

@@ -1,0 +1,61 @@
+//! The command line as a user meets it: what it prints, where, and with which exit code.
+
+mod inspect;
+mod scores;
+mod streams;
+mod trouble;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::recorded;
+
+/// Two finished runs of twelve examples in three epochs.
+struct Twelve {
+    directory: TempDir,
+}
+
+impl Twelve {
+    fn new() -> Self {
+        let twelve = Self { directory: tempfile::tempdir().unwrap() };
+        recorded::finished(&twelve.path(), "seed-0", 0);
+        recorded::finished(&twelve.path(), "seed-1", 1);
+        twelve
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("digits")
+    }
+
+    fn shown(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    /// A place beside the experiment.
+    fn beside(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// The first published part of a run's training observations.
+    fn part(&self, run: &str) -> PathBuf {
+        let partition = format!("observations/run={run}/phase=train/rank=0");
+        self.path().join(partition).join("part-000000.parquet")
+    }
+}
+
+/// What is on the disk, file by file, as a process that is killed now leaves it: nobody holds a lock
+/// on the copy.
+fn copy_as_after_a_crash(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_as_after_a_crash(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}

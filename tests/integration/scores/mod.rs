@@ -1,0 +1,8 @@
+//! Scores and selections against references that hold everything in memory and do it the plain way.
+
+mod errors;
+mod files;
+mod fold;
+mod plan;
+mod reference;
+mod selection;
