@@ -89,8 +89,9 @@ impl OpenLog {
     /// Takes back the last appended frame, whose sync failed.
     pub(crate) fn take_back(&mut self, frame: &[u8]) {
         self.committed -= frame.len() as u64;
-        // Should this fail too, the frame is still whole; recovery would find its rows twice only if
-        // they were also committed elsewhere, so the caller seals this log before it does that.
+        // Should this fail too, or not outlast a power cut, the frame is still there and whole. So that
+        // its rows are not found twice, the caller publishes this log, up to its committed length,
+        // before it commits them elsewhere.
         let _ = self.file.set_len(self.committed);
     }
 }
@@ -142,9 +143,14 @@ pub(crate) struct LogReader {
 
 impl LogReader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::open_up_to(path, u64::MAX)
+    }
+
+    /// Takes a log that is known to end at this length, whatever follows there.
+    pub(crate) fn open_up_to(path: &Path, length: u64) -> Result<Self> {
         let failed = |error| Error::io("read", path, error);
         let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let length = file.metadata().map_err(failed)?.len().min(length);
         let mut reader = Self {
             path: path.to_owned(),
             input: BufReader::with_capacity(1 << 16, file),
@@ -162,6 +168,10 @@ impl LogReader {
             return Err(Error::foreign(path, "is not a log of this version of data-diet"));
         }
         Ok(reader)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the log ended in a frame of full length that does not check out. A crash cuts frames
