@@ -21,6 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::step::Phase;
 
 const INTERRUPTED: &str = "the recording process ended without `finish`";
+const DAMAGED: &str = "a log was damaged: its rows from there on are not in the tables, and it was put \
+    aside under `aside/`";
 
 /// What was brought back of one rank of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,9 @@ pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Reco
     let recovered = publish_leftovers(disk, layout)?;
     // Read again: the run may have finished between the first look and the lock.
     if let Some(mut metadata) = RunMetadata::read(&layout.metadata())? {
+        if recovered.damaged {
+            metadata.failure.get_or_insert_with(|| DAMAGED.to_owned());
+        }
         if running(&metadata) {
             metadata.status = RunStatus::Failed;
             metadata.failure.get_or_insert_with(|| INTERRUPTED.to_owned());
