@@ -7,6 +7,7 @@
     reason = "a failed test should panic, and a re-executed child speaks on its standard output"
 )]
 
+mod corrupt;
 mod harness;
 mod kill;
 mod recording;
