@@ -10,4 +10,5 @@
 mod corrupt;
 mod harness;
 mod kill;
+mod properties;
 mod recording;
