@@ -58,7 +58,7 @@ fn a_process_may_die_at_every_call() {
     for durability in [Durability::Process, Durability::PowerCut] {
         let calls = calls_of_a_recording(durability);
         assert!(calls.len() > 60, "{}", calls.len());
-        for call in 0..calls.len() {
+        for (call, kind) in calls.iter().enumerate() {
             let fixture = Fixture::new();
             let disk = FaultyDisk::default();
             disk.die_after(call);
@@ -68,7 +68,7 @@ fn a_process_may_die_at_every_call() {
                 continue;
             }
             let steps = fixture.recovered_steps();
-            let place = format!("{durability:?}, call {call}, {:?}: {result:?}", calls[call]);
+            let place = format!("{durability:?}, call {call}, {kind:?}: {result:?}");
             assert_eq!(steps, (0..steps.len() as u64).collect::<Vec<_>>(), "{place}");
             assert!(steps.len() as u64 >= progress.committed, "{place}: lost committed rows");
             assert!(steps.len() as u64 <= progress.committed + 1, "{place}");
@@ -119,13 +119,13 @@ fn record_with_patience(fixture: &Fixture, disk: &FaultyDisk, durability: Durabi
 fn every_call_may_fail_once() {
     for durability in [Durability::Process, Durability::PowerCut] {
         let calls = calls_of_a_recording(durability);
-        for call in 0..calls.len() {
+        for (call, kind) in calls.iter().enumerate() {
             let fixture = Fixture::new();
             let disk = FaultyDisk::default();
             disk.fail_call(call, io::ErrorKind::StorageFull);
             record_with_patience(&fixture, &disk, durability);
             let steps = fixture.recovered_steps();
-            let place = format!("{durability:?}, call {call}, {:?}", calls[call]);
+            let place = format!("{durability:?}, call {call}, {kind:?}");
             assert_eq!(steps, (0..STEPS).collect::<Vec<_>>(), "{place}");
             assert!(fixture.layout().logs().unwrap().is_empty(), "{place}");
         }

@@ -53,7 +53,7 @@ pub(crate) fn table(experiment: &Path, table: &str, run: &str, phase: Phase) -> 
                         values.push(floats.value(row));
                     } else if let Some(list) = list {
                         let floats = list.as_primitive_opt::<Float32Type>();
-                        values.extend(floats.into_iter().flat_map(|floats| floats.values()));
+                        values.extend(floats.into_iter().flatten().flatten());
                     } else if let Some(halves) = column.as_fixed_size_binary_opt() {
                         let halves = halves.value(row).chunks_exact(2);
                         values.extend(halves.map(|it| f16::from_le_bytes([it[0], it[1]]).to_f32()));
