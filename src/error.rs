@@ -84,7 +84,8 @@ impl Error {
 
     /// The same error with words in front of its message.
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
-        let message = format!("{what}: {}", self.0.message);
+        // Whole, with the reason of a refusal, which only the innermost error shows by itself.
+        let message = format!("{what}: {self}");
         let kind = self.0.kind;
         Self(Arc::new(Inner { kind, message, source: Some(Box::new(self)) }))
     }

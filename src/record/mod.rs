@@ -11,6 +11,9 @@ mod report;
 mod sink;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use builder::{OnFailure, RecorderBuilder, WhenFull};
 pub use handle::Recorder;
 pub use report::{RecorderStatus, RunReport};

@@ -185,7 +185,13 @@ impl<S: Sink> Worker<S> {
             match message {
                 Ok(Message::Batch(batch)) => self.take(batch),
                 Ok(Message::Flush(reply)) => {
-                    let result = self.flush();
+                    // Whoever asked is told of a panic too.
+                    let result = catch_unwind(AssertUnwindSafe(|| self.flush()));
+                    let result = result.unwrap_or_else(|panic| {
+                        let failure = panicked(panic.as_ref());
+                        self.stop(&failure);
+                        Err(failure)
+                    });
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(result);
                 }
@@ -197,7 +203,9 @@ impl<S: Sink> Worker<S> {
     }
 
     fn take(&mut self, batch: Batch) {
-        let (rows, bytes) = (batch.len() as u64, batch.bytes());
+        let rows = batch.len() as u64;
+        // First, so that a sink that panics over the batch does not leave the queue full for ever.
+        self.shared.gate.leave(batch.bytes());
         if self.stopped() {
             self.shared.lost.fetch_add(rows, Ordering::Relaxed);
         } else {
@@ -206,7 +214,6 @@ impl<S: Sink> Worker<S> {
             self.pending_since.get_or_insert_with(Instant::now);
             self.sink.push(batch);
         }
-        self.shared.gate.leave(bytes);
     }
 
     /// When there is something to do without a message.
@@ -223,10 +230,13 @@ impl<S: Sink> Worker<S> {
     }
 
     fn keep_house(&mut self) {
+        if self.stopped() {
+            return;
+        }
         let now = Instant::now();
-        if self.stopped() || self.retry.is_some_and(|retry| now < retry.at) {
+        if self.retry.is_some_and(|retry| now < retry.at) {
             let pending = self.sink.pending();
-            if !self.stopped() && pending.bytes > self.pace.retry_bytes {
+            if pending.bytes > self.pace.retry_bytes {
                 let error = Error::new(
                     ErrorKind::Io,
                     format!("{} bytes wait for a disk that does not take them", pending.bytes),
@@ -313,9 +323,10 @@ impl<S: Sink> Worker<S> {
     /// Ends the recording: what is pending is lost, and counted.
     fn stop(&mut self, error: &Error) {
         self.shared.fail(error);
-        self.shared.stopped.store(true, Ordering::Release);
-        let committed = self.shared.committed.load(Ordering::Relaxed);
-        self.shared.lost.fetch_add(self.received - committed, Ordering::Relaxed);
+        if !self.shared.stopped.swap(true, Ordering::AcqRel) {
+            let committed = self.shared.committed.load(Ordering::Relaxed);
+            self.shared.lost.fetch_add(self.received - committed, Ordering::Relaxed);
+        }
         self.pending_since = None;
         self.retry = None;
         let status = self.status_after_failure();

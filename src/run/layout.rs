@@ -159,6 +159,15 @@ impl RunLayout {
         self.partition(table, phase).join(format!("part-{number:06}.parquet"))
     }
 
+    /// Every directory that holds files of this rank, as far as they exist.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        let tables = Table::ALL.into_iter();
+        let partitions = tables.flat_map(|table| Phase::ALL.map(|phase| (table, phase)));
+        let partitions = partitions.map(|(table, phase)| self.partition(table, phase));
+        let own = [self.state(), self.open(), self.aside()];
+        own.into_iter().chain(partitions).filter(|path| path.is_dir()).collect()
+    }
+
     /// The published parts of a table, by number.
     pub(crate) fn parts(&self, table: Table, phase: Phase) -> Result<Vec<(u32, PathBuf)>> {
         let directory = self.partition(table, phase);

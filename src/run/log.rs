@@ -3,13 +3,15 @@
 //! ```text
 //! file    := "DDLOG\0\0\1" frame*
 //! frame   := header payload
-//! header  := "FRAM"  payload bytes: u32  rows: u32  crc32c of the two numbers and the payload: u32
+//! header  := "FRAM"  payload bytes: u32  rows: u32  crc32c(payload): u32  crc32c of these 16 bytes: u32
+//!            0: u32
 //! payload := section*
 //! section := table: u8  phase: u8  0: u16  bytes: u32  Arrow IPC stream padded to 8 bytes
 //! ```
 //!
-//! All numbers are little-endian. Whatever does not check out ends the log: that is the tail of a
-//! write that a crash cut off.
+//! All numbers are little-endian. A frame that is cut short ends the log: that is the tail of a write
+//! that a crash cut off. The header has a checksum of its own, so that a damaged length is not taken
+//! for that.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -27,7 +29,7 @@ use crate::step::Phase;
 
 const MAGIC: &[u8; 8] = b"DDLOG\0\0\x01";
 const FRAME: &[u8; 4] = b"FRAM";
-const HEADER: usize = 16;
+const HEADER: usize = 24;
 const SECTION_HEADER: usize = 8;
 
 /// A log that frames are appended to.
@@ -89,8 +91,9 @@ impl OpenLog {
     /// Takes back the last appended frame, whose sync failed.
     pub(crate) fn take_back(&mut self, frame: &[u8]) {
         self.committed -= frame.len() as u64;
-        // Should this fail too, the frame is still whole; recovery would find its rows twice only if
-        // they were also committed elsewhere, so the caller seals this log before it does that.
+        // Should this fail too, or not outlast a power cut, the frame is still there and whole. So that
+        // its rows are not found twice, the caller publishes this log, up to its committed length,
+        // before it commits them elsewhere.
         let _ = self.file.set_len(self.committed);
     }
 }
@@ -121,13 +124,11 @@ pub(crate) fn encode_frame(sections: &[Section]) -> Result<Vec<u8>> {
     frame[..4].copy_from_slice(FRAME);
     frame[4..8].copy_from_slice(&bytes.to_le_bytes());
     frame[8..12].copy_from_slice(&rows.to_le_bytes());
-    let checksum = frame_checksum(&frame[4..12], &frame[HEADER..]);
+    let checksum = crc32c::crc32c(&frame[HEADER..]);
     frame[12..16].copy_from_slice(&checksum.to_le_bytes());
+    let checksum = crc32c::crc32c(&frame[..16]);
+    frame[16..20].copy_from_slice(&checksum.to_le_bytes());
     Ok(frame)
-}
-
-fn frame_checksum(numbers: &[u8], payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(numbers), payload)
 }
 
 /// Reads the whole frames of a log, front to back.
@@ -142,9 +143,14 @@ pub(crate) struct LogReader {
 
 impl LogReader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::open_up_to(path, u64::MAX)
+    }
+
+    /// Takes a log that is known to end at this length, whatever follows there.
+    pub(crate) fn open_up_to(path: &Path, length: u64) -> Result<Self> {
         let failed = |error| Error::io("read", path, error);
         let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let length = file.metadata().map_err(failed)?.len().min(length);
         let mut reader = Self {
             path: path.to_owned(),
             input: BufReader::with_capacity(1 << 16, file),
@@ -164,6 +170,10 @@ impl LogReader {
         Ok(reader)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the log ended in a frame of full length that does not check out. A crash cuts frames
     /// short; this is damage, or a power cut.
     pub(crate) fn damaged(&self) -> bool {
@@ -181,7 +191,8 @@ impl LogReader {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
         let bytes = number(4) as usize;
-        if &header[..4] != FRAME {
+        let is_sound = crc32c::crc32c(&header[..16]) == number(16) && number(20) == 0;
+        if &header[..4] != FRAME || !is_sound {
             self.damaged = true;
             self.left = 0;
             return Ok(None);
@@ -192,7 +203,7 @@ impl LogReader {
         }
         let mut payload = vec![0; bytes];
         self.read(&mut payload)?;
-        if frame_checksum(&header[4..12], &payload) != number(12) {
+        if crc32c::crc32c(&payload) != number(12) {
             self.damaged = true;
             self.left = 0;
             return Ok(None);

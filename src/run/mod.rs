@@ -45,6 +45,9 @@ mod seal;
 mod verify;
 mod writer;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use metadata::{Gap, RowCounts, RunMetadata, RunStatus};
 pub use reader::{Experiment, ObservationRows, Observations, Run};
 pub use recovery::Recovered;

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, BooleanArray, Int64Array};
+use arrow::array::{Array, BooleanArray, Int32Array, Int64Array};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
 use super::disk::Disk;
 use super::layout::RunLayout;
 use super::lock::RankLock;
+use super::log::LogReader;
 use super::metadata::{RunMetadata, RunStatus};
 use super::part::{PartReader, PartWriter};
 use super::schema::Table;
@@ -20,6 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::step::Phase;
 
 const INTERRUPTED: &str = "the recording process ended without `finish`";
+const DAMAGED: &str = "a log was damaged: its rows from there on are not in the tables, and it was put \
+    aside under `aside/`";
 
 /// What was brought back of one rank of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,9 @@ pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Reco
     let recovered = publish_leftovers(disk, layout)?;
     // Read again: the run may have finished between the first look and the lock.
     if let Some(mut metadata) = RunMetadata::read(&layout.metadata())? {
+        if recovered.damaged {
+            metadata.failure.get_or_insert_with(|| DAMAGED.to_owned());
+        }
         if running(&metadata) {
             metadata.status = RunStatus::Failed;
             metadata.failure.get_or_insert_with(|| INTERRUPTED.to_owned());
@@ -79,7 +85,7 @@ pub(crate) fn publish_leftovers(disk: &dyn Disk, layout: &RunLayout) -> Result<R
         replacement.complete(disk, layout)?;
     }
     for (number, log) in layout.logs()? {
-        let sealed = seal(disk, layout, number, &log)?;
+        let sealed = seal(disk, layout, number, LogReader::open(&log)?)?;
         recovered.rows += sealed.rows;
         recovered.segments += 1;
         recovered.damaged |= sealed.damaged;
@@ -98,13 +104,28 @@ pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
     Ok(rows)
 }
 
-/// The highest epoch of any published observation of a rank.
-pub(crate) fn last_epoch(layout: &RunLayout) -> Result<Option<i32>> {
+/// The highest epoch of the published observations before a step.
+pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
     let mut last = None;
     for phase in Phase::ALL {
         for (_, path) in layout.parts(Table::Observations, phase)? {
-            let epochs = PartReader::open(&path, Table::Observations)?.epochs();
-            last = last.max(epochs.into_iter().max());
+            let mut part = PartReader::open(&path, Table::Observations)?;
+            if part.last_step().is_some_and(|last| (last as u64) < step) {
+                last = last.max(part.epochs().into_iter().max());
+                continue;
+            }
+            while let Some(rows) = part.next_row_group(Some(&["step", "epoch"]))? {
+                for rows in rows {
+                    let column = rows.column_by_name("epoch");
+                    let epochs = column
+                        .and_then(|column| column.as_any().downcast_ref::<Int32Array>())
+                        .ok_or_else(|| Error::foreign(&path, "has no column `epoch`"))?;
+                    let kept = before(&rows, &path, step)?;
+                    let epochs = epochs.values().iter().zip(kept.values());
+                    last =
+                        last.max(epochs.filter_map(|(&epoch, kept)| kept.then_some(epoch)).max());
+                }
+            }
         }
     }
     Ok(last)

@@ -30,11 +30,11 @@ pub(crate) fn seal(
     disk: &dyn Disk,
     layout: &RunLayout,
     number: u32,
-    path: &Path,
+    mut log: LogReader,
 ) -> Result<Sealed> {
+    let path = log.path().to_owned();
     let mut sealed = Sealed::default();
     let mut parts: BTreeMap<(Table, Phase), Option<PartWriter>> = BTreeMap::new();
-    let mut log = LogReader::open(path)?;
     while let Some(sections) = log.next_frame()? {
         for section in sections {
             let (table, phase) = (section.table, section.phase);
@@ -47,6 +47,10 @@ pub(crate) fn seal(
                     // A part of this number was complete before it became visible: a crash came
                     // between its publication and the removal of the log.
                     let part = if layout.part(table, phase, number).exists() {
+                        // Nobody knows whether the crash left time to make that safe.
+                        let directory = layout.partition(table, phase);
+                        disk.sync_dir(&directory)
+                            .map_err(|error| Error::io("sync", &directory, error))?;
                         None
                     } else {
                         let draft = layout.draft(table, phase, number);
@@ -68,9 +72,9 @@ pub(crate) fn seal(
     }
     sealed.damaged = log.damaged();
     if sealed.damaged {
-        move_aside(disk, layout, path)?;
+        move_aside(disk, layout, &path)?;
     } else {
-        disk.remove(path).map_err(|error| Error::io("remove", path, error))?;
+        disk.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
     }
     Ok(sealed)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::Disk;
 use super::layout::RunLayout;
 use super::lock::RankLock;
-use super::log::{OpenLog, encode_frame};
+use super::log::{LogReader, OpenLog, encode_frame};
 use super::metadata::RunMetadata;
 use super::recovery::{cut, erase, last_epoch, next_number, publish_leftovers, published_rows};
 use super::rows::PendingRows;
@@ -81,10 +81,22 @@ pub(crate) struct RunWriter {
     /// Encoded flushes that the disk has not taken yet.
     frames: VecDeque<Frame>,
     log: Option<(OpenLog, u64, Instant)>,
-    /// Complete logs that are not published yet: number, path, rows.
-    unsealed: Vec<(u32, PathBuf, u64)>,
+    /// Complete logs that are not published yet.
+    unsealed: Vec<CompleteLog>,
+    /// A sync has failed: whether the log that it was for holds the next frame, after a power cut, is
+    /// not known until that log is published and gone.
+    in_doubt: bool,
     next_number: u32,
     _lock: RankLock,
+}
+
+#[derive(Debug)]
+struct CompleteLog {
+    number: u32,
+    path: PathBuf,
+    /// What is beyond this length is not part of it.
+    length: u64,
+    rows: u64,
 }
 
 #[derive(Debug)]
@@ -124,14 +136,18 @@ impl RunWriter {
                     metadata.waited_seconds = earlier.waited_seconds;
                 }
                 publish_leftovers(disk.as_ref(), &layout)?;
-                cut(disk.as_ref(), &layout, step)?;
                 check_epoch(&layout, step, epoch)?;
+                cut(disk.as_ref(), &layout, step)?;
                 metadata.rows.written = published_rows(&layout)?;
             }
         }
         metadata.seed = options.seed.or(metadata.seed);
         metadata.recorded_by = options.recorded_by;
         metadata.write(disk.as_ref(), &layout.metadata())?;
+        if options.durability == Durability::PowerCut {
+            // What was put aside must not come back after rows that take its place.
+            layout.directories().iter().try_for_each(|path| sync_dir(disk.as_ref(), path))?;
+        }
         let writer = Self {
             pending: PendingRows::new(options.format),
             next_number: next_number(&layout)?,
@@ -143,6 +159,7 @@ impl RunWriter {
             frames: VecDeque::new(),
             log: None,
             unsealed: Vec::new(),
+            in_doubt: false,
             _lock: lock,
         };
         Ok((writer, metadata))
@@ -169,14 +186,25 @@ impl RunWriter {
             self.frames.push_back(Frame { bytes, rows: self.pending.rows() });
         }
         self.pending.clear();
+        if self.in_doubt && !self.frames.is_empty() {
+            self.publish()?;
+            sync_dir(self.disk.as_ref(), &self.layout.open())?;
+            self.in_doubt = false;
+        }
         while let Some(frame) = self.frames.front() {
             if self.log.is_none() {
-                let path = self.layout.log(self.next_number);
-                let log = OpenLog::create(self.disk.as_ref(), path, self.next_number)?;
-                if self.durability == Durability::PowerCut {
-                    sync_dir(self.disk.as_ref(), &self.layout.open())?;
-                }
+                // A number whose log could not be made is not tried again: its file may be there.
+                let number = self.next_number;
                 self.next_number += 1;
+                let path = self.layout.log(number);
+                let log = OpenLog::create(self.disk.as_ref(), path, number)?;
+                if self.durability == Durability::PowerCut
+                    && let Err(error) = sync_dir(self.disk.as_ref(), &self.layout.open())
+                {
+                    // Should this fail too, an empty log is left for recovery to remove.
+                    let _ = self.disk.remove(log.path());
+                    return Err(error);
+                }
                 self.log = Some((log, 0, Instant::now()));
             }
             // The line above leaves a log in place.
@@ -189,6 +217,7 @@ impl RunWriter {
                 // log ends before the frame, and the frame goes to a new one.
                 log.take_back(&frame.bytes);
                 let failure = Error::io("sync", log.path(), error);
+                self.in_doubt = true;
                 self.retire_log();
                 return Err(failure);
             }
@@ -231,7 +260,7 @@ impl RunWriter {
 
     /// Committed rows that are in no published part yet.
     pub(crate) fn unpublished(&self) -> u64 {
-        self.unsealed.iter().map(|(_, _, rows)| rows).sum::<u64>()
+        self.unsealed.iter().map(|log| log.rows).sum::<u64>()
             + self.log.as_ref().map_or(0, |(_, rows, _)| *rows)
     }
 
@@ -241,20 +270,26 @@ impl RunWriter {
 
     fn retire_log(&mut self) {
         if let Some((log, rows, _)) = self.log.take() {
-            self.unsealed.push((log.number(), log.path().to_owned(), rows));
+            self.unsealed.push(CompleteLog {
+                number: log.number(),
+                path: log.path().to_owned(),
+                length: log.committed(),
+                rows,
+            });
         }
     }
 
     fn publish(&mut self) -> Result<bool> {
         let mut published = false;
-        while let Some((number, path, rows)) = self.unsealed.first() {
-            let sealed = seal(self.disk.as_ref(), &self.layout, *number, path)?;
-            let (lost, path) = (rows.saturating_sub(sealed.rows), path.clone());
-            self.unsealed.remove(0);
+        while let Some(log) = self.unsealed.first() {
+            let content = LogReader::open_up_to(&log.path, log.length)?;
+            let sealed = seal(self.disk.as_ref(), &self.layout, log.number, content)?;
+            let log = self.unsealed.remove(0);
             published = true;
+            let lost = log.rows.saturating_sub(sealed.rows);
             if lost > 0 {
                 let what = format!("{lost} committed rows did not read back");
-                return Err(Error::corrupt(&path, what));
+                return Err(Error::corrupt(&log.path, what));
             }
         }
         Ok(published)
@@ -278,7 +313,7 @@ fn exists(layout: &RunLayout, earlier: Option<&RunMetadata>) -> Error {
 
 /// Epochs of a run never fall: readers fold it epoch by epoch.
 fn check_epoch(layout: &RunLayout, step: u64, epoch: u32) -> Result<()> {
-    match last_epoch(layout)? {
+    match last_epoch(layout, step)? {
         Some(last) if i64::from(last) > i64::from(epoch) => Err(Error::invalid(format!(
             "epoch: run `{}` is in epoch {last} before step {step}, expected to go on from there or \
              later, got {epoch}",

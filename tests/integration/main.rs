@@ -9,8 +9,10 @@
 
 mod cli;
 mod command;
+mod corrupt;
 mod harness;
 mod kill;
+mod properties;
 mod recorded;
 mod recording;
 mod scores;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::AsArray;
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use data_diet::{Experiment, Phase, Signal};
+use half::f16;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// One row of a table. `logits` holds what the table has beyond its keys: the logits, or the signals
@@ -29,8 +30,8 @@ pub(crate) fn part_files(experiment: &Path, table: &str, run: &str, phase: Phase
     files
 }
 
-/// A whole table of one phase of a run, by a plain Parquet reader. The columns after `label` have to be
-/// one list of floats, or floats and the boolean `correct`, which is left out.
+/// A whole table of one phase of a run, by a plain Parquet reader. Of the columns after `label`, those
+/// that hold floats are taken, alone, in lists or as half floats.
 pub(crate) fn table(experiment: &Path, table: &str, run: &str, phase: Phase) -> Vec<Row> {
     let mut rows = Vec::new();
     for path in part_files(experiment, table, run, phase) {
@@ -46,14 +47,16 @@ pub(crate) fn table(experiment: &Path, table: &str, run: &str, phase: Phase) -> 
             for row in 0..batch.num_rows() {
                 let mut values = Vec::new();
                 for column in &batch.columns()[4..] {
+                    let list = column.as_fixed_size_list_opt().map(|list| list.value(row));
+                    let list = list.or_else(|| column.as_list_opt::<i32>().map(|it| it.value(row)));
                     if let Some(floats) = column.as_primitive_opt::<Float32Type>() {
                         values.push(floats.value(row));
-                    } else if let Some(list) = column.as_fixed_size_list_opt() {
-                        let floats = list.value(row);
-                        values.extend_from_slice(floats.as_primitive::<Float32Type>().values());
-                    } else if let Some(list) = column.as_list_opt::<i32>() {
-                        let floats = list.value(row);
-                        values.extend_from_slice(floats.as_primitive::<Float32Type>().values());
+                    } else if let Some(list) = list {
+                        let floats = list.as_primitive_opt::<Float32Type>();
+                        values.extend(floats.into_iter().flatten().flatten());
+                    } else if let Some(halves) = column.as_fixed_size_binary_opt() {
+                        let halves = halves.value(row).chunks_exact(2);
+                        values.extend(halves.map(|it| f16::from_le_bytes([it[0], it[1]]).to_f32()));
                     }
                 }
                 rows.push(Row {
