@@ -77,6 +77,27 @@ def test_no_unsigned_integer_is_stored(small):
             assert not column.converted_type.startswith("UINT"), column
 
 
+# Encodings that readers of some years' standing know for a type. Spark before 4.3 refuses
+# BYTE_STREAM_SPLIT, DuckDB before 2.0 that of integers.
+PORTABLE = {
+    "INT32": {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"},
+    "INT64": {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"},
+    "FLOAT": {"PLAIN", "RLE", "RLE_DICTIONARY"},
+    # An old reader misreads RLE booleans; the RLE here is that of the levels.
+    "BOOLEAN": {"PLAIN", "RLE"},
+    "FIXED_LEN_BYTE_ARRAY": {"PLAIN", "RLE"},
+}
+
+
+@pytest.mark.parametrize("logits", ["f32", "f16", {"top_k": 2}])
+def test_encodings_are_portable(recording, experiment, logits):
+    record_a_batch(recording, experiment, 4, logits=logits, signals=ALL_SIGNALS)
+    for path in [*parts(experiment, "observations"), *parts(experiment, "logits")]:
+        group = parquet.ParquetFile(path).metadata.row_group(0)
+        for column in map(group.column, range(group.num_columns)):
+            assert set(column.encodings) <= PORTABLE[column.physical_type], column
+
+
 def test_extreme_values_survive(recording, experiment):
     ids = [0, 2**62, 2**63 - 1]
     recording.open(experiment, "seed-0", 2)
