@@ -3,7 +3,7 @@
 //! Integers are signed (Spark reads unsigned ones badly). Ids, steps and epochs are delta-packed, labels
 //! dictionary-coded, everything else plain, all under zstd level 1, one page per column chunk: about 14
 //! bytes a row for the default observations. Splitting the bytes of floats would save one of them, but
-//! Spark reads that only since 4.3, and `DuckDB` since 2.0 for integers.
+//! Spark reads that only since 4.3, and DuckDB since 2.0 for integers.
 
 use std::sync::Arc;
 
