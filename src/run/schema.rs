@@ -1,9 +1,8 @@
 //! The tables on disk: their columns, their types, and how each column is encoded.
 //!
-//! Integers are signed (Spark reads unsigned ones badly). Ids, steps and epochs are delta-packed, labels
-//! dictionary-coded, everything else plain, all under zstd level 1, one page per column chunk: about 14
-//! bytes a row for the default observations. Splitting the bytes of floats would save one of them, but
-//! Spark reads that only since 4.3, and DuckDB since 2.0 for integers.
+//! Integers are signed (Spark reads unsigned ones badly). Floats are byte-stream-split, ids, steps and
+//! epochs delta-packed, labels dictionary-coded, booleans plain, all under zstd level 1, one page
+//! per column chunk: about 13 bytes a row for the default observations, near their entropy.
 
 use std::sync::Arc;
 
@@ -104,13 +103,17 @@ pub(crate) fn writer_properties(schema: &Schema) -> WriterProperties {
             "step" | "epoch" => builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
             "label" => builder.set_column_dictionary_enabled(column, true),
             _ => match field.data_type() {
+                DataType::Boolean | DataType::FixedSizeBinary(_) => {
+                    builder.set_column_encoding(column, Encoding::PLAIN)
+                }
+                // DuckDB before 2.0 reads split bytes of floats only.
                 DataType::Int64 => {
                     builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
                 }
                 DataType::FixedSizeList(item, _) if item.data_type().is_integer() => {
                     builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
                 }
-                _ => builder.set_column_encoding(column, Encoding::PLAIN),
+                _ => builder.set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT),
             },
         };
     }

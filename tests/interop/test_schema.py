@@ -77,12 +77,12 @@ def test_no_unsigned_integer_is_stored(small):
             assert not column.converted_type.startswith("UINT"), column
 
 
-# Encodings that readers of some years' standing know for a type. Spark before 4.3 refuses
-# BYTE_STREAM_SPLIT, DuckDB before 2.0 that of integers.
+# Encodings that readers of some years' standing know for a type. DuckDB before 2.0 refuses
+# BYTE_STREAM_SPLIT of integers.
 PORTABLE = {
     "INT32": {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"},
     "INT64": {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"},
-    "FLOAT": {"PLAIN", "RLE", "RLE_DICTIONARY"},
+    "FLOAT": {"PLAIN", "RLE", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"},
     # An old reader misreads RLE booleans; the RLE here is that of the levels.
     "BOOLEAN": {"PLAIN", "RLE"},
     "FIXED_LEN_BYTE_ARRAY": {"PLAIN", "RLE"},
