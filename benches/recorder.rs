@@ -372,7 +372,7 @@ fn train(directory: &Path, hooked: Hooked) -> Measured {
         steps.push(start.elapsed());
     }
     drop(black_box(kept));
-    let _ = hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     Measured {
         rows: (STEPS * BATCH) as f64,
         cpu_seconds: cpu.elapsed().as_secs_f64(),

@@ -101,7 +101,8 @@ fn record(path: &Path, examples: usize, epochs: u32) {
             step += 1;
         }
     }
-    let report = recorder.finish().unwrap().into_result().unwrap();
+    let report = recorder.finish().unwrap();
+    report.check().unwrap();
     assert_eq!(report.rows.written, examples as u64 * u64::from(epochs));
 }
 

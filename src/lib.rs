@@ -48,7 +48,7 @@
 //! ] {
 //!     let mut recorder = Recorder::builder(&path, run, format.clone()).start()?;
 //!     recorder.record(Batch::new(&format, moment, &[0, 1, 2], &logits, labels)?)?;
-//!     recorder.finish()?.into_result()?;
+//!     recorder.finish()?.check()?;
 //! }
 //!
 //! let scores = ScoreTable::fold(&Experiment::open(&path)?, &ScoreOptions::default())?;

@@ -202,7 +202,9 @@ impl Amount {
     fn of(self, scored: usize) -> Result<usize> {
         match self {
             Self::Fraction(fraction) if (0.0..=1.0).contains(&fraction) => {
-                Ok((fraction * scored as f64).round() as usize)
+                // What is a half in decimals may be a hair less in binary: 0.7 * 45.
+                let count = fraction * scored as f64;
+                Ok((count * (1.0 + 2.0 * f64::EPSILON)).round() as usize)
             }
             Self::Fraction(fraction) => {
                 Err(Error::invalid(format!("fraction: expected 0..=1, got {fraction}")))

@@ -29,12 +29,9 @@ pub(crate) fn opening(output: &mut dyn Write, task: &Task, options: &Options) ->
 
 /// One line for a recorded run.
 pub(crate) fn trained(output: &mut dyn Write, trained: &Trained) -> Result<()> {
+    let Trained { loss, report, .. } = trained;
     let accuracy = percent(trained.accuracy);
-    write!(output, "  loss {:.4}, test accuracy {accuracy} %", trained.loss)?;
-    if let Some(report) = &trained.report {
-        write!(output, "; {report}")?;
-    }
-    writeln!(output)?;
+    writeln!(output, "  loss {loss:.4}, test accuracy {accuracy} %; {report}")?;
     Ok(())
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Trained {
     pub(crate) loss: f32,
     /// On the test set.
     pub(crate) accuracy: f64,
-    /// How the recording went, if there was one.
-    pub(crate) report: Option<RunReport>,
+    /// How the recording went.
+    pub(crate) report: RunReport,
 }
 
 impl Task {

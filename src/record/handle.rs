@@ -201,7 +201,7 @@ impl Recorder {
     /// # Errors
     ///
     /// If the recorder is set to fail, its first failure. Otherwise a failure is in the report, and
-    /// [`RunReport::into_result`] turns it into an error.
+    /// [`RunReport::check`] turns it into an error.
     pub fn finish(mut self) -> Result<RunReport> {
         self.shared.finishing.store(true, Ordering::Release);
         self.outbox = None;
@@ -226,7 +226,7 @@ impl Recorder {
         };
         match self.on_failure {
             OnFailure::Degrade => Ok(report),
-            OnFailure::Fail => report.into_result(),
+            OnFailure::Fail => report.check().map(|()| report),
         }
     }
 

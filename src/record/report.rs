@@ -49,7 +49,7 @@ impl fmt::Display for RecorderStatus {
 pub struct RunReport {
     /// The experiment directory.
     pub experiment: PathBuf,
-    /// The run's name.
+    /// The run's name; empty for a disabled hook.
     pub run: String,
     /// The process within the run.
     pub rank: u32,
@@ -64,21 +64,37 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// The report if nothing was lost to a failure.
+    /// The report of a hook that was switched off: no run, and no rows.
+    pub fn disabled() -> Self {
+        Self {
+            experiment: PathBuf::new(),
+            run: String::new(),
+            rank: 0,
+            status: RunStatus::Finished,
+            rows: RowCounts::default(),
+            waited: Duration::ZERO,
+            failure: None,
+        }
+    }
+
+    /// Whether nothing was lost to a failure.
     ///
     /// # Errors
     ///
     /// The first failure.
-    pub fn into_result(self) -> Result<Self> {
+    pub fn check(&self) -> Result<()> {
         match &self.failure {
             Some(failure) => Err(failure.clone().context(format!("run `{}`", self.run))),
-            None => Ok(self),
+            None => Ok(()),
         }
     }
 }
 
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.run.is_empty() {
+            return f.write_str("nothing recorded: the hook is disabled");
+        }
         let (run, status) = (&self.run, self.status.name());
         write!(f, "run `{run}` {status}: {} rows in ", self.rows.written)?;
         write!(f, "{}", self.experiment.display())?;

@@ -363,9 +363,9 @@ fn epochs_to_score(epochs: &Epochs, recorded: &[&Vec<u32>]) -> BTreeSet<u32> {
     }
 }
 
-/// The last of some epochs that every run has; `el2n` without an epoch means this one.
+/// The last of some epochs that every run has which has recorded any; `el2n` without an epoch means this one.
 fn last_common(recorded: &[&Vec<u32>], scored: &BTreeSet<u32>) -> Option<u32> {
-    let in_all = |epoch: &&u32| recorded.iter().all(|run| run.contains(epoch));
+    let in_all = |epoch: &&u32| recorded.iter().all(|run| run.is_empty() || run.contains(epoch));
     scored.iter().rev().find(in_all).copied()
 }
 

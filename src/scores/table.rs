@@ -26,8 +26,8 @@ pub struct ScoreTable {
 /// One score of every example: mean, standard deviation and count over runs.
 ///
 /// - `el2n_PHASE_epoch_E`: the mean EL2N of the example's observations in that epoch of a run; `el2n`
-///   is the last epoch of the score phase that every run has recorded, or of the train phase if there
-///   is no score phase. Paul et al. 2021; high is hard.
+///   is the last epoch of the score phase that every run with a score phase has, or of the train phase
+///   if no run has a score phase. Paul et al. 2021; high is hard.
 /// - `forgetting`: forgetting events, Toneva's convention; `forgetting_inf`: the Data Diet code's. See
 ///   [`Presentations`](crate::Presentations). High is hard.
 /// - `never_learned`: 1 or 0 per run, so its mean is the share of runs that never learned the example.
@@ -277,7 +277,7 @@ mod tests {
                     .unwrap();
             }
         }
-        let _ = recorder.finish().unwrap().into_result().unwrap();
+        recorder.finish().unwrap().check().unwrap();
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Driver {
             }
             Command::Finish => {
                 let hook = self.hook.take().ok_or("no run is open")?;
-                Ok(hook.finish()?.as_ref().map_or(Value::Null, describe))
+                Ok(describe(&hook.finish()?))
             }
             Command::Abort => process::abort(),
         }

@@ -146,12 +146,23 @@ impl<T: Labels + ?Sized> Labels for &T {
     }
 }
 
+/// More rows than any batch has.
+const MOST_ROWS: usize = 1 << 24;
+
 macro_rules! ranges {
     ($($range:ty),*) => {$(
         impl sealed::Sealed for $range {}
         impl ExampleIds for $range {
             fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
-                self.clone().map(example).collect::<Result<Vec<_>>>().map(Cow::Owned)
+                // A range that nobody can mean must not take all memory before it is refused.
+                let most = MOST_ROWS + 1;
+                let ids: Vec<_> = self.clone().take(most).map(example).collect::<Result<_>>()?;
+                if ids.len() == most {
+                    return Err(Error::Argument(format!(
+                        "ids: expected the ids of one batch, got a range of more than {MOST_ROWS}"
+                    )));
+                }
+                Ok(Cow::Owned(ids))
             }
         }
     )*};

@@ -29,7 +29,7 @@ use crate::hook::DataDietHook;
 ///     .logits(LogitsFormat::TopK(5))
 ///     .flush_interval(Duration::from_secs(30))
 ///     .build()?;
-/// # hook.finish()?;
+/// # hook.finish()?.check()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -144,6 +144,24 @@ impl DataDietHookBuilder {
     /// See [`RecorderBuilder::durability`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.recorder = self.recorder.durability(durability);
+        self
+    }
+
+    /// See [`RecorderBuilder::segment_bytes`].
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.recorder = self.recorder.segment_bytes(bytes);
+        self
+    }
+
+    /// See [`RecorderBuilder::retry_bytes`].
+    pub fn retry_bytes(mut self, bytes: usize) -> Self {
+        self.recorder = self.recorder.retry_bytes(bytes);
+        self
+    }
+
+    /// See [`RecorderBuilder::patience`].
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.recorder = self.recorder.patience(patience);
         self
     }
 

@@ -171,10 +171,10 @@ impl DataDietHook {
     ///
     /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
     /// first failure. Otherwise a failure is in the report.
-    pub fn finish(self) -> Result<Option<RunReport>> {
+    pub fn finish(self) -> Result<RunReport> {
         match self.recording {
-            Some(recording) => Ok(Some(recording.recorder.finish()?)),
-            None => Ok(None),
+            Some(recording) => Ok(recording.recorder.finish()?),
+            None => Ok(RunReport::disabled()),
         }
     }
 

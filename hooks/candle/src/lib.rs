@@ -28,9 +28,8 @@
 //!     // Scores as the paper computes them: one pass with the weights held still.
 //!     hook.on_score_batch(&(0..64_usize), &model.forward(&images)?, &labels)?;     // 4
 //! }
-//! if let Some(report) = hook.finish()? {                                           // 5
-//!     println!("{report}");
-//! }
+//! let run = hook.finish()?;                                                        // 5
+//! println!("{run}");
 //! # Ok(())
 //! # }
 //! ```

@@ -34,7 +34,7 @@ fn a_disk_that_fails_for_good_degrades_the_run_and_nothing_is_hidden() {
     assert_eq!((report.rows.written, report.rows.lost), (12, 18));
     assert_eq!(report.failure.as_ref().unwrap().to_string(), failure.to_string());
     assert!(report.to_string().contains("18 LOST"), "{report}");
-    assert!(report.into_result().is_err());
+    assert!(report.check().is_err());
     // Nothing could be published either, and nor could `run.json` be told; the log has it all.
     disk.heal();
     assert_eq!(fixture.recovered_steps(), [0, 1, 2, 3]);

@@ -16,7 +16,7 @@ where
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(3).signals(Signal::ALL).build()?;
     hook.on_step_end(ids, &some_logits(rows, 3), labels)?;
-    hook.finish()?;
+    hook.finish()?.check()?;
     Ok(fixture.rows(Phase::Train))
 }
 
@@ -141,7 +141,7 @@ fn label_smoothing_in_bf16_is_a_distribution() {
     let mut hook = fixture.builder().classes(10).build().unwrap();
     let soft = soft.to_dtype(DType::BF16).unwrap();
     hook.on_step_end(&[1, 2], &some_logits(2, 10), &soft).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let labels: Vec<i32> = fixture.rows(Phase::Train).iter().map(|row| row.label).collect();
     assert_eq!(labels, [3, 0]);
 }
@@ -157,7 +157,7 @@ fn rows_with_the_ignored_label_are_not_recorded() {
     hook.on_step_end(&ids, &some_logits(4, 3), &labels).unwrap();
     hook.on_step_end(&[5], &some_logits(1, 3), &[-100]).unwrap();
     assert_eq!(hook.step(), 2);
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     assert_eq!(report.rows.written, 2);
     assert_eq!(fixture.steps_and_examples(), [(0, 3), (0, 4)]);
     let all = some_logits(4, 3).to_vec2::<f32>().unwrap();

@@ -43,7 +43,7 @@ fn a_name_that_holds_a_finished_run() {
     let fixture = Fixture::new();
     let mut hook = fixture.hook();
     hook.on_step_end(&[1], &some_logits(1, 3), &[0]).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let error = fixture.builder().classes(3).build().unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::AlreadyExists));
     let message = error.to_string();
@@ -63,7 +63,7 @@ fn a_name_that_is_being_recorded() {
     assert!(error.to_string().contains("is being recorded by another process or hook"));
     let error = fixture.builder().classes(3).overwrite().build().unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::Busy), "overwriting does not pull the rug");
-    first.finish().unwrap();
+    first.finish().unwrap().check().unwrap();
 }
 
 #[test]
@@ -109,11 +109,11 @@ fn a_failure_degrades_the_run_and_training_goes_on() {
         hook.on_step_end(&[0, 1], &some_logits(2, 3), &[0, 1]).unwrap();
     }
     assert_eq!(hook.step(), 4);
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     assert_eq!((report.status, report.rows.written), (RunStatus::Degraded, 0));
     assert_eq!(report.rows.lost, 8);
     assert!(report.to_string().contains("RECORDING STOPPED: cannot create"), "{report}");
-    let error = report.into_result().unwrap_err();
+    let error = report.check().unwrap_err();
     assert!(error.to_string().starts_with("run `seed-0`: cannot create"), "{error}");
     let experiment = Experiment::open_read_only(fixture.path()).unwrap();
     let run = experiment.run(RUN).unwrap();

@@ -20,7 +20,7 @@ fn assert_recorded_exactly(logits: &Tensor) {
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(CLASSES).signals(Signal::ALL).build().unwrap();
     hook.on_step_end(&(0..ROWS), logits, &labels()).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let expected = logits.detach().to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
     let rows = fixture.rows(Phase::Train);
     assert_eq!(rows.len(), ROWS);
@@ -110,7 +110,7 @@ fn the_lowest_class_wins_a_tie_in_every_dtype() {
         let mut hook = fixture.hook();
         let tensor = Tensor::new(&logits, &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
         hook.on_step_end(&(0..4), &tensor, &labels).unwrap();
-        hook.finish().unwrap();
+        hook.finish().unwrap().check().unwrap();
         let correct: Vec<bool> = fixture.rows(Phase::Train).iter().map(|row| row.correct).collect();
         assert_eq!(correct, [true, false, false, true], "{dtype:?}");
     }
@@ -123,7 +123,7 @@ fn f64_logits_are_not_narrowed_before_the_signals_are_computed() {
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(2).build().unwrap();
     hook.on_step_end(&[0], &logits, &[1]).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let rows = fixture.rows(Phase::Train);
     assert!(rows[0].correct);
     let margin = f64::from(rows[0].signals[2].unwrap());
@@ -139,7 +139,7 @@ fn rows_that_are_not_finite_are_recorded_and_counted_and_spoil_no_other_row() {
         let mut hook = fixture.builder().classes(3).signals(Signal::ALL).build().unwrap();
         let logits = Tensor::new(&values, &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
         hook.on_step_end(&(0..4), &logits, &[2, 1, 0, 0]).unwrap();
-        let report = hook.finish().unwrap().unwrap();
+        let report = hook.finish().unwrap();
         assert_eq!((report.rows.written, report.rows.non_finite), (4, 3), "{dtype:?}");
         let rows = fixture.rows(Phase::Train);
         for (row, is_finite) in rows.iter().zip([false, true, false, false]) {
@@ -173,7 +173,7 @@ fn logits_after_log_softmax_give_the_same_signals() {
     let normalised = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
     hook.on_step_end(&(0..ROWS), &logits, &labels()).unwrap();
     hook.on_step_end(&(0..ROWS), &normalised, &labels()).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let rows = fixture.rows(Phase::Train);
     let (plain, normalised) = rows.split_at(ROWS);
     for (plain, normalised) in plain.iter().zip(normalised) {

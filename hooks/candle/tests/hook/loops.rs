@@ -37,7 +37,7 @@ fn in_candles_result(experiment: &Path, classes: usize) -> candle_core::Result<(
         }
         hook.on_epoch_end()?;
     }
-    hook.finish()?;
+    hook.finish()?.check()?;
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn in_boxed_errors(
         }
         hook.on_epoch_end()?;
     }
-    hook.finish()?;
+    hook.finish()?.check()?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn a_mistake_ends_the_loop_with_its_message() {
 #[test]
 fn errors_of_every_kind_pass_through_candles() {
     let fixture = Fixture::new();
-    fixture.hook().finish().unwrap();
+    fixture.hook().finish().unwrap().check().unwrap();
     let exists = fixture.builder().classes(3).build().unwrap_err();
     let message = exists.to_string();
     assert!(candle_core::Error::from(exists).to_string().contains(&message));
@@ -111,7 +111,7 @@ fn ids_and_labels_of_many_types_need_no_annotation() {
     hook.on_step_end(&vec![0_u64, 1], logits, &vec![1_usize, 0]).unwrap();
     hook.on_step_end(&(start..start + 2), logits, &[1_u8, 0]).unwrap();
     hook.on_step_end(&(0..2), logits, &[1_i64, 0]).unwrap();
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     assert_eq!(report.rows.written, 12);
 }
 
@@ -129,6 +129,6 @@ fn hooks_can_be_moved_to_another_thread_and_shown() {
     let shown = format!("{hook:?}");
     assert!(shown.starts_with("DataDietHook { enabled: true"), "{shown}");
     assert!(shown.contains("step: 1") && shown.contains("rows: 1"), "{shown}");
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     assert!(format!("{:?}", fixture.builder().classes(3)).starts_with("DataDietHookBuilder"));
 }

@@ -26,7 +26,7 @@ fn every_records_multiples_of_its_steps_and_all_of_the_score_phase() {
         hook.on_score_batch(&[0, 1], &some_logits(2, 3), &[0, 1]).unwrap();
     }
     assert_eq!(hook.status().rows, 2 * (3 + 8));
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     assert_eq!(steps(&fixture), [0, 3, 6]);
     assert_eq!(fixture.rows(Phase::Score).len(), 16);
 }
@@ -44,7 +44,7 @@ fn a_disabled_hook_keeps_time_and_nothing_else() {
     hook.flush().unwrap();
     assert_eq!((hook.step(), hook.epoch()), (2, 1));
     assert_eq!(hook.status().rows, 0);
-    assert!(hook.finish().unwrap().is_none());
+    assert_eq!(hook.finish().unwrap().to_string(), "nothing recorded: the hook is disabled");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn loops_that_count_their_own_steps_and_epochs() {
     assert!(error.to_string().starts_with("step: expected 22..="), "{error}");
     let error = hook.set_epoch(2).unwrap_err();
     assert!(error.to_string().starts_with("epoch: expected 3..="), "{error}");
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let times: Vec<_> =
         fixture.rows(Phase::Train).iter().map(|row| (row.step, row.epoch)).collect();
     assert_eq!(times, [(10, 2), (10, 2), (20, 2), (20, 2), (21, 3), (21, 3)]);
@@ -83,7 +83,7 @@ fn micro_batches_belong_to_the_step_of_their_update() {
             }
         }
     }
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let expected = [(0, 0), (0, 1), (0, 2), (1, 10), (1, 11), (1, 12)];
     assert_eq!(fixture.steps_and_examples(), expected);
 }
@@ -103,7 +103,7 @@ fn resuming_records_every_step_exactly_once() {
     (0..3).for_each(|_| record(&mut hook));
     hook.on_epoch_end().unwrap();
     record(&mut hook);
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     assert_eq!((report.status, report.rows.written), (RunStatus::Finished, 22));
     let rows = fixture.rows(Phase::Train);
     assert_eq!(rows.len(), 22);
@@ -118,10 +118,10 @@ fn overwriting_leaves_nothing_of_the_earlier_run() {
     let fixture = Fixture::new();
     let mut hook = fixture.hook();
     (0..5).for_each(|_| record(&mut hook));
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let mut hook = fixture.builder().classes(4).overwrite().build().unwrap();
     hook.on_step_end(&[9], &some_logits(1, 4), &[3]).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     assert_eq!(fixture.steps_and_examples(), [(0, 9)]);
     assert_eq!(fixture.logits(Phase::Train).len(), 1);
     assert_eq!(fixture.run().classes(), 4);
@@ -132,7 +132,7 @@ fn logits_off() {
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(3).logits(LogitsFormat::Off).build().unwrap();
     record(&mut hook);
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     assert_eq!(fixture.rows(Phase::Train).len(), 2);
     assert!(!fixture.path().join("logits").exists());
 }
@@ -144,7 +144,7 @@ fn logits_as_f16_are_rounded_to_nearest() {
     // 1/3 is no f16; 1e6 is beyond the largest; 2049 lies between 2048 and 2050 and goes to even.
     let logits = Tensor::new(&[[1.0_f32 / 3.0, 1e6, 2049.0]], &Device::Cpu).unwrap();
     hook.on_step_end(&[5], &logits, &[1]).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let rows = fixture.logits(Phase::Train);
     assert_eq!(rows[0].logits, [0.333_251_95, f32::INFINITY, 2048.0]);
     assert_eq!((rows[0].example, rows[0].label), (5, 1));
@@ -157,7 +157,7 @@ fn the_top_logits_come_with_their_classes_largest_first() {
     let logits = [[0.0_f32, 3.0, -1.0, 3.0, 1.0], [9.0, 1.0, 2.0, 3.0, 4.0]];
     let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
     hook.on_step_end(&[5, 6], &logits, &[0, 1]).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let rows = fixture.logits(Phase::Train);
     assert_eq!(
         (rows[0].classes.as_slice(), rows[0].logits.as_slice()),
@@ -186,7 +186,7 @@ fn only_the_chosen_signals_are_recorded_in_one_order() {
     let chosen = [Signal::Entropy, Signal::Margin, Signal::Entropy];
     let mut hook = fixture.builder().classes(3).signals(chosen).build().unwrap();
     record(&mut hook);
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let recorded = fixture.rows(Phase::Train)[0].signals.map(|signal| signal.is_some());
     assert_eq!(recorded, [false, false, true, false, false, true]);
     let run = fixture.run();
@@ -199,7 +199,7 @@ fn no_signals_at_all_still_record_correctness() {
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(3).signals([]).build().unwrap();
     record(&mut hook);
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let rows = fixture.rows(Phase::Train);
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].signals, [None; 6]);
@@ -220,7 +220,7 @@ fn flushed_rows_are_counted_as_committed() {
     hook.flush().unwrap();
     assert_eq!((hook.status().committed, hook.status().non_finite), (3, 1));
     assert_eq!(hook.status().to_string(), "3 rows, 3 committed, 1 non-finite");
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
 }
 
 #[test]
@@ -228,11 +228,11 @@ fn the_report_says_where_the_rows_are_and_how_many() {
     let fixture = Fixture::new();
     let mut hook = fixture.builder().classes(3).seed(42).build().unwrap();
     record(&mut hook);
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     let expected = format!("run `seed-0` finished: 2 rows in {}", fixture.path().display());
     assert_eq!(report.to_string(), expected);
     assert_eq!((report.status, report.rank, report.rows.lost), (RunStatus::Finished, 0, 0));
-    assert!(report.into_result().is_ok());
+    assert!(report.check().is_ok());
     let run = fixture.run();
     let metadata = run.ranks().next().unwrap();
     assert_eq!(metadata.seed, Some(42));
@@ -252,7 +252,7 @@ fn ranks_record_beside_each_other() {
     let Error::Record(busy) = busy else { panic!("{busy:?}") };
     assert_eq!(busy.kind(), ErrorKind::Busy);
     for hook in hooks {
-        hook.finish().unwrap();
+        hook.finish().unwrap().check().unwrap();
     }
     let run = fixture.run();
     assert_eq!(run.ranks().map(|metadata| metadata.rank).collect::<Vec<_>>(), [0, 1, 2]);

@@ -17,7 +17,7 @@ fn refused(bad: impl Fn(&mut DataDietHook) -> Result<()>) -> String {
     assert_eq!(hook.step(), 2, "the optimizer has made its update");
     hook.on_step_end(&[2, 3], &good, &[1, 2]).unwrap();
     assert!(hook.status().failure.is_none());
-    let report = hook.finish().unwrap().unwrap();
+    let report = hook.finish().unwrap();
     assert_eq!((report.status, report.rows.written), (RunStatus::Finished, 4));
     assert_eq!(fixture.steps_and_examples(), [(0, 0), (0, 1), (2, 2), (2, 3)]);
     let logits: Vec<i64> = fixture.logits(Phase::Train).iter().map(|row| row.example).collect();
@@ -157,6 +157,6 @@ fn micro_batches_and_score_batches_are_checked_alike() {
     let score = hook.on_score_batch(&[0, 1], &logits, &[0, 3]).unwrap_err();
     assert_eq!(micro.to_string(), score.to_string());
     assert_eq!(hook.step(), 0);
-    assert_eq!(hook.finish().unwrap().unwrap().rows.written, 0);
+    assert_eq!(hook.finish().unwrap().rows.written, 0);
     assert!(fixture.rows(Phase::Train).is_empty() && fixture.rows(Phase::Score).is_empty());
 }

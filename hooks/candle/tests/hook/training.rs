@@ -41,7 +41,7 @@ fn weights_after_training(mut hook: Option<DataDietHook>) -> Vec<u32> {
         }
     }
     if let Some(hook) = hook {
-        hook.finish().unwrap();
+        hook.finish().unwrap().check().unwrap();
     }
     let values = [first, second].map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     values.concat().iter().map(|value| value.to_bits()).collect()
@@ -107,7 +107,7 @@ fn the_graph_is_free_once_the_loop_drops_it() {
     drop((logits, targets));
     assert!(logits_graph.upgrade().is_none(), "the hook keeps the logits' graph alive");
     assert!(targets_graph.upgrade().is_none(), "the hook keeps the targets' graph alive");
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_recorded_is_a_copy() {
     logits.set(&Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
     classes.set(&classes.zeros_like().unwrap()).unwrap();
     ids.set(&ids.zeros_like().unwrap()).unwrap();
-    hook.finish().unwrap();
+    hook.finish().unwrap().check().unwrap();
     let expected = before.to_vec2::<f32>().unwrap();
     let rows = fixture.rows(Phase::Train);
     assert_eq!(rows.iter().map(|row| row.example).collect::<Vec<_>>(), [5, 6, 7, 8]);
