@@ -38,6 +38,11 @@ impl AtomicFile {
         Ok(Self { draft, path: path.to_owned() })
     }
 
+    /// The name it will have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn file(&mut self) -> &mut File {
         self.draft.as_file_mut()
     }

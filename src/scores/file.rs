@@ -49,12 +49,14 @@ pub(super) struct Statistics {
 
 /// Writes a table of scores; `read` gives some rows of the score at a place in `names`.
 pub(super) fn write(
-    path: &Path,
+    mut file: AtomicFile,
     keys: &Keys,
     names: &[String],
     info: &ScoreInfo,
     mut read: impl FnMut(usize, Range<usize>) -> Result<Statistics>,
 ) -> Result<()> {
+    let path = file.path().to_owned();
+    let path = path.as_path();
     let failed = |error: ParquetError| match io_error(error) {
         Ok(error) => Error::io("write", path, error),
         Err(error) => Error::corrupt(path, "cannot be encoded").with_source(error),
@@ -80,7 +82,6 @@ pub(super) fn write(
         .set_max_row_group_row_count(Some(row_group))
         .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]))
         .build();
-    let mut file = AtomicFile::create(path)?;
     let mut output =
         ParquetOutput::new(file.file(), Arc::clone(&schema), properties).map_err(failed)?;
     for start in (0..keys.examples.len()).step_by(row_group) {

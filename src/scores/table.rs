@@ -9,6 +9,7 @@ use super::file::{self, Statistics};
 use super::fold::{Columns, ScoreOptions, fold};
 use super::moments::Moments;
 use super::spill::Spill;
+use crate::atomic_file::AtomicFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::Experiment;
 use crate::selection::ScoreColumn;
@@ -149,8 +150,9 @@ impl ScoreTable {
         path: impl AsRef<Path>,
         mut progress: impl FnMut(u64),
     ) -> Result<ScoreFile> {
-        let path = path.as_ref();
-        let mut spill = Spill::beside(path)?;
+        // Before the long work, so that a path that cannot be written is found at once.
+        let file = AtomicFile::create(path.as_ref())?;
+        let mut spill = Spill::beside(path.as_ref())?;
         let folded = fold(experiment, options, &mut spill, &mut progress)?;
         let mut columns = spill.sort(&folded.order)?;
         let mut scores = columns.names();
@@ -161,7 +163,7 @@ impl ScoreTable {
             scores.insert(0, EL2N.to_owned());
             places.insert(0, latest);
         }
-        file::write(path, &folded.keys, &scores, &folded.info, |score, rows| {
+        file::write(file, &folded.keys, &scores, &folded.info, |score, rows| {
             columns.read(places[score], rows)
         })?;
         Ok(ScoreFile { examples: folded.order.len(), scores, info: folded.info })
@@ -230,7 +232,7 @@ impl ScoreTable {
                 count: score.count[rows].to_vec(),
             })
         };
-        file::write(path.as_ref(), &keys, &names, &self.info, read)
+        file::write(AtomicFile::create(path.as_ref())?, &keys, &names, &self.info, read)
     }
 }
 

@@ -104,14 +104,15 @@ fn is_on_its_first_rank(row: &Observation, all: &[Observation]) -> bool {
 }
 
 /// The last epoch of the score phase that every run has recorded, or else of the train phase. A run
-/// without any rows has no say.
+/// without any rows in a phase has no say in it.
 fn last_common_epoch(observations: &[Observation], runs: usize) -> Option<String> {
     [Phase::Score, Phase::Train].into_iter().find_map(|phase| {
         let has = |run: usize, epoch: u32| {
             observations.iter().any(|o| (o.run, o.phase, o.epoch) == (run, phase, epoch))
         };
-        let is_empty = |run: usize| !observations.iter().any(|o| o.run == run);
-        let epochs = observations.iter().map(|o| o.epoch);
+        let of_phase = || observations.iter().filter(|o| o.phase == phase);
+        let is_empty = |run: usize| !of_phase().any(|o| o.run == run);
+        let epochs = of_phase().map(|o| o.epoch);
         let common = epochs.filter(|&epoch| (0..runs).all(|run| is_empty(run) || has(run, epoch)));
         common.max().map(|epoch| format!("el2n_{phase}_epoch_{epoch}"))
     })
