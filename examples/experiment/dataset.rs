@@ -57,6 +57,12 @@ impl Dataset {
         &self.labels
     }
 
+    /// One example, copied: reading a view of a large tensor from a GPU would bring all of it along.
+    pub(crate) fn example(&self, id: i64) -> Result<Batch> {
+        let row = self.ids.iter().position(|&other| other == id);
+        self.batch(&[row.ok_or_else(|| format!("no example {id} in the data set"))? as u32])
+    }
+
     /// The examples that a selection keeps.
     pub(crate) fn keep(&self, selection: &Selection) -> Result<Self> {
         let rows = 0..self.len() as u32;
@@ -142,5 +148,9 @@ mod tests {
         let pruned = dataset(4).keep(&kept).unwrap();
         assert_eq!(pruned.ids(), [0, 20]);
         pruned.in_order(8).for_each(|batch| check(&batch.unwrap()));
+        let example = pruned.example(20).unwrap();
+        assert_eq!(example.ids, [20]);
+        check(&example);
+        assert!(pruned.example(10).is_err());
     }
 }

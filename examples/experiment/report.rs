@@ -158,7 +158,7 @@ fn percent(share: f64) -> String {
     format!("{:.2}", 100.0 * share)
 }
 
-pub(crate) fn thousands(number: u64) -> String {
+fn thousands(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
