@@ -43,6 +43,7 @@ impl Dataset {
         self.ids.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn ids(&self) -> &[i64] {
         &self.ids
     }

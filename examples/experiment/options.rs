@@ -88,7 +88,7 @@ impl fmt::Display for Options {
         option("--seeds N", "runs to record and score by", self.seeds.to_string())?;
         let what = "networks to train on each subset afterwards";
         option("--retrain N", what, self.retrain.to_string())?;
-        option("--score-epoch N", "prune by EL2N at this epoch", "a tenth of them".to_owned())?;
+        option("--score-epoch N", "prune by EL2N at this epoch", "a tenth of all".to_owned())?;
         option("--prune SHARE", "share to prune, between 0 and 1", self.prune.to_string())?;
         writeln!(f, "  {:<18} show this", "--help")
     }

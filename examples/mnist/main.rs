@@ -47,7 +47,7 @@ fn defaults() -> Options {
         experiment: PathBuf::from("runs/mnist"),
         data: Some(PathBuf::from("data/mnist")),
         device: Place::Cpu,
-        epochs: 5,
+        epochs: 4,
         seeds: 3,
         retrain: 3,
         score_epoch: None,
