@@ -53,9 +53,9 @@ impl Place {
 }
 
 impl Options {
-    /// The epoch whose EL2N decides: early, because later nearly everything is learned and has next
-    /// to no EL2N; not at initialisation, where EL2N tells little about the example. The paper takes
-    /// epoch 10 or 20 of 200.
+    /// The epoch whose EL2N decides: early, because a score is worth most before training is done;
+    /// not at initialisation, where EL2N tells little about an example. The paper takes epoch 10 or
+    /// 20 of 200.
     pub(crate) fn score_epoch(&self) -> u32 {
         self.score_epoch.unwrap_or(self.epochs.div_ceil(10))
     }
