@@ -70,6 +70,25 @@ fn a_small_session_leaves_an_experiment_and_repeats_itself() {
 }
 
 #[test]
+fn runs_of_an_earlier_session_are_named_and_not_scored() {
+    let directory = tempfile::tempdir().unwrap();
+    let session = |seeds| {
+        let experiment = directory.path().to_path_buf();
+        let options = Options { experiment, epochs: 1, seeds, retrain: 1, ..crate::defaults() };
+        let mut output = Vec::new();
+        run(&task(), &options, &mut output).unwrap();
+        let scores = ScoreColumn::read(directory.path().join("scores.parquet"), "el2n").unwrap();
+        (String::from_utf8(output).unwrap(), scores)
+    };
+    let (first, one) = session(1);
+    let (_, two) = session(2);
+    let (last, again) = session(1);
+    assert!(one != two && one == again);
+    let note = "not scored, left by an earlier session: seed-1";
+    assert!(!first.contains(note) && last.contains(note), "{last}");
+}
+
+#[test]
 fn recording_changes_no_bit_of_the_weights() {
     let directory = tempfile::tempdir().unwrap();
     let task = task();

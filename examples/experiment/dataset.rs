@@ -43,6 +43,7 @@ impl Dataset {
         self.ids.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn ids(&self) -> &[i64] {
         &self.ids
     }
@@ -55,6 +56,12 @@ impl Dataset {
     /// `[examples]`.
     pub(crate) fn labels(&self) -> &Tensor {
         &self.labels
+    }
+
+    /// One example, copied: reading a view of a large tensor from a GPU would bring all of it along.
+    pub(crate) fn example(&self, id: i64) -> Result<Batch> {
+        let row = self.ids.iter().position(|&other| other == id);
+        self.batch(&[row.ok_or_else(|| format!("no example {id} in the data set"))? as u32])
     }
 
     /// The examples that a selection keeps.
@@ -142,5 +149,9 @@ mod tests {
         let pruned = dataset(4).keep(&kept).unwrap();
         assert_eq!(pruned.ids(), [0, 20]);
         pruned.in_order(8).for_each(|batch| check(&batch.unwrap()));
+        let example = pruned.example(20).unwrap();
+        assert_eq!(example.ids, [20]);
+        check(&example);
+        assert!(pruned.example(10).is_err());
     }
 }

@@ -65,13 +65,10 @@ impl Gallery<'_> {
 
     fn picture(&self, row: usize) -> Result<Picture> {
         let id = self.scores.examples()[row];
-        let place = self.task.train.ids().binary_search(&id);
-        let place =
-            place.map_err(|_place| format!("example {id} is not among those trained on"))?;
-        let image = self.task.train.images().get(place)?;
+        let image = self.task.train.example(id)?.images;
         let mut read = vec!["read".to_owned()];
         for network in self.networks.iter().take(READERS) {
-            let logits = network.forward(&image.unsqueeze(0)?)?;
+            let logits = network.forward(&image)?;
             let class = logits.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
             read.push(class.to_string());
         }
@@ -82,7 +79,7 @@ impl Gallery<'_> {
             format!("EL2N {:.3}", self.el2n.mean[row]),
             self.history(row),
         ];
-        Ok(Picture { pixels: image.to_vec1()?, width: self.task.width, caption })
+        Ok(Picture { pixels: image.flatten_all()?.to_vec1()?, width: self.task.width, caption })
     }
 
     /// How training went for an example. Forgetting counts a run that never learned it as one that

@@ -53,9 +53,9 @@ impl Place {
 }
 
 impl Options {
-    /// The epoch whose EL2N decides: early, because later nearly everything is learned and has next
-    /// to no EL2N; not at initialisation, where EL2N tells little about the example. The paper takes
-    /// epoch 10 or 20 of 200.
+    /// The epoch whose EL2N decides: early, because a score is worth most before training is done;
+    /// not at initialisation, where EL2N tells little about an example. The paper takes epoch 10 or
+    /// 20 of 200.
     pub(crate) fn score_epoch(&self) -> u32 {
         self.score_epoch.unwrap_or(self.epochs.div_ceil(10))
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Options {
         option("--seeds N", "runs to record and score by", self.seeds.to_string())?;
         let what = "networks to train on each subset afterwards";
         option("--retrain N", what, self.retrain.to_string())?;
-        option("--score-epoch N", "prune by EL2N at this epoch", "a tenth of them".to_owned())?;
+        option("--score-epoch N", "prune by EL2N at this epoch", "a tenth of all".to_owned())?;
         option("--prune SHARE", "share to prune, between 0 and 1", self.prune.to_string())?;
         writeln!(f, "  {:<18} show this", "--help")
     }

@@ -37,8 +37,8 @@ pub(super) fn line(output: &mut dyn Write, pictures: &[Picture]) -> io::Result<(
     for number in 0..texts[0].len() {
         let cells = texts.iter().filter_map(|text| text.get(number));
         let cells: Vec<String> = cells.map(|cell| format!("{cell:<width$}")).collect();
-        let line = cells.join(&" ".repeat(GAP));
-        writeln!(output, "  {}", line.trim_end())?;
+        let line = format!("  {}", cells.join(&" ".repeat(GAP)));
+        writeln!(output, "{}", line.trim_end())?;
     }
     Ok(())
 }

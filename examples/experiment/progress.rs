@@ -21,7 +21,7 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(steps: usize) -> Self {
         let bar = ProgressBar::new(steps as u64);
-        let template = "{prefix:<13} {bar:24.cyan/dim} {percent:>3} %  {msg}";
+        let template = "{prefix:<16} {bar:24.cyan/dim} {percent:>3} %  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
@@ -33,7 +33,8 @@ impl Meter {
     }
 
     /// Says what is trained now.
-    pub(crate) fn label(&self, what: impl Into<Cow<'static, str>>) {
+    pub(crate) fn label(&mut self, what: impl Into<Cow<'static, str>>) {
+        self.figures.clear();
         self.bar.set_prefix(what);
     }
 

@@ -9,7 +9,7 @@ use super::dataset::Dataset;
 use super::network::Network;
 use super::options::Options;
 use super::progress::Meter;
-use super::report::{self, thousands};
+use super::report;
 use super::training::{Task, run_name, train};
 
 /// Networks are trained again with seeds from here on, which no score has seen.
@@ -37,6 +37,16 @@ pub(crate) struct Outcome {
 
 impl Subset {
     pub(crate) const ALL: [Self; 4] = [Self::Everything, Self::Highest, Self::Random, Self::Lowest];
+
+    /// Its name beside a progress bar.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Highest => "highest",
+            Self::Random => "random",
+            Self::Lowest => "lowest",
+        }
+    }
 
     fn choose(self, data: &Dataset, el2n: ScoreColumn, kept: f64, seed: u64) -> Result<Dataset> {
         let amount = Amount::Fraction(kept);
@@ -94,7 +104,8 @@ pub(crate) fn compare(task: &Task, scores: &ScoreTable, options: &Options) -> Re
         for seed in seeds.clone() {
             let data = subset.choose(&task.train, el2n.clone(), options.kept(), seed)?;
             outcome.examples = data.len();
-            meter.label(format!("{} examples", thousands(data.len() as u64)));
+            let number = seed - FRESH_SEEDS + 1;
+            meter.label(format!("{} {number}/{}", subset.name(), options.retrain));
             outcome.accuracies.push(train(task, &data, steps, seed, None, &mut meter)?.accuracy);
         }
         outcomes.push(outcome);

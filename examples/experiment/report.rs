@@ -54,8 +54,9 @@ pub(crate) fn scores(output: &mut dyn Write, scores: &ScoreTable, options: &Opti
     let (epoch, epochs) = (options.score_epoch(), options.epochs);
     writeln!(
         output,
-        "  EL2N after epoch {epoch} of {epochs} decides (--score-epoch): early, since later most \
-         examples are\n  learned and score alike, but not at initialisation, where EL2N says little"
+        "  EL2N after epoch {epoch} of {epochs} decides: early, as in the paper, for a score is worth most \
+         before\n  training is done; not at initialisation, where it says little. --score-epoch tries \
+         another"
     )?;
     Ok(())
 }
@@ -113,7 +114,8 @@ fn verdict(highest: &[f64], random: &[f64]) -> String {
     };
     let error = percent(error);
     format!(
-        "Highest EL2N against random, seed by seed: {points} (standard error {error}): {answer}."
+        "Highest EL2N against random, seed by seed: {points}, standard error {error} over the\n\
+         seeds (one test set, one set of scores): {answer}."
     )
 }
 
@@ -155,7 +157,7 @@ fn percent(share: f64) -> String {
     format!("{:.2}", 100.0 * share)
 }
 
-pub(crate) fn thousands(number: u64) -> String {
+fn thousands(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
@@ -179,8 +181,8 @@ mod tests {
         let close = verdict(&[0.95, 0.97, 0.96], &[0.96, 0.95, 0.96]);
         assert_eq!(
             close,
-            "Highest EL2N against random, seed by seed: +0.33 points (standard error 0.88): no clear \
-             difference."
+            "Highest EL2N against random, seed by seed: +0.33 points, standard error 0.88 over the\n\
+             seeds (one test set, one set of scores): no clear difference."
         );
         assert!(verdict(&[0.9], &[0.1]).ends_with("says little."));
     }

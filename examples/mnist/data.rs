@@ -30,7 +30,7 @@ pub(crate) fn task(options: &Options, device: &Device) -> Result<Task> {
         name: "images",
         examples: train_labels.len() as u64,
         width: train.columns,
-        sizes: Sizes { pixels: train.rows * train.columns, hidden: 256, classes: CLASSES },
+        sizes: Sizes { pixels: train.rows * train.columns, hidden: 128, classes: CLASSES },
         train: dataset(&train, &train_labels, device)?,
         test: dataset(&test, &test_labels, device)?,
         batch: 128,
