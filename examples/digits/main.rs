@@ -2,7 +2,7 @@
 //! than a minute on two cores:
 //!
 //! ```text
-//! cargo run --release --example digits
+//! cargo run --release --features cli --example digits
 //! ```
 //!
 //! The training loop with the hook in it is `examples/experiment/training.rs`.
@@ -32,7 +32,7 @@ const HELP: &str = "\
 Trains a small network on 8x8 handwritten digits, records what it learns from
 which example, prunes the easiest ones and trains again on what is left.
 
-  cargo run --release --example digits -- [OPTIONS]
+  cargo run --release --features cli --example digits -- [OPTIONS]
 ";
 
 fn main() -> ExitCode {

@@ -1,8 +1,8 @@
 //! MNIST from its IDX files, from training to a pruned data set:
 //!
 //! ```text
-//! cargo run --release --example mnist -- --data data/mnist
-//! cargo run --release --features cuda --example mnist -- --data data/mnist --device cuda
+//! cargo run --release --features cli --example mnist -- --data data/mnist
+//! cargo run --release --features cli,cuda --example mnist -- --data data/mnist --device cuda
 //! ```
 //!
 //! The training loop with the hook in it is `examples/experiment/training.rs`.
@@ -28,7 +28,7 @@ Trains a small network on MNIST, records what it learns from which example,
 prunes the easiest ones and trains again on what is left. On two cores this
 takes some minutes; --epochs 1 --seeds 1 --retrain 1 is a quick look.
 
-  cargo run --release --example mnist -- [OPTIONS]
+  cargo run --release --features cli --example mnist -- [OPTIONS]
 
 The data are four files, plain or .gz: train-images-idx3-ubyte,
 train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte.

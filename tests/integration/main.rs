@@ -8,7 +8,6 @@
 )]
 
 mod cli;
-mod command;
 mod corrupt;
 mod harness;
 mod kill;

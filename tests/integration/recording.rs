@@ -41,9 +41,10 @@ fn the_command_line_finds_a_finished_run_sound() {
     let mut recorder = directory.recorder("seed-0", &TRAINING.format()).start().unwrap();
     recorder.record(TRAINING.batch(0)).unwrap();
     let _ = recorder.finish().unwrap();
-    let ran = data_diet(&directory).args(["verify", "experiment"]).succeeds();
-    assert_eq!(ran.stdout, "");
-    assert!(ran.stderr.contains("2 parts, 32 rows") && ran.stderr.contains("all well"), "{ran:?}");
-    let ran = data_diet(&directory).args(["verify", "elsewhere"]).exits(1);
-    assert!(ran.stderr.contains("elsewhere is not an experiment directory"), "{ran:?}");
+    let call = data_diet(&["verify".as_ref(), directory.experiment().as_os_str()], 0);
+    call.tells("2 parts, 32 rows").tells("all well");
+    assert_eq!(call.stdout, "");
+    let elsewhere = directory.path().join("elsewhere");
+    data_diet(&["verify".as_ref(), elsewhere.as_os_str()], 1)
+        .tells("elsewhere is not an experiment directory");
 }

@@ -3,7 +3,7 @@
 use data_diet::Phase;
 
 use super::{Twelve, copy_as_after_a_crash};
-use crate::command::data_diet;
+use crate::harness::data_diet;
 use crate::recorded::{self, Presented, finish};
 
 /// The words of each line.

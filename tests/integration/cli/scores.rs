@@ -3,7 +3,7 @@
 use data_diet::{Epochs, Experiment, Phase, ScoreColumn, ScoreOptions, ScoreTable};
 
 use super::Twelve;
-use crate::command::data_diet;
+use crate::harness::data_diet;
 use crate::recorded::{self, Presented, finish};
 
 #[test]

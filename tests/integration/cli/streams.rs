@@ -4,7 +4,7 @@ use std::io;
 use std::process::Stdio;
 
 use super::Twelve;
-use crate::command::{command, data_diet, finish};
+use crate::harness::{command, data_diet, finish};
 
 /// The writing end of a pipe that nobody reads.
 fn closed_pipe() -> Stdio {

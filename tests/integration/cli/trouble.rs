@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Twelve, copy_as_after_a_crash};
-use crate::command::data_diet;
+use crate::harness::data_diet;
 use crate::recorded::{self, finish};
 
 #[test]

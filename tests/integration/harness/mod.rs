@@ -8,7 +8,7 @@ mod tables;
 mod training;
 
 pub(crate) use child::{Recording, directory_of_child, say};
-pub(crate) use command::data_diet;
+pub(crate) use command::{command, data_diet, finish};
 pub(crate) use directory::Directory;
 pub(crate) use tables::{Row, observations, part_files, table};
 pub(crate) use training::Training;
