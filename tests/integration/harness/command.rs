@@ -46,10 +46,9 @@ pub(crate) fn finish(command: &mut Command, code: i32) -> Call {
 impl Call {
     pub(crate) fn describe(&self) -> String {
         let Self { shown, code, directories, stdout, stderr } = self;
-        let directories: String = directories
-            .iter()
-            .map(|path| format!("{}:\n{}", path.display(), listing(path)))
-            .collect();
+        let shown_directory = |path: &PathBuf| format!("{}:\n{}", path.display(), listing(path));
+        let directories: Vec<String> = directories.iter().map(shown_directory).collect();
+        let directories = directories.concat();
         format!("{shown}\nexit code: {code:?}\nstdout:\n{stdout}\nstderr:\n{stderr}\n{directories}")
     }
 
