@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use super::channel::channel;
 use super::handle::{Parts, Recorder};
 use super::sink::Sink;
 use super::worker::{Pace, Shared, Worker};
@@ -211,7 +212,7 @@ impl RecorderBuilder {
 
     pub(crate) fn start_with(self, sink: impl Sink, metadata: RunMetadata) -> Result<Recorder> {
         let shared = Arc::new(Shared::new(self.queue_bytes));
-        let (outbox, inbox) = bounded(Self::QUEUE_MESSAGES);
+        let (outbox, inbox) = channel(Self::QUEUE_MESSAGES);
         let (ending, ended) = bounded(1);
         let worker = Worker::new(sink, inbox, Arc::clone(&shared), self.pace, metadata);
         let thread = thread::Builder::new()

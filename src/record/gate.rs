@@ -44,6 +44,11 @@ impl Gate {
         self.left.notify_one();
     }
 
+    /// Whether whoever empties it should hurry.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.inside() > self.limit / 2
+    }
+
     pub(crate) fn inside(&self) -> usize {
         *self.lock()
     }

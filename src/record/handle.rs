@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, TrySendError, bounded};
 
 use super::builder::{OnFailure, RecorderBuilder, WhenFull};
+use super::channel::Outbox;
 use super::report::{RecorderStatus, RunReport};
 use super::worker::{Ending, Message, Shared, stopped};
 use crate::batch::{Batch, BatchFormat};
@@ -48,7 +49,7 @@ pub struct Recorder {
     when_full: WhenFull,
     on_failure: OnFailure,
     shared: Arc<Shared>,
-    outbox: Option<Sender<Message>>,
+    outbox: Option<Outbox<Message>>,
     ended: Receiver<Ending>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,7 +63,7 @@ pub(super) struct Parts {
     pub(super) when_full: WhenFull,
     pub(super) on_failure: OnFailure,
     pub(super) shared: Arc<Shared>,
-    pub(super) outbox: Sender<Message>,
+    pub(super) outbox: Outbox<Message>,
     pub(super) ended: Receiver<Ending>,
     pub(super) thread: JoinHandle<()>,
 }
@@ -135,19 +136,15 @@ impl Recorder {
         if self.shared.stopped.load(Ordering::Acquire) {
             return self.lose(rows);
         }
-        match self.when_full {
-            WhenFull::Wait => {
-                let waited = self.shared.gate.enter(bytes);
-                self.count_wait(waited);
-            }
-            WhenFull::Drop => {
-                if !self.shared.gate.try_enter(bytes) {
-                    self.shared.add_gap(step, rows);
-                    return Ok(());
-                }
-            }
-        }
         let Some(outbox) = &self.outbox else { return self.lose(rows) };
+        if !self.shared.gate.try_enter(bytes) {
+            outbox.nudge();
+            if self.when_full == WhenFull::Drop {
+                self.shared.add_gap(step, rows);
+                return Ok(());
+            }
+            self.count_wait(self.shared.gate.enter(bytes));
+        }
         let sent = match outbox.try_send(Message::Batch(batch)) {
             Err(TrySendError::Full(Message::Batch(_))) if self.when_full == WhenFull::Drop => {
                 self.shared.gate.leave(bytes);
@@ -162,6 +159,9 @@ impl Recorder {
             }
             result => result.is_ok(),
         };
+        if self.shared.gate.is_half_full() {
+            outbox.nudge();
+        }
         if sent { Ok(()) } else { self.lose(rows) }
     }
 

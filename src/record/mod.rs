@@ -5,6 +5,7 @@
 //! paths.
 
 mod builder;
+mod channel;
 mod gate;
 mod handle;
 mod report;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use super::builder::OnFailure;
+use super::channel::Inbox;
 use super::gate::Gate;
 use super::sink::Sink;
 use crate::batch::Batch;
@@ -19,6 +20,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// What crosses the channel.
+#[derive(Debug)]
 pub(crate) enum Message {
     Batch(Batch),
     /// Commit everything before this message, and tell how that went.
@@ -113,7 +115,7 @@ pub(crate) struct Ending {
 
 pub(crate) struct Worker<S> {
     sink: S,
-    inbox: Receiver<Message>,
+    inbox: Inbox<Message>,
     shared: Arc<Shared>,
     pace: Pace,
     metadata: RunMetadata,
@@ -137,7 +139,7 @@ struct Retry {
 impl<S: Sink> Worker<S> {
     pub(crate) fn new(
         sink: S,
-        inbox: Receiver<Message>,
+        inbox: Inbox<Message>,
         shared: Arc<Shared>,
         pace: Pace,
         metadata: RunMetadata,
@@ -178,11 +180,8 @@ impl<S: Sink> Worker<S> {
 
     fn drain(&mut self) {
         loop {
-            let message = match self.due() {
-                Some(at) => self.inbox.recv_deadline(at),
-                None => self.inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
-            };
-            match message {
+            let due = self.due();
+            match self.inbox.recv(due) {
                 Ok(Message::Batch(batch)) => self.take(batch),
                 Ok(Message::Flush(reply)) => {
                     // Whoever asked is told of a panic too.

@@ -102,7 +102,9 @@ impl OpenLog {
 pub(crate) fn encode_frame(sections: &[Section]) -> Result<Vec<u8>> {
     let unencodable =
         |what: &dyn std::fmt::Display| Error::invalid(format!("batch: cannot be encoded: {what}"));
-    let mut frame = vec![0; HEADER];
+    let bytes = sections.iter().map(|section| section.rows.get_array_memory_size()).sum::<usize>();
+    let mut frame = Vec::with_capacity(bytes + bytes / 8 + 4096);
+    frame.resize(HEADER, 0);
     let mut rows = 0_u32;
     for section in sections {
         if section.table == Table::Observations {

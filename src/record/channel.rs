@@ -1,0 +1,125 @@
+//! The channel to the recorder's thread, which does not wake that thread for every message.
+//!
+//! Waking a thread costs more than recording a small batch does. After the queue has run empty the
+//! receiver therefore lingers for a moment before it waits, and finds what has piled up by then in one
+//! go. Whoever is in a hurry (a flush, a queue that fills) nudges it.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{
+    Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError, bounded,
+};
+
+/// How long messages may pile up: long beside a wake-up, short beside any flush interval.
+const LINGER: Duration = Duration::from_millis(5);
+
+pub(super) fn channel<T>(messages: usize) -> (Outbox<T>, Inbox<T>) {
+    let (sender, receiver) = bounded(messages);
+    let (nudge, nudged) = bounded(1);
+    (Outbox { sender, nudge }, Inbox { receiver, nudged, lingers: false })
+}
+
+/// The sending end; dropping it ends the channel.
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    sender: Sender<T>,
+    nudge: Sender<()>,
+}
+
+impl<T> Outbox<T> {
+    pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        self.sender.try_send(message)
+    }
+
+    /// Sends a message that somebody waits for, or waits for room for it.
+    pub(super) fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.nudge();
+        self.sender.send(message)?;
+        self.nudge();
+        Ok(())
+    }
+
+    /// Has the receiver look at once.
+    pub(super) fn nudge(&self) {
+        // A nudge that is there already serves as well; a receiver that is gone needs none.
+        let _ = self.nudge.try_send(());
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(super) struct Inbox<T> {
+    receiver: Receiver<T>,
+    nudged: Receiver<()>,
+    /// Whether messages came since the last wait.
+    lingers: bool,
+}
+
+impl<T> Inbox<T> {
+    /// The next message, waited for until `due`.
+    pub(super) fn recv(&mut self, due: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let mut received = self.receiver.try_recv();
+        if matches!(received, Err(TryRecvError::Empty)) && self.lingers {
+            self.lingers = false;
+            let until = Instant::now() + LINGER;
+            // A nudge, a sender that is gone, or time: each is a reason to look again.
+            let _ = self.nudged.recv_deadline(due.map_or(until, |due| due.min(until)));
+            received = self.receiver.try_recv();
+        }
+        let received = match (received, due) {
+            (Ok(message), _) => Ok(message),
+            (Err(TryRecvError::Disconnected), _) => Err(RecvTimeoutError::Disconnected),
+            (Err(TryRecvError::Empty), Some(due)) => self.receiver.recv_deadline(due),
+            (Err(TryRecvError::Empty), None) => {
+                self.receiver.recv().map_err(|_gone| RecvTimeoutError::Disconnected)
+            }
+        };
+        self.lingers |= received.is_ok();
+        received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn messages_come_in_order_and_the_end_comes_last() {
+        let (outbox, mut inbox) = channel(4);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for message in 0..1000 {
+                    if message % 3 == 0 {
+                        outbox.send(message).unwrap();
+                    } else if let Err(TrySendError::Full(message)) = outbox.try_send(message) {
+                        outbox.send(message).unwrap();
+                    }
+                }
+            });
+            for expected in 0..1000 {
+                assert_eq!(inbox.recv(None), Ok(expected));
+            }
+            assert_eq!(inbox.recv(None), Err(RecvTimeoutError::Disconnected));
+        });
+    }
+
+    #[test]
+    fn a_wait_ends_when_it_is_due() {
+        let (outbox, mut inbox) = channel(4);
+        let due = Some(Instant::now() + Duration::from_millis(1));
+        assert_eq!(inbox.recv(due), Err(RecvTimeoutError::Timeout));
+        outbox.send(1).unwrap();
+        assert_eq!(inbox.recv(due), Ok(1), "what is there is not late");
+        assert_eq!(inbox.recv(due), Err(RecvTimeoutError::Timeout));
+    }
+
+    #[test]
+    fn a_receiver_that_is_gone_is_told_of() {
+        let (outbox, inbox) = channel(1);
+        drop(inbox);
+        outbox.nudge();
+        assert!(outbox.send(1).is_err());
+    }
+}
