@@ -16,6 +16,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use super::table::{ScoreInfo, unknown};
 use crate::atomic_file::AtomicFile;
@@ -77,11 +78,17 @@ pub(super) fn write(
         .map_err(|error| Error::invalid("score information").with_source(error))?;
     let row_bytes = 16 + names.len() * 20;
     let row_group = ROW_GROUP_ROWS.min(ROW_GROUP_BYTES / row_bytes).max(1024);
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group))
-        .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]))
-        .build();
+        .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]));
+    for field in schema.fields() {
+        // Means and deviations hardly repeat; a dictionary of them costs more than all the rest.
+        let repeats = field.data_type() == &DataType::Int32;
+        let column = ColumnPath::new(vec![field.name().clone()]);
+        properties = properties.set_column_dictionary_enabled(column, repeats);
+    }
+    let properties = properties.build();
     let mut output =
         ParquetOutput::new(file.file(), Arc::clone(&schema), properties).map_err(failed)?;
     for start in (0..keys.examples.len()).step_by(row_group) {
