@@ -119,10 +119,10 @@ impl ScoreColumn {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown score, with those there are;
-    /// [`Foreign`](ErrorKind::Foreign) for a table without `example`;
-    /// [`Corrupt`](ErrorKind::Corrupt) for a file that does not decode;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an example occurs twice.
+    /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, with those there are;
+    /// [`Foreign`](crate::ErrorKind::Foreign) for a table without `example`;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode;
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs twice.
     pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let path = path.as_ref();
         // Some decoders of the Parquet crate panic on damaged input.
