@@ -12,6 +12,5 @@ mod corrupt;
 mod harness;
 mod kill;
 mod properties;
-mod recorded;
 mod recording;
 mod scores;

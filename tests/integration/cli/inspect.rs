@@ -4,7 +4,7 @@ use data_diet::Phase;
 
 use super::{Twelve, copy_as_after_a_crash};
 use crate::harness::data_diet;
-use crate::recorded::{self, Presented, finish};
+use crate::harness::recorded::{self, Presented, finish};
 
 /// The words of each line.
 fn lines(text: &str) -> Vec<Vec<&str>> {

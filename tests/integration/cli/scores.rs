@@ -4,7 +4,7 @@ use data_diet::{Epochs, Experiment, Phase, ScoreColumn, ScoreOptions, ScoreTable
 
 use super::Twelve;
 use crate::harness::data_diet;
-use crate::recorded::{self, Presented, finish};
+use crate::harness::recorded::{self, Presented, finish};
 
 #[test]
 fn writes_the_table_that_the_library_folds() {

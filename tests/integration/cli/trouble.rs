@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{Twelve, copy_as_after_a_crash};
 use crate::harness::data_diet;
-use crate::recorded::{self, finish};
+use crate::harness::recorded::{self, finish};
 
 #[test]
 fn verify_is_content_with_what_was_recorded_and_changes_nothing() {

@@ -4,6 +4,7 @@
 mod child;
 mod command;
 mod directory;
+pub(crate) mod recorded;
 mod tables;
 mod training;
 

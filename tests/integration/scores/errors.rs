@@ -5,7 +5,7 @@ use std::fs;
 use data_diet::{Epochs, ErrorKind, Experiment, Phase, ScoreOptions, ScoreTable};
 use tempfile::TempDir;
 
-use crate::recorded::{self, Presented, finish, finished};
+use crate::harness::recorded::{self, Presented, finish, finished};
 
 fn two_runs() -> (TempDir, Experiment) {
     let directory = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use data_diet::{Error, ErrorKind, Experiment, ScoreColumn, ScoreOptions, ScoreTa
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
-use crate::recorded::finished;
+use crate::harness::recorded::finished;
 
 fn folded() -> (TempDir, ScoreTable) {
     let directory = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::plan::{self, CLASSES, name};
 use super::reference::{Expected, Statistics, el2n_of, expected};
-use crate::recorded::{self, Presented, finish};
+use crate::harness::recorded::{self, Presented, finish};
 
 /// Recorded EL2N is an `f32`; everything after it is `f64`.
 const TOLERANCE: f64 = 3e-7;

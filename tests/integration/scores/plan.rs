@@ -5,7 +5,7 @@ use std::path::Path;
 use data_diet::{Phase, Recorder};
 use proptest::prelude::*;
 
-use crate::recorded::{Presented, builder, finish, in_small_parts, record};
+use crate::harness::recorded::{Presented, builder, finish, in_small_parts, record};
 
 pub(crate) const CLASSES: usize = 3;
 

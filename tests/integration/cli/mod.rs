@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::recorded;
+use crate::harness::recorded;
 
 /// Two finished runs of twelve examples in three epochs.
 struct Twelve {
