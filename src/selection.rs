@@ -346,6 +346,8 @@ mod tests {
         assert_eq!(kept(&[0.0, -0.0], Rule::Lowest(Amount::Count(1))), [0], "-0 equals 0");
         let all = column(&scores).select(Rule::Highest(Amount::Fraction(1.0))).unwrap();
         assert_eq!((all.considered(), all.without_score(), all.len()), (5, 1, 4));
+        // 0.7 * 45 is a hair below 31.5 in binary.
+        assert_eq!(kept(&[0.0; 45], Rule::Lowest(Amount::Fraction(0.7))).len(), 32);
     }
 
     #[test]

@@ -106,3 +106,30 @@ fn temporary(directory: &Path) -> Result<File> {
     tempfile::tempfile_in(directory)
         .map_err(|error: io::Error| Error::io("create a temporary file in", directory, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_rows_of_any_column_come_back_in_the_order_of_ids() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spill = Spill::beside(&directory.path().join("scores.parquet")).unwrap();
+        let moments = |value: f64| {
+            let mut moments = Moments::default();
+            moments.add(value);
+            moments
+        };
+        spill
+            .push("a".to_owned(), (0..3).map(|place| moments(f64::from(place))).collect())
+            .unwrap();
+        let later = (0..5).map(|place| moments(10.0 + f64::from(place))).collect();
+        spill.push("b".to_owned(), later).unwrap();
+        let mut sorted = spill.sort(&[4, 2, 0, 3, 1]).unwrap();
+        assert_eq!(sorted.names(), ["a", "b"]);
+        assert_eq!(sorted.read(1, 1..4).unwrap().mean, [12.0, 10.0, 13.0]);
+        let first = sorted.read(0, 0..3).unwrap();
+        assert_eq!((first.count, first.mean[1]), (vec![0, 1, 1], 2.0));
+        assert!(first.mean[0].is_nan(), "place 4 was not there yet");
+    }
+}
