@@ -1,72 +1,9 @@
-//! The command line's grammar, and nothing else.
+//! The grammar of `data-diet filter`.
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use data_diet::{Amount, Epochs, Manifest, ManifestFormat, Rule};
-
-/// Which training examples matter: score what a training run has recorded, and prune a data set.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    arg_required_else_help = true,
-    after_help = "A typical session, after training with the hook attached:\n\n  \
-        data-diet inspect runs/digits\n  \
-        data-diet scores runs/digits -o runs/digits/scores.parquet\n  \
-        data-diet filter --scores runs/digits/scores.parquet --manifest train.csv --key id \\\n      \
-        --by el2n --keep highest --fraction 0.7 -o train.kept.csv\n\n\
-        Exit codes: 0 success, 1 failure or finding, 2 wrong arguments."
-)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Show what an experiment holds: its runs, and its hardest and easiest examples
-    Inspect(Inspect),
-    /// Compute the scores of every example over runs, and write them as one Parquet table
-    Scores(Scores),
-    /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
-    Filter(Filter),
-    /// Bring back what interrupted runs have left unpublished
-    Recover(Recover),
-    /// Read every published byte and check it against its checksums and counts
-    Verify(Verify),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// The experiment directory, such as runs/digits
-    pub(crate) experiment: PathBuf,
-    /// How many of the hardest and of the easiest examples to show
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(crate) examples: usize,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Columns: example, label, runs, and for every score NAME_mean, NAME_std \
-    (n - 1) and NAME_count over runs.\n\n  \
-    el2n                  the last epoch of the score phase (of the train phase if there is none)\n  \
-    el2n_PHASE_epoch_E    EL2N at one epoch\n  \
-    forgetting            forgetting events; never learned counts as the number of presentations\n  \
-    forgetting_inf        the same; never learned counts as infinity\n  \
-    never_learned, first_learned, presentations\n\n\
-    Memory grows with the number of examples, not of observations or epochs.")]
-pub(crate) struct Scores {
-    /// The experiment directory, such as runs/digits
-    pub(crate) experiment: PathBuf,
-    /// Only these runs; repeat for several
-    #[arg(long = "run", value_name = "NAME")]
-    pub(crate) runs: Vec<String>,
-    /// The epochs to compute EL2N at: `all`, `last`, or a list such as 1,5,10
-    #[arg(long, value_name = "EPOCHS", default_value = "all", value_parser = parse_epochs)]
-    pub(crate) epochs: Epochs,
-    /// The Parquet file to write
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-}
+use clap::{ArgGroup, Args, ValueEnum};
+use data_diet::{Amount, Manifest, ManifestFormat, Rule};
 
 #[derive(Debug, Args)]
 #[command(
@@ -170,18 +107,6 @@ pub(crate) enum Duplicates {
     Allow,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Recover {
-    /// The experiment directory, such as runs/digits
-    pub(crate) experiment: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// The experiment directory, such as runs/digits
-    pub(crate) experiment: PathBuf,
-}
-
 impl Filter {
     /// How to read the manifest.
     pub(crate) fn manifest(&self) -> data_diet::Result<Manifest> {
@@ -224,30 +149,5 @@ impl Filter {
             Some(Keep::Random) => Rule::Random { amount, seed: self.seed },
             None => Rule::Threshold { min: self.min, max: self.max },
         }
-    }
-}
-
-fn parse_epochs(text: &str) -> Result<Epochs, String> {
-    match text {
-        "all" => Ok(Epochs::All),
-        "last" => Ok(Epochs::Last),
-        list => list
-            .split(',')
-            .map(|epoch| epoch.trim().parse::<u32>())
-            .collect::<Result<Vec<_>, _>>()
-            .map(Epochs::List)
-            .map_err(|error| format!("expected `all`, `last` or a list such as 1,5,10: {error}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Arguments::command().debug_assert();
     }
 }

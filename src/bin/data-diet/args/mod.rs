@@ -1,0 +1,75 @@
+//! The command line's grammar, and nothing else; commands with many options have a file each.
+
+mod filter;
+mod scores;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use filter::Filter;
+pub(crate) use scores::Scores;
+
+/// Which training examples matter: score what a training run has recorded, and prune a data set.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "A typical session, after training with the hook attached:\n\n  \
+        data-diet inspect runs/digits\n  \
+        data-diet scores runs/digits -o runs/digits/scores.parquet\n  \
+        data-diet filter --scores runs/digits/scores.parquet --manifest train.csv --key id \\\n      \
+        --by el2n --keep highest --fraction 0.7 -o train.kept.csv\n\n\
+        Exit codes: 0 success, 1 failure or finding, 2 wrong arguments."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what an experiment holds: its runs, and its hardest and easiest examples
+    Inspect(Inspect),
+    /// Compute the scores of every example over runs, and write them as one Parquet table
+    Scores(Scores),
+    /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
+    Filter(Filter),
+    /// Bring back what interrupted runs have left unpublished
+    Recover(Recover),
+    /// Read every published byte and check it against its checksums and counts
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+    /// How many of the hardest and of the easiest examples to show
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) examples: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The experiment directory, such as runs/digits
+    pub(crate) experiment: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}
