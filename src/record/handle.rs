@@ -12,7 +12,7 @@ use super::builder::{OnFailure, RecorderBuilder, WhenFull};
 use super::channel::Outbox;
 use super::report::{RecorderStatus, RunReport};
 use super::worker::{Ending, Message, Shared, stopped};
-use crate::batch::{Batch, BatchFormat};
+use crate::batch::{Batch, BatchFormat, Measured};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{RowCounts, RunStatus};
 
@@ -111,12 +111,11 @@ impl Recorder {
     /// belongs to an earlier step or epoch than the last one. Once recording has stopped at a failure, [`Stopped`](ErrorKind::Stopped) if the recorder is set to
     /// fail; otherwise training goes on, and the rows are counted as lost.
     pub fn record(&mut self, batch: Batch) -> Result<()> {
-        if batch.signals.len() != self.format.signals.len() {
-            return Err(Error::invalid(format!(
-                "batch: expected {} signals, got {}",
-                self.format.signals.len(),
-                batch.signals.len()
-            )));
+        if let Measured::Observations(columns) = &batch.measured
+            && columns.signals.len() != self.format.signals.len()
+        {
+            let (expected, got) = (self.format.signals.len(), columns.signals.len());
+            return Err(Error::invalid(format!("batch: expected {expected} signals, got {got}")));
         }
         let now = (batch.moment.step, batch.moment.epoch);
         if now.0 < self.latest.0 || now.1 < self.latest.1 {

@@ -148,11 +148,11 @@ impl RunLayout {
     }
 
     pub(crate) fn partition(&self, table: Table, phase: Phase) -> PathBuf {
-        self.root
-            .join(table.name())
-            .join(format!("run={}", self.run))
-            .join(format!("phase={phase}"))
-            .join(format!("rank={}", self.rank))
+        let mut path = self.root.join(table.name()).join(format!("run={}", self.run));
+        if table.phases().len() > 1 {
+            path.push(format!("phase={phase}"));
+        }
+        path.join(format!("rank={}", self.rank))
     }
 
     pub(crate) fn part(&self, table: Table, phase: Phase, number: u32) -> PathBuf {
@@ -161,9 +161,7 @@ impl RunLayout {
 
     /// Every directory that holds files of this rank, as far as they exist.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
-        let tables = Table::ALL.into_iter();
-        let partitions = tables.flat_map(|table| Phase::ALL.map(|phase| (table, phase)));
-        let partitions = partitions.map(|(table, phase)| self.partition(table, phase));
+        let partitions = Table::streams().map(|(table, phase)| self.partition(table, phase));
         let own = [self.state(), self.open(), self.aside()];
         own.into_iter().chain(partitions).filter(|path| path.is_dir()).collect()
     }
@@ -241,6 +239,10 @@ mod tests {
         assert_eq!(
             layout.part(Table::Observations, Phase::Train, 7),
             Path::new("runs/digits/observations/run=seed-0/phase=train/rank=3/part-000007.parquet")
+        );
+        assert_eq!(
+            layout.part(Table::Grand, Phase::Score, 7),
+            Path::new("runs/digits/grand/run=seed-0/rank=3/part-000007.parquet")
         );
         assert_eq!(layout.metadata(), Path::new("runs/digits/_runs/seed-0/run.rank-3.json"));
         let first = RunLayout::new(Path::new("runs/digits"), "seed-0", 0).unwrap();

@@ -107,7 +107,7 @@ pub(crate) fn encode_frame(sections: &[Section]) -> Result<Vec<u8>> {
     frame.resize(HEADER, 0);
     let mut rows = 0_u32;
     for section in sections {
-        if section.table == Table::Observations {
+        if section.table.is_counted() {
             rows += section.rows.num_rows() as u32;
         }
         let start = frame.len();

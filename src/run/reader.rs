@@ -227,17 +227,15 @@ impl Run {
         Ok(steps)
     }
 
-    /// The bytes of all published parts, logits included.
+    /// The bytes of all published parts of all tables.
     ///
     /// # Errors
     ///
     /// What listing them meets.
     pub fn bytes(&self) -> Result<u64> {
         let mut bytes = 0;
-        for table in Table::ALL {
-            for phase in Phase::ALL {
-                bytes += self.parts(table, phase)?.iter().map(|part| file_bytes(part)).sum::<u64>();
-            }
+        for (table, phase) in Table::streams() {
+            bytes += self.parts(table, phase)?.iter().map(|part| file_bytes(part)).sum::<u64>();
         }
         Ok(bytes)
     }

@@ -32,7 +32,7 @@ pub struct Recovered {
     pub run: String,
     /// The process within the run.
     pub rank: u32,
-    /// The rows of observations that were published now.
+    /// The rows of observations and of gradient norms that were published now.
     pub rows: u64,
     /// The segments that were published now.
     pub segments: u64,
@@ -93,23 +93,23 @@ pub(crate) fn publish_leftovers(disk: &dyn Disk, layout: &RunLayout) -> Result<R
     Ok(recovered)
 }
 
-/// The rows of observations in all published parts of a rank.
+/// The rows in all published parts of a rank.
 pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
     let mut rows = 0;
-    for phase in Phase::ALL {
-        for (_, path) in layout.parts(Table::Observations, phase)? {
-            rows += PartReader::open(&path, Table::Observations)?.rows();
+    for (table, phase) in Table::streams().filter(|(table, _)| table.is_counted()) {
+        for (_, path) in layout.parts(table, phase)? {
+            rows += PartReader::open(&path, table)?.rows();
         }
     }
     Ok(rows)
 }
 
-/// The highest epoch of the published observations before a step.
+/// The highest epoch of the published rows before a step.
 pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
     let mut last = None;
-    for phase in Phase::ALL {
-        for (_, path) in layout.parts(Table::Observations, phase)? {
-            let mut part = PartReader::open(&path, Table::Observations)?;
+    for (table, phase) in Table::streams().filter(|(table, _)| table.is_counted()) {
+        for (_, path) in layout.parts(table, phase)? {
+            let mut part = PartReader::open(&path, table)?;
             if part.last_step().is_some_and(|last| (last as u64) < step) {
                 last = last.max(part.epochs().into_iter().max());
                 continue;
@@ -134,10 +134,8 @@ pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
 /// The number of the next segment: above every number that was ever used, so that no name returns.
 pub(crate) fn next_number(layout: &RunLayout) -> Result<u32> {
     let mut highest = None;
-    for table in Table::ALL {
-        for phase in Phase::ALL {
-            highest = highest.max(layout.parts(table, phase)?.last().map(|&(number, _)| number));
-        }
+    for (table, phase) in Table::streams() {
+        highest = highest.max(layout.parts(table, phase)?.last().map(|&(number, _)| number));
     }
     highest = highest.max(layout.logs()?.last().map(|&(number, _)| number));
     highest = highest.max(layout.highest_aside()?);
@@ -151,22 +149,20 @@ pub(crate) fn next_number(layout: &RunLayout) -> Result<u32> {
 /// every instant; then the part that straddles the step is replaced by its first rows under a new
 /// name.
 pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> {
-    for table in Table::ALL {
-        for phase in Phase::ALL {
-            let mut parts = layout.parts(table, phase)?;
-            while let Some((number, path)) = parts.pop() {
-                let (kept, total) = rows_before(&path, table, step)?;
-                if kept == total {
-                    break;
-                }
-                if kept == 0 {
-                    move_aside(disk, layout, &path)?;
-                } else {
-                    let replacement = Replacement::new(layout, table, phase, number)?;
-                    replacement.write(disk, &path, step)?;
-                    move_aside(disk, layout, &path)?;
-                    replacement.complete(disk, layout)?;
-                }
+    for (table, phase) in Table::streams() {
+        let mut parts = layout.parts(table, phase)?;
+        while let Some((number, path)) = parts.pop() {
+            let (kept, total) = rows_before(&path, table, step)?;
+            if kept == total {
+                break;
+            }
+            if kept == 0 {
+                move_aside(disk, layout, &path)?;
+            } else {
+                let replacement = Replacement::new(layout, table, phase, number)?;
+                replacement.write(disk, &path, step)?;
+                move_aside(disk, layout, &path)?;
+                replacement.complete(disk, layout)?;
             }
         }
     }
@@ -257,12 +253,10 @@ impl Replacement {
 pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
     let remove =
         |path: &Path| fs::remove_file(path).map_err(|error| Error::io("remove", path, error));
-    for table in Table::ALL {
-        for phase in Phase::ALL {
-            // Backwards, so that what is visible stays a prefix.
-            for (_, path) in layout.parts(table, phase)?.into_iter().rev() {
-                remove(&path)?;
-            }
+    for (table, phase) in Table::streams() {
+        // Backwards, so that what is visible stays a prefix.
+        for (_, path) in layout.parts(table, phase)?.into_iter().rev() {
+            remove(&path)?;
         }
     }
     for (_, path) in layout.logs()? {

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::schema::Table;
-use crate::batch::{Batch, BatchFormat, LogitRows};
+use crate::batch::{Batch, BatchFormat, LogitRows, Measured, ObservationColumns};
 use crate::error::{Error, Result};
 use crate::step::Phase;
 
@@ -58,41 +58,60 @@ impl PendingRows {
     /// The pending rows as one section per table and phase that has any, in their order of arrival.
     pub(crate) fn sections(&self) -> Result<Vec<Section>> {
         let mut sections = Vec::new();
-        for phase in Phase::ALL {
-            let batches: Vec<&Batch> =
-                self.batches.iter().filter(|batch| batch.phase() == phase).collect();
-            if batches.iter().all(|batch| batch.is_empty()) {
+        for (table, phase) in Table::streams() {
+            let Some(schema) = table.schema(&self.format) else { continue };
+            let of_phase = self.batches.iter().filter(|batch| batch.phase() == phase);
+            let of_table = of_phase.filter(|batch| match batch.measured {
+                Measured::Observations(_) => table != Table::Grand,
+                Measured::Grand(_) => table == Table::Grand,
+            });
+            let batches: Vec<&Batch> = of_table.filter(|batch| !batch.is_empty()).collect();
+            if batches.is_empty() {
                 continue;
             }
-            for table in Table::ALL {
-                let Some(schema) = table.schema(&self.format) else { continue };
-                let columns = match table {
-                    Table::Observations => observation_columns(&batches),
-                    Table::Logits => logit_columns(&batches, &schema)?,
-                };
-                let rows = RecordBatch::try_new(schema, columns).map_err(unbuildable)?;
-                sections.push(Section { table, phase, rows });
+            let mut columns = key_columns(&batches);
+            match table {
+                Table::Observations => add_observations(&mut columns, &batches),
+                Table::Logits => add_logits(&mut columns, &batches, &schema)?,
+                Table::Grand => columns.push(Arc::new(Float32Array::from(concat(&batches, norms)))),
             }
+            let rows = RecordBatch::try_new(schema, columns).map_err(unbuildable)?;
+            sections.push(Section { table, phase, rows });
         }
         Ok(sections)
     }
 }
 
-fn observation_columns(batches: &[&Batch]) -> Vec<ArrayRef> {
-    let mut columns = key_columns(batches);
-    let correct = batches.iter().flat_map(|batch| batch.correct.iter().copied());
-    columns.push(Arc::new(correct.map(Some).collect::<BooleanArray>()));
-    let signals = batches.first().map_or(0, |batch| batch.signals.len());
-    for signal in 0..signals {
-        let values: Vec<f32> = concat(batches, |batch| batch.signals[signal].as_slice());
-        columns.push(Arc::new(Float32Array::from(values)));
+fn norms(batch: &Batch) -> &[f32] {
+    match &batch.measured {
+        Measured::Grand(norms) => norms,
+        Measured::Observations(_) => &[],
     }
-    columns
 }
 
-fn logit_columns(batches: &[&Batch], schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
+fn observed<'a>(batches: &[&'a Batch]) -> Vec<&'a ObservationColumns> {
+    let columns = |batch: &&'a Batch| match &batch.measured {
+        Measured::Observations(columns) => Some(columns),
+        Measured::Grand(_) => None,
+    };
+    batches.iter().filter_map(columns).collect()
+}
+
+fn add_observations(columns: &mut Vec<ArrayRef>, batches: &[&Batch]) {
+    let observed = observed(batches);
+    let correct = observed.iter().flat_map(|columns| columns.correct.iter().copied());
+    columns.push(Arc::new(correct.map(Some).collect::<BooleanArray>()));
+    let signals = observed.first().map_or(0, |columns| columns.signals.len());
+    for signal in 0..signals {
+        let values: Vec<&[f32]> =
+            observed.iter().map(|columns| &*columns.signals[signal]).collect();
+        columns.push(Arc::new(Float32Array::from(values.concat())));
+    }
+}
+
+fn add_logits(columns: &mut Vec<ArrayRef>, batches: &[&Batch], schema: &SchemaRef) -> Result<()> {
     let (mut floats, mut classes, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for rows in batches.iter().filter_map(|batch| batch.logits.as_ref()) {
+    for rows in observed(batches).into_iter().filter_map(|columns| columns.logits.as_ref()) {
         match rows {
             LogitRows::F32(values) => floats.extend_from_slice(values),
             LogitRows::F16(values) => bytes.extend_from_slice(values),
@@ -102,8 +121,8 @@ fn logit_columns(batches: &[&Batch], schema: &SchemaRef) -> Result<Vec<ArrayRef>
             }
         }
     }
-    let mut columns = key_columns(batches);
-    for field in &schema.fields()[columns.len()..] {
+    let keys = columns.len();
+    for field in &schema.fields()[keys..] {
         let column: ArrayRef = match field.data_type() {
             DataType::FixedSizeBinary(width) => {
                 let values = Buffer::from_vec(std::mem::take(&mut bytes));
@@ -122,7 +141,7 @@ fn logit_columns(batches: &[&Batch], schema: &SchemaRef) -> Result<Vec<ArrayRef>
         };
         columns.push(column);
     }
-    Ok(columns)
+    Ok(())
 }
 
 /// `step`, `epoch`, `example`, `label`.

@@ -12,6 +12,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 
 use crate::batch::{BatchFormat, LogitsFormat};
+use crate::step::Phase;
 
 /// Rows of a full row group of observations.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -23,15 +24,36 @@ const ROW_GROUP_BYTES: usize = 16 << 20;
 pub(crate) enum Table {
     Observations,
     Logits,
+    Grand,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 2] = [Self::Observations, Self::Logits];
+    pub(crate) const ALL: [Self; 3] = [Self::Observations, Self::Logits, Self::Grand];
+
+    /// Every stream of rows that a rank can record: a table, and one of its phases.
+    pub(crate) fn streams() -> impl Iterator<Item = (Self, Phase)> {
+        Self::ALL.into_iter().flat_map(|table| table.phases().iter().map(move |&at| (table, at)))
+    }
+
+    /// The phases whose rows a table keeps apart. Gradients are only ever taken with the weights held
+    /// still.
+    pub(crate) fn phases(self) -> &'static [Phase] {
+        match self {
+            Self::Observations | Self::Logits => &Phase::ALL,
+            Self::Grand => &[Phase::Score],
+        }
+    }
+
+    /// Whether its rows are counted; those of `logits` go with observations that are.
+    pub(crate) fn is_counted(self) -> bool {
+        self != Self::Logits
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Observations => "observations",
             Self::Logits => "logits",
+            Self::Grand => "grand",
         }
     }
 
@@ -51,6 +73,7 @@ impl Table {
                     signals.map(|signal| Field::new(signal.name(), DataType::Float32, false)),
                 );
             }
+            Self::Grand => fields.push(Field::new("grand", DataType::Float32, false)),
             Self::Logits => {
                 let classes = format.classes as i32;
                 let list = |name: &str, item: DataType, length: i32| {

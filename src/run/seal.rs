@@ -19,7 +19,7 @@ use crate::step::Phase;
 /// What sealing a log gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sealed {
-    /// Rows of observations in the log, whether this call or an earlier one published them.
+    /// Rows in the log, whether this call or an earlier one published them.
     pub(crate) rows: u64,
     /// Whether the log held a whole frame that did not check out; it was put aside, not removed.
     pub(crate) damaged: bool,
@@ -38,7 +38,7 @@ pub(crate) fn seal(
     while let Some(sections) = log.next_frame()? {
         for section in sections {
             let (table, phase) = (section.table, section.phase);
-            if table == Table::Observations {
+            if table.is_counted() {
                 sealed.rows += section.rows.num_rows() as u64;
             }
             let part = match parts.entry((table, phase)) {

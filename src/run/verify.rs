@@ -12,7 +12,6 @@ use super::part::PartReader;
 use super::reader::{Experiment, Run};
 use super::schema::Table;
 use crate::error::{Error, Result};
-use crate::step::Phase;
 
 /// Something in an experiment directory that is not as it should be.
 #[derive(Clone, Debug)]
@@ -61,21 +60,19 @@ impl Experiment {
 impl Verification {
     fn run(&mut self, run: &Run, progress: &mut dyn FnMut(u64)) -> Result<()> {
         for (layout, metadata) in run.layouts() {
-            let mut observed = 0;
-            for table in Table::ALL {
-                for phase in Phase::ALL {
-                    let mut last_step = i64::MIN;
-                    for (_, path) in layout.parts(table, phase)? {
-                        match self.part(&path, table, metadata, &mut last_step) {
-                            Ok(rows) if table == Table::Observations => observed += rows,
-                            Ok(_) => {}
-                            Err(error) => self.findings.push(Finding { path, error }),
-                        }
-                        progress(self.bytes);
+            let mut counted = 0;
+            for (table, phase) in Table::streams() {
+                let mut last_step = i64::MIN;
+                for (_, path) in layout.parts(table, phase)? {
+                    match self.part(&path, table, metadata, &mut last_step) {
+                        Ok(rows) if table.is_counted() => counted += rows,
+                        Ok(_) => {}
+                        Err(error) => self.findings.push(Finding { path, error }),
                     }
+                    progress(self.bytes);
                 }
             }
-            self.counts(layout, metadata, observed);
+            self.counts(layout, metadata, counted);
         }
         Ok(())
     }
@@ -119,13 +116,13 @@ impl Verification {
         Ok(rows)
     }
 
-    fn counts(&mut self, layout: &RunLayout, metadata: &RunMetadata, observed: u64) {
-        let counted = metadata.rows.written;
-        if metadata.status == RunStatus::Running || counted == observed {
+    fn counts(&mut self, layout: &RunLayout, metadata: &RunMetadata, counted: u64) {
+        let written = metadata.rows.written;
+        if metadata.status == RunStatus::Running || written == counted {
             return;
         }
         let path = layout.metadata();
-        let what = format!("counts {counted} rows, the intact parts hold {observed}");
+        let what = format!("counts {written} rows, the intact parts hold {counted}");
         self.findings.push(Finding { error: Error::corrupt(&path, what), path });
     }
 

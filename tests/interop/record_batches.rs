@@ -59,6 +59,8 @@ struct Open {
 enum Pass {
     Train,
     Score,
+    /// Gradient norms in place of logits.
+    Grand,
 }
 
 #[derive(Deserialize)]
@@ -233,7 +235,11 @@ impl Rows {
             _ => return Err("expected either labels or soft targets".into()),
         };
         let dtype = record.dtype.parse().map_err(|_unknown| format!("dtype {}", record.dtype))?;
-        let logits = tensor(&record.logits, dtype, &[rows, classes])?;
+        let shape = match record.phase {
+            Pass::Grand => &[rows][..],
+            Pass::Train | Pass::Score => &[rows, classes],
+        };
+        let logits = tensor(&record.logits, dtype, shape)?;
         let batch = record.batch_rows.unwrap_or(rows);
         Ok(Self { phase: record.phase, ids, labels, logits, batch })
     }
@@ -252,6 +258,7 @@ impl Rows {
         match self.phase {
             Pass::Train => hook.on_step_end(ids, &logits, &labels)?,
             Pass::Score => hook.on_score_batch(ids, &logits, &labels)?,
+            Pass::Grand => hook.on_grand_batch(ids, &logits, &labels)?,
         }
         Ok(rows)
     }

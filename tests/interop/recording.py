@@ -39,7 +39,8 @@ class Recording:
     def record(self, phase: str, ids, labels, logits, **options):
         """Records one pass: `labels` are class indices `[rows]` or soft targets `[rows, classes]`.
 
-        `logits` is float32, float64, float16, or uint16 holding the bits of bfloat16.
+        `logits` is float32, float64, float16, or uint16 holding the bits of bfloat16; for the phase
+        "grand" it holds one gradient norm per row instead.
         """
         return self._tell(command="record", **self._rows(phase, ids, labels, logits), **options)
 

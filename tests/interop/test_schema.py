@@ -1,6 +1,7 @@
 """Column types as DESIGN, section 4, fixes them, and what a row costs on disk."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -59,6 +60,22 @@ def test_logits(recording, experiment, logits, expected):
         for name, kind in columns(path)
     ]
     assert stored == [*MOMENT, *expected]
+
+
+def test_gradient_norms(recording, experiment):
+    recording.open(experiment, "seed-0", 3, rank=2)
+    norms = np.array([0.5, np.inf, 0.0], dtype=np.float32)
+    recording.record("grand", [4, 7, 2**40], [0, 2, 1], norms, step=5, epoch=1)
+    assert recording.finish()["rows"] == {"written": 3, "dropped": 0, "non_finite": 1, "lost": 0}
+    (path,) = parts(experiment, "grand")
+    assert path.relative_to(experiment).parent.as_posix() == "grand/run=seed-0/rank=2"
+    assert columns(path) == [*MOMENT, ("grand", pa.float32())]
+    # No phase: gradients are taken with the weights held still.
+    table = pd.read_parquet(experiment / "grand")
+    assert table.columns.tolist() == [name for name, _ in MOMENT] + ["grand", "run", "rank"]
+    assert table["example"].tolist() == [4, 7, 2**40]
+    np.testing.assert_array_equal(table["grand"], np.array([0.5, np.nan, 0.0], dtype=np.float32))
+    data_diet("verify", experiment)
 
 
 def test_no_logits_table_without_logits(recording, experiment):

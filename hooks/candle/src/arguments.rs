@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 
 use candle_core::Tensor;
+use data_diet::Targets;
 
 use crate::error::{Error, Result};
 use crate::transfer::{HostTensor, is_float};
@@ -39,6 +40,21 @@ pub trait Labels: sealed::Sealed {
 pub enum OwnedLabels<'a> {
     Classes(Cow<'a, [i64]>),
     Soft { weights: Vec<f32>, shape: (usize, usize) },
+}
+
+impl OwnedLabels<'_> {
+    /// The same for a batch of this shape.
+    pub(crate) fn targets(&self, rows: usize, classes: usize) -> Result<Targets<'_>> {
+        match self {
+            Self::Classes(labels) => Ok(Targets::Classes(labels)),
+            Self::Soft { weights, shape } if *shape == (rows, classes) => {
+                Ok(Targets::Soft(weights))
+            }
+            Self::Soft { shape: (got_rows, got_classes), .. } => Err(Error::Argument(format!(
+                "labels: expected soft targets [{rows}, {classes}], got [{got_rows}, {got_classes}]"
+            ))),
+        }
+    }
 }
 
 mod sealed {

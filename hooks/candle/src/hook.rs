@@ -4,9 +4,9 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use data_diet::{BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunReport, Targets};
+use data_diet::{Batch, BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunReport};
 
-use crate::arguments::{ExampleIds, Labels, OwnedLabels};
+use crate::arguments::{ExampleIds, Labels};
 use crate::builder::DataDietHookBuilder;
 use crate::error::{Error, Result};
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
@@ -95,6 +95,37 @@ impl DataDietHook {
         L: Labels + ?Sized,
     {
         self.record(Phase::Score, ids, logits, labels)
+    }
+
+    /// Records gradient norms ([`GraNd`]) of some examples at the weights of this moment, in the table
+    /// `grand`. Call it where `on_score_batch` would be called.
+    ///
+    /// `norms` is a float tensor `[batch]`, not negative, NaN where a gradient is not finite.
+    ///
+    /// [`GraNd`]: https://arxiv.org/abs/2107.07075
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end).
+    pub fn on_grand_batch<I, L>(&mut self, ids: &I, norms: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        let Some(recording) = &mut self.recording else { return Ok(()) };
+        let examples = ids.to_examples()?;
+        if norms.dims() != [examples.len()] || !is_float(norms.dtype()) {
+            let (rows, got, kind) = (examples.len(), norms.dims(), norms.dtype().as_str());
+            return Err(Error::Argument(format!(
+                "norms: expected a float tensor [{rows}], one norm per id, got {kind} {got:?}"
+            )));
+        }
+        let labels = labels.to_labels()?;
+        let targets = labels.targets(examples.len(), recording.format.classes as usize)?;
+        let norms = HostTensor::new(norms)?.floats("norms")?;
+        let moment = self.clock.moment(Phase::Score);
+        let batch = Batch::grand(&recording.format, moment, &examples, &norms, targets)?;
+        Ok(recording.recorder.record(batch)?)
     }
 
     /// Call when an epoch has been completed.
@@ -202,18 +233,7 @@ impl DataDietHook {
             return Err(unsupported_logits(logits.dtype()));
         }
         let labels = labels.to_labels()?;
-        let targets = match &labels {
-            OwnedLabels::Classes(labels) => Targets::Classes(labels),
-            OwnedLabels::Soft { weights, shape } if *shape == (rows, classes) => {
-                Targets::Soft(weights)
-            }
-            OwnedLabels::Soft { shape: (got_rows, got_classes), .. } => {
-                return Err(Error::Argument(format!(
-                    "labels: expected soft targets [{rows}, {classes}], got [{got_rows}, \
-                     {got_classes}]"
-                )));
-            }
-        };
+        let targets = labels.targets(rows, classes)?;
         let moment = self.clock.moment(phase);
         let batch =
             HostTensor::new(logits)?.into_batch(&recording.format, moment, &examples, targets)?;

@@ -5,7 +5,6 @@ use super::rows::{Fixture, batch, log_files};
 use crate::ErrorKind;
 use crate::run::log::LogReader;
 use crate::run::recovery::recover;
-use crate::run::schema::Table;
 
 /// The log of a run that died after four commits, and where its frames end.
 fn died() -> (Fixture, Vec<u8>, Vec<usize>) {
@@ -22,14 +21,14 @@ fn died() -> (Fixture, Vec<u8>, Vec<usize>) {
     (fixture, bytes, ends)
 }
 
-/// The steps of the observations in a log, in its order, and whether it was found damaged.
+/// The steps of the rows in a log, in its order, and whether it was found damaged.
 fn read(fixture: &Fixture, bytes: &[u8]) -> crate::Result<(Vec<u64>, bool)> {
     let path = fixture.layout().log(0);
     std::fs::write(&path, bytes).unwrap();
     let mut log = LogReader::open(&path)?;
     let mut steps = Vec::new();
     while let Some(sections) = log.next_frame()? {
-        for section in sections.iter().filter(|section| section.table == Table::Observations) {
+        for section in sections.iter().filter(|section| section.table.is_counted()) {
             use arrow::array::AsArray;
             let column = section.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>();
             steps.extend(column.values().iter().map(|&step| step as u64));

@@ -23,8 +23,13 @@ pub(crate) fn format() -> BatchFormat {
 }
 
 /// Every third step is a score pass.
-pub(crate) fn phase_of(step: u64) -> Phase {
+fn phase_of(step: u64) -> Phase {
     if step % 3 == 2 { Phase::Score } else { Phase::Train }
+}
+
+/// Every fourth step takes gradient norms.
+fn takes_gradients(step: u64) -> bool {
+    step % 4 == 3
 }
 
 /// The batch of a step: its examples are `step * ROWS` and on.
@@ -33,7 +38,12 @@ pub(crate) fn batch(step: u64) -> Batch {
     let logits: Vec<f32> = examples.iter().flat_map(|&id| [id as f32, -0.5]).collect();
     let labels: Vec<i64> = examples.iter().map(|id| id % 2).collect();
     let moment = Moment { phase: phase_of(step), step, epoch: (step / 10) as u32 };
-    Batch::new(&format(), moment, &examples, &logits, Targets::Classes(&labels)).unwrap()
+    let targets = Targets::Classes(&labels);
+    if takes_gradients(step) {
+        let norms: Vec<f32> = examples.iter().map(|&id| id as f32 / 2.0).collect();
+        return Batch::grand(&format(), moment, &examples, &norms, targets).unwrap();
+    }
+    Batch::new(&format(), moment, &examples, &logits, targets).unwrap()
 }
 
 /// An experiment directory with one run.
@@ -84,22 +94,27 @@ impl Fixture {
         self.steps()
     }
 
-    /// The visible steps, ascending; each batch has to be there whole, once and in both tables.
+    /// The visible steps, ascending; each batch has to be there whole, once and in its tables.
     pub(crate) fn steps(&self) -> Vec<u64> {
         let mut all = Vec::new();
-        for phase in Phase::ALL {
-            let observed = row_keys(&self.layout(), Table::Observations, phase);
-            let logits = row_keys(&self.layout(), Table::Logits, phase);
-            assert_eq!(observed, logits, "the tables differ in {phase}");
-            for rows in observed.chunks(ROWS as usize) {
+        let mut add = |keys: Vec<(i64, i64)>, with_gradients: bool| {
+            for rows in keys.chunks(ROWS as usize) {
                 let step = rows[0].0;
                 let batch = batch(step as u64);
                 let expected: Vec<(i64, i64)> =
                     batch.examples.iter().map(|&example| (step, example)).collect();
-                assert_eq!(rows, expected, "{phase}");
+                assert_eq!(rows, expected);
+                assert_eq!(takes_gradients(step as u64), with_gradients);
                 all.push(step as u64);
             }
+        };
+        for phase in Phase::ALL {
+            let observed = row_keys(&self.layout(), Table::Observations, phase);
+            let logits = row_keys(&self.layout(), Table::Logits, phase);
+            assert_eq!(observed, logits, "the tables differ in {phase}");
+            add(observed, false);
         }
+        add(row_keys(&self.layout(), Table::Grand, Phase::Score), true);
         all.sort_unstable();
         all
     }

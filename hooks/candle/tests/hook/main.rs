@@ -12,6 +12,7 @@
 mod arguments;
 mod failures;
 mod fixture;
+mod gradients;
 mod logits;
 mod loops;
 mod options;

@@ -1,0 +1,304 @@
+//! One step's examples, labels and what was measured of them: validated once, then only carried.
+//!
+//! A [`Batch`] is the only thing that crosses the channel to the recorder's thread. Whoever makes one
+//! states its [`BatchFormat`]; everything that can be wrong with a batch is found here, before
+//! anything of it is recorded.
+
+mod check;
+mod format;
+mod logits;
+
+pub use format::{BatchFormat, LogitsFormat};
+pub(crate) use logits::LogitRows;
+
+use crate::error::{Error, Result};
+use crate::signal::{ExampleSignals, Target, argmax};
+use crate::step::{Moment, Phase};
+
+/// The labels of a batch on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// One class index per row.
+    Classes(&'a [i64]),
+    /// One distribution over the classes per row, row-major `[batch, classes]`.
+    Soft(&'a [f32]),
+}
+
+impl Targets<'_> {
+    /// The class of a row: its index, or the most likely one.
+    fn label(&self, row: usize, classes: usize) -> i32 {
+        match self {
+            Self::Classes(labels) => labels[row] as i32,
+            Self::Soft(weights) => argmax(&weights[row * classes..][..classes]) as i32,
+        }
+    }
+}
+
+/// The rows of one step, ready to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    pub(crate) moment: Moment,
+    pub(crate) examples: Vec<i64>,
+    pub(crate) labels: Vec<i32>,
+    pub(crate) measured: Measured,
+    non_finite: u64,
+}
+
+/// What was measured of each row of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Measured {
+    Observations(ObservationColumns),
+    /// Gradient norms.
+    Grand(Vec<f32>),
+}
+
+/// What the logits of a batch say about its rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ObservationColumns {
+    pub(crate) correct: Vec<bool>,
+    /// One column per signal of the format, in its order.
+    pub(crate) signals: Vec<Vec<f32>>,
+    pub(crate) logits: Option<LogitRows>,
+}
+
+impl Batch {
+    /// Computes and collects what the logits of one step tell.
+    ///
+    /// `logits` is row-major `[batch, classes]`; `examples` and `targets` have one entry per row.
+    /// Rows whose label is the format's `ignore_index` are left out, whatever their id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the argument, what was expected
+    /// and what came: lengths that differ, a label outside `0..classes`, a soft target that is no
+    /// distribution, an id that is negative or not below the declared number of examples.
+    pub fn new<T: Copy + Into<f64>>(
+        format: &BatchFormat,
+        moment: Moment,
+        examples: &[i64],
+        logits: &[T],
+        targets: Targets<'_>,
+    ) -> Result<Self> {
+        let classes = format.classes as usize;
+        if examples.is_empty() {
+            return Err(Error::invalid("examples: expected at least one row, got none"));
+        }
+        if logits.len() != examples.len().saturating_mul(classes) {
+            return Err(Error::invalid(format!(
+                "logits: expected {} rows of {classes} classes, one per id, got {} values",
+                examples.len(),
+                logits.len(),
+            )));
+        }
+        let keep = check::kept_rows(format, examples, targets)?;
+        let rows = keep.len();
+        let mut columns = ObservationColumns {
+            correct: Vec::with_capacity(rows),
+            signals: format.signals.iter().map(|_| Vec::with_capacity(rows)).collect(),
+            logits: LogitRows::with_capacity(format, rows),
+        };
+        let mut non_finite = 0;
+        for &row in &keep {
+            let logits = &logits[row * classes..][..classes];
+            let target = match targets {
+                Targets::Classes(labels) => Target::Class(labels[row] as usize),
+                Targets::Soft(weights) => Target::Soft(&weights[row * classes..][..classes]),
+            };
+            let signals = ExampleSignals::of(logits, target);
+            non_finite += u64::from(signals.el2n.is_nan());
+            columns.correct.push(signals.correct);
+            for (column, &signal) in columns.signals.iter_mut().zip(&format.signals) {
+                column.push(signals.get(signal));
+            }
+            if let Some(rows) = &mut columns.logits {
+                rows.push(logits);
+            }
+        }
+        Ok(Self {
+            moment,
+            examples: keep.iter().map(|&row| examples[row]).collect(),
+            labels: keep.iter().map(|&row| targets.label(row, classes)).collect(),
+            measured: Measured::Observations(columns),
+            non_finite,
+        })
+    }
+
+    /// Collects the gradient norms of some examples: `GraNd`, definition 2.1 of Paul et al. 2021, the
+    /// L2 norm of the gradient of one example's loss in all trainable parameters.
+    ///
+    /// `norms` has one entry per row, not negative; NaN or infinity marks a gradient that was not
+    /// finite, and is recorded as NaN. The moment's phase does not matter: gradient norms are taken
+    /// with the weights held still. Rows whose label is the format's `ignore_index` are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for a
+    /// negative norm.
+    pub fn grand(
+        format: &BatchFormat,
+        moment: Moment,
+        examples: &[i64],
+        norms: &[f32],
+        targets: Targets<'_>,
+    ) -> Result<Self> {
+        let rows = examples.len();
+        if rows == 0 {
+            return Err(Error::invalid("examples: expected at least one row, got none"));
+        }
+        if norms.len() != rows {
+            let got = norms.len();
+            return Err(Error::invalid(format!("norms: expected {rows}, one per id, got {got}")));
+        }
+        let keep = check::kept_rows(format, examples, targets)?;
+        if let Some(&row) = keep.iter().find(|&&row| norms[row] < 0.0) {
+            let got = norms[row];
+            return Err(Error::invalid(format!(
+                "norms: expected numbers of at least 0, got {got} in row {row}"
+            )));
+        }
+        let finite = |norm: f32| if norm.is_finite() { norm } else { f32::NAN };
+        let norms: Vec<f32> = keep.iter().map(|&row| finite(norms[row])).collect();
+        Ok(Self {
+            moment: Moment { phase: Phase::Score, ..moment },
+            examples: keep.iter().map(|&row| examples[row]).collect(),
+            labels: keep.iter().map(|&row| targets.label(row, format.classes as usize)).collect(),
+            non_finite: norms.iter().filter(|norm| norm.is_nan()).count() as u64,
+            measured: Measured::Grand(norms),
+        })
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether no row is left, because each was ignored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// The rows with a non-finite logit or gradient, which are recorded with NaN.
+    #[must_use]
+    pub fn non_finite(&self) -> u64 {
+        self.non_finite
+    }
+
+    /// The memory that the rows take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let keys = size_of::<i64>() + size_of::<i32>();
+        let (row, logits) = match &self.measured {
+            Measured::Observations(columns) => (
+                1 + columns.signals.len() * size_of::<f32>(),
+                columns.logits.as_ref().map_or(0, LogitRows::bytes),
+            ),
+            Measured::Grand(_) => (size_of::<f32>(), 0),
+        };
+        self.len() * (keys + row) + logits
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.moment.phase
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Moment = Moment { phase: Phase::Train, step: 0, epoch: 0 };
+
+    fn observations(batch: Batch) -> ObservationColumns {
+        match batch.measured {
+            Measured::Observations(columns) => columns,
+            Measured::Grand(norms) => panic!("gradient norms: {norms:?}"),
+        }
+    }
+
+    fn refused(format: &BatchFormat, ids: &[i64], logits: &[f32], targets: Targets<'_>) -> String {
+        let error = Batch::new(format, MOMENT, ids, logits, targets).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+        error.to_string()
+    }
+
+    #[test]
+    fn every_refusal_names_argument_expectation_and_what_came() {
+        let format = BatchFormat { examples: Some(10), ..BatchFormat::new(2).unwrap() };
+        let logits = [0.0; 4];
+        let cases = [
+            (vec![], vec![], vec![], "examples: expected at least one row, got none"),
+            (vec![0], logits.to_vec(), vec![0], "logits: expected 1 rows of 2 classes"),
+            (vec![0, 1], logits.to_vec(), vec![0], "labels: expected 2, one per id, got 1"),
+            (vec![0, 1], logits.to_vec(), vec![0, 2], "in 0..2, got 2 in row 1"),
+            (vec![0, 1], logits.to_vec(), vec![-1, 0], "in 0..2, got -1 in row 0"),
+            (vec![0, 10], logits.to_vec(), vec![0, 0], "in 0..10, got 10 in row 1"),
+            (vec![-3, 1], logits.to_vec(), vec![0, 0], "in 0..10, got -3 in row 0"),
+        ];
+        for (ids, logits, labels, expected) in cases {
+            let message = refused(&format, &ids, &logits, Targets::Classes(&labels));
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        }
+        for soft in [[0.5, 0.6], [1.5, -0.5], [f32::NAN, 1.0]] {
+            let message = refused(&format, &[0], &[0.0; 2], Targets::Soft(&soft));
+            assert!(message.starts_with("labels: expected soft targets"), "{message}");
+        }
+        assert!(BatchFormat::new(1).is_err());
+        let top = BatchFormat { logits: LogitsFormat::TopK(3), ..format };
+        assert!(top.check().unwrap_err().to_string().contains("top 1..=2"));
+    }
+
+    #[test]
+    fn ignored_rows_leave_no_trace() {
+        let format = BatchFormat {
+            ignore_index: Some(-100),
+            examples: Some(3),
+            ..BatchFormat::new(2).unwrap()
+        };
+        let logits = [0.0_f32, 1.0, f32::NAN, 0.0, 2.0, 3.0];
+        // A padded row may carry any id.
+        let batch =
+            Batch::new(&format, MOMENT, &[2, 999, 0], &logits, Targets::Classes(&[1, -100, 0]))
+                .unwrap();
+        assert_eq!((&batch.examples, &batch.labels), (&vec![2, 0], &vec![1, 0]));
+        assert_eq!(batch.non_finite(), 0);
+        let columns = observations(batch);
+        assert_eq!(columns.correct, [true, false]);
+        assert_eq!(columns.logits, Some(LogitRows::F32(vec![0.0, 1.0, 2.0, 3.0])));
+    }
+
+    #[test]
+    fn top_k_is_ordered_and_breaks_ties_by_class() {
+        let mut format = BatchFormat::new(5).unwrap();
+        format.logits = LogitsFormat::TopK(3);
+        let logits = [1.0_f32, 4.0, 4.0, -1.0, 2.0];
+        let batch = Batch::new(&format, MOMENT, &[0], &logits, Targets::Classes(&[0])).unwrap();
+        let expected =
+            LogitRows::TopK { k: 3, classes: vec![1, 2, 4], values: vec![4.0, 4.0, 2.0] };
+        assert_eq!(observations(batch).logits, Some(expected));
+    }
+
+    #[test]
+    fn gradient_norms_are_checked_like_logits() {
+        let format = BatchFormat { ignore_index: Some(-1), ..BatchFormat::new(2).unwrap() };
+        let grand = |ids: &[i64], norms: &[f32], labels: &[i64]| {
+            Batch::grand(&format, MOMENT, ids, norms, Targets::Classes(labels))
+        };
+        let batch = grand(&[5, 6, 7, 8], &[0.5, f32::INFINITY, -1.0, 0.0], &[1, 0, -1, 1]).unwrap();
+        assert_eq!((&batch.examples, &batch.labels), (&vec![5, 6, 8], &vec![1, 0, 1]));
+        assert_eq!((batch.non_finite(), batch.phase()), (1, Phase::Score));
+        let Measured::Grand(norms) = &batch.measured else { panic!("{batch:?}") };
+        assert!(norms[0] == 0.5 && norms[1].is_nan() && norms[2] == 0.0, "{norms:?}");
+        for (ids, norms, labels, expected) in [
+            (vec![], vec![], vec![], "examples: expected at least one row"),
+            (vec![1], vec![0.0, 1.0], vec![0], "norms: expected 1, one per id, got 2"),
+            (vec![1, 2], vec![0.0, -0.5], vec![0, 1], "at least 0, got -0.5 in row 1"),
+            (vec![1], vec![0.0], vec![2], "labels: expected class indices in 0..2"),
+            (vec![-1], vec![0.0], vec![0], "got -1 in row 0"),
+        ] {
+            let message = grand(&ids, &norms, &labels).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        }
+    }
+}
