@@ -80,9 +80,11 @@ mod manifest;
 mod parquet_output;
 mod record;
 mod run;
+mod schedule;
 mod scores;
 mod selection;
 mod signal;
+mod snapshot;
 mod step;
 
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
@@ -93,11 +95,13 @@ pub use manifest::{
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
-    RunMetadata, RunStatus, Verification,
+    RunMetadata, RunStatus, SnapshotCounts, Snapshots, SpawnPoint, Verification,
 };
+pub use schedule::Schedule;
 pub use scores::{
     Epochs, Presentations, ScoreFile, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable,
 };
 pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
+pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};
 pub use step::{Clock, Moment, Phase};

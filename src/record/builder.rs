@@ -13,7 +13,9 @@ use super::sink::Sink;
 use super::worker::{Pace, Shared, Worker};
 use crate::batch::BatchFormat;
 use crate::error::{Error, Result};
-use crate::run::{Disk, Durability, Existing, LocalDisk, RunMetadata, RunOptions, RunWriter};
+use crate::run::{
+    Disk, Durability, Existing, LocalDisk, RunMetadata, RunOptions, RunWriter, SpawnPoint,
+};
 
 /// What happens when the recorder cannot keep up and its queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub struct RecorderBuilder {
     pace: Pace,
     when_full: WhenFull,
     queue_bytes: usize,
+    snapshot_bytes: usize,
     disk: Arc<dyn Disk>,
 }
 
@@ -58,6 +61,8 @@ impl RecorderBuilder {
     pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
     /// Bytes of batches that may wait for the recorder's thread.
     pub const DEFAULT_QUEUE_BYTES: usize = 64 << 20;
+    /// Bytes of copied weights that may wait for the disk.
+    pub const DEFAULT_SNAPSHOT_BYTES: usize = 1 << 30;
     /// Bytes that may pile up while a full disk is waited for.
     pub const DEFAULT_RETRY_BYTES: usize = 256 << 20;
     /// How long `finish` and `flush` wait for a full disk.
@@ -76,6 +81,7 @@ impl RecorderBuilder {
                 format,
                 seed: None,
                 recorded_by: None,
+                spawned_from: None,
                 existing: Existing::Refuse,
                 durability: Durability::default(),
                 segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
@@ -91,6 +97,7 @@ impl RecorderBuilder {
             },
             when_full: WhenFull::default(),
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
+            snapshot_bytes: Self::DEFAULT_SNAPSHOT_BYTES,
             disk: Arc::new(LocalDisk),
         }
     }
@@ -116,6 +123,13 @@ impl RecorderBuilder {
     /// The name and version of the framework hook, kept in `run.json`.
     pub fn recorded_by(mut self, hook: impl Into<String>) -> Self {
         self.options.recorded_by = Some(hook.into());
+        self
+    }
+
+    /// The run and the step whose weights this run begins with, kept in `run.json`; its first step is
+    /// that one.
+    pub fn spawned_from(mut self, run: impl Into<String>, step: u64) -> Self {
+        self.options.spawned_from = Some(SpawnPoint { run: run.into(), step });
         self
     }
 
@@ -171,6 +185,14 @@ impl RecorderBuilder {
         self
     }
 
+    /// How many bytes of copied weights may wait for the disk; a larger copy goes alone. What happens
+    /// beyond that, [`when_full`](Self::when_full) says: training waits, or the snapshot is skipped and
+    /// counted. Default: [`DEFAULT_SNAPSHOT_BYTES`](Self::DEFAULT_SNAPSHOT_BYTES).
+    pub fn snapshot_bytes(mut self, bytes: usize) -> Self {
+        self.snapshot_bytes = bytes;
+        self
+    }
+
     /// What happens when the queue is full. Default: [`WhenFull::Wait`].
     pub fn when_full(mut self, policy: WhenFull) -> Self {
         self.when_full = policy;
@@ -211,7 +233,7 @@ impl RecorderBuilder {
     }
 
     pub(crate) fn start_with(self, sink: impl Sink, metadata: RunMetadata) -> Result<Recorder> {
-        let shared = Arc::new(Shared::new(self.queue_bytes));
+        let shared = Arc::new(Shared::new(self.queue_bytes, self.snapshot_bytes));
         let (outbox, inbox) = channel(Self::QUEUE_MESSAGES);
         let (ending, ended) = bounded(1);
         let worker = Worker::new(sink, inbox, Arc::clone(&shared), self.pace, metadata);

@@ -14,7 +14,8 @@ use super::report::{RecorderStatus, RunReport};
 use super::worker::{Ending, Message, Shared, stopped};
 use crate::batch::{Batch, BatchFormat, Measured};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{RowCounts, RunStatus};
+use crate::run::{RowCounts, RunStatus, SnapshotCounts};
+use crate::snapshot::Snapshot;
 
 /// Records batches of one rank of one run on a thread of its own.
 ///
@@ -164,6 +165,46 @@ impl Recorder {
         if sent { Ok(()) } else { self.lose(rows) }
     }
 
+    /// Hands a copy of the weights over, made by `copy`, which holds `bytes`. If the copies that wait for the disk leave no
+    /// room for it, waits, or skips it without copying, as the recorder is set. Returns whether a copy
+    /// was made.
+    ///
+    /// # Errors
+    ///
+    /// What `copy` returns; [`InvalidArgument`](ErrorKind::InvalidArgument) for a snapshot of an
+    /// earlier step than the last batch; once recording has stopped, as for [`record`](Self::record).
+    pub fn record_snapshot<E: From<Error>>(
+        &mut self,
+        bytes: usize,
+        copy: impl FnOnce() -> Result<Snapshot, E>,
+    ) -> Result<bool, E> {
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return Ok(self.lose_snapshot().map(|()| false)?);
+        }
+        if !self.shared.snapshot_gate.try_enter(bytes) {
+            if self.when_full == WhenFull::Drop {
+                self.shared.snapshots.skipped.fetch_add(1, Ordering::Relaxed);
+                return Ok(false);
+            }
+            self.count_wait(self.shared.snapshot_gate.enter(bytes));
+        }
+        let copied = copy().and_then(|snapshot| {
+            let (step, latest) = (snapshot.step(), self.latest.0);
+            if step < latest {
+                return Err(E::from(Error::invalid(format!(
+                    "snapshot: expected step {latest} or later, got step {step}"
+                ))));
+            }
+            Ok(snapshot)
+        });
+        let snapshot = copied.inspect_err(|_| self.shared.snapshot_gate.leave(bytes))?;
+        let outbox = self.outbox.as_ref();
+        match outbox.map(|outbox| outbox.send(Message::Snapshot(snapshot, bytes)).is_ok()) {
+            Some(true) => Ok(true),
+            _ => Ok(self.lose_snapshot().map(|()| false)?),
+        }
+    }
+
     /// Waits until everything handed over so far would survive a crash.
     ///
     /// # Errors
@@ -188,6 +229,7 @@ impl Recorder {
             dropped: count(&self.shared.dropped),
             non_finite: count(&self.shared.non_finite),
             lost: count(&self.shared.lost),
+            snapshots: self.shared.snapshots.counts(),
             queued_bytes: self.shared.gate.inside(),
             waited: Duration::from_nanos(count(&self.shared.waited_nanos)),
             retries: count(&self.shared.retries),
@@ -212,6 +254,7 @@ impl Recorder {
         let ending = ending.unwrap_or_else(|| Ending {
             status: RunStatus::Failed,
             rows: RowCounts::default(),
+            snapshots: SnapshotCounts::default(),
             failure: Some(Error::new(ErrorKind::Stopped, "the recorder's thread died")),
         });
         let report = RunReport {
@@ -220,6 +263,7 @@ impl Recorder {
             rank: self.rank,
             status: ending.status,
             rows: ending.rows,
+            snapshots: ending.snapshots,
             waited: Duration::from_nanos(self.shared.waited_nanos.load(Ordering::Relaxed)),
             failure: ending.failure,
         };
@@ -235,6 +279,11 @@ impl Recorder {
             OnFailure::Degrade => Ok(()),
             OnFailure::Fail => Err(self.stopped()),
         }
+    }
+
+    fn lose_snapshot(&self) -> Result<()> {
+        self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
+        self.lose(0)
     }
 
     fn stopped(&self) -> Error {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::run::{RowCounts, RunStatus};
+use crate::run::{RowCounts, RunStatus, SnapshotCounts};
 
 /// How a recorder stands at this moment; cheap to ask for at every step.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct RecorderStatus {
     pub non_finite: u64,
     /// Rows lost to a failure.
     pub lost: u64,
+    /// What became of the snapshots so far.
+    pub snapshots: SnapshotCounts,
     /// Bytes that wait in the queue.
     pub queued_bytes: usize,
     /// How long training has waited for the recorder.
@@ -57,6 +59,8 @@ pub struct RunReport {
     pub status: RunStatus,
     /// What became of the rows.
     pub rows: RowCounts,
+    /// What became of the snapshots.
+    pub snapshots: SnapshotCounts,
     /// How long training waited for the recorder.
     pub waited: Duration,
     /// The first failure, if there was one.
@@ -72,6 +76,7 @@ impl RunReport {
             rank: 0,
             status: RunStatus::Finished,
             rows: RowCounts::default(),
+            snapshots: SnapshotCounts::default(),
             waited: Duration::ZERO,
             failure: None,
         }
@@ -96,8 +101,18 @@ impl fmt::Display for RunReport {
             return f.write_str("nothing recorded: the hook is disabled");
         }
         let (run, status) = (&self.run, self.status.name());
-        write!(f, "run `{run}` {status}: {} rows in ", self.rows.written)?;
-        write!(f, "{}", self.experiment.display())?;
+        write!(f, "run `{run}` {status}: {} rows", self.rows.written)?;
+        if self.snapshots.written > 0 {
+            write!(f, " and {} snapshots", self.snapshots.written)?;
+        }
+        write!(f, " in {}", self.experiment.display())?;
+        for (snapshots, what) in
+            [(self.snapshots.skipped, "skipped"), (self.snapshots.lost, "LOST")]
+        {
+            if snapshots > 0 {
+                write!(f, ", {snapshots} snapshots {what}")?;
+            }
+        }
         let RowCounts { dropped, non_finite, lost, .. } = self.rows;
         write_troubles(f, dropped, non_finite, lost, self.waited)?;
         match &self.failure {

@@ -5,11 +5,14 @@ use std::time::Instant;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::run::{Pending, RunMetadata, RunWriter};
+use crate::snapshot::Snapshot;
 
-/// Where batches go. `push` and `abandon` cannot fail; everything else may, and may be tried again.
+/// Where batches go. The `push`es and `abandon` cannot fail; everything else may, and may be tried again.
 pub(crate) trait Sink: Send + 'static {
     /// Takes a batch into memory.
     fn push(&mut self, batch: Batch);
+    /// Takes a snapshot into memory.
+    fn push_snapshot(&mut self, snapshot: Snapshot);
     /// What was pushed and is not committed.
     fn pending(&self) -> Pending;
     /// Makes everything pending safe from a crash; what could not be written stays pending.
@@ -31,6 +34,10 @@ pub(crate) trait Sink: Send + 'static {
 impl Sink for RunWriter {
     fn push(&mut self, batch: Batch) {
         Self::push(self, batch);
+    }
+
+    fn push_snapshot(&mut self, snapshot: Snapshot) {
+        Self::push_snapshot(self, snapshot);
     }
 
     fn pending(&self) -> Pending {

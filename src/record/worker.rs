@@ -1,6 +1,7 @@
 //! The recorder's thread: takes batches, decides when to commit, and what a failure means.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,8 @@ use super::gate::Gate;
 use super::sink::Sink;
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Gap, RowCounts, RunMetadata, RunStatus, is_transient};
+use crate::run::{Gap, RowCounts, RunMetadata, RunStatus, SnapshotCounts, is_transient};
+use crate::snapshot::Snapshot;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -23,6 +25,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Message {
     Batch(Batch),
+    /// A copy of weights, and the bytes that it holds of the budget.
+    Snapshot(Snapshot, usize),
     /// Commit everything before this message, and tell how that went.
     Flush(Sender<Result<()>>),
 }
@@ -44,6 +48,9 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
+    /// The budget of copies of weights that are not on disk yet.
+    pub(crate) snapshot_gate: Gate,
+    pub(crate) snapshots: SnapshotCounters,
     pub(crate) rows: AtomicU64,
     pub(crate) committed: AtomicU64,
     pub(crate) dropped: AtomicU64,
@@ -59,10 +66,31 @@ pub(crate) struct Shared {
     gaps: Mutex<Vec<Gap>>,
 }
 
+/// What became of snapshots, counted.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotCounters {
+    pub(crate) written: AtomicU64,
+    pub(crate) skipped: AtomicU64,
+    pub(crate) lost: AtomicU64,
+}
+
+impl SnapshotCounters {
+    pub(crate) fn counts(&self) -> SnapshotCounts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SnapshotCounts {
+            written: count(&self.written),
+            skipped: count(&self.skipped),
+            lost: count(&self.lost),
+        }
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(queue_bytes: usize) -> Self {
+    pub(crate) fn new(queue_bytes: usize, snapshot_bytes: usize) -> Self {
         Self {
             gate: Gate::new(queue_bytes),
+            snapshot_gate: Gate::new(snapshot_bytes),
+            snapshots: SnapshotCounters::default(),
             rows: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -110,6 +138,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Ending {
     pub(crate) status: RunStatus,
     pub(crate) rows: RowCounts,
+    pub(crate) snapshots: SnapshotCounts,
     pub(crate) failure: Option<Error>,
 }
 
@@ -121,10 +150,13 @@ pub(crate) struct Worker<S> {
     metadata: RunMetadata,
     /// What the run had recorded before a resume.
     earlier: RowCounts,
+    earlier_snapshots: SnapshotCounts,
     earlier_waited: f64,
     earlier_gaps: usize,
     /// Rows taken from the channel while recording.
     received: u64,
+    /// The budgets of the snapshots that the sink has not written yet.
+    snapshots: VecDeque<usize>,
     /// When the oldest pending row arrived.
     pending_since: Option<Instant>,
     retry: Option<Retry>,
@@ -150,10 +182,12 @@ impl<S: Sink> Worker<S> {
             shared,
             pace,
             earlier: metadata.rows,
+            earlier_snapshots: metadata.snapshots,
             earlier_waited: metadata.waited_seconds,
             earlier_gaps: metadata.gaps.len(),
             metadata,
             received: 0,
+            snapshots: VecDeque::new(),
             pending_since: None,
             retry: None,
         }
@@ -174,6 +208,7 @@ impl<S: Sink> Worker<S> {
         Ending {
             status: self.metadata.status,
             rows: self.metadata.rows,
+            snapshots: self.metadata.snapshots,
             failure: self.shared.failure(),
         }
     }
@@ -183,6 +218,7 @@ impl<S: Sink> Worker<S> {
             let due = self.due();
             match self.inbox.recv(due) {
                 Ok(Message::Batch(batch)) => self.take(batch),
+                Ok(Message::Snapshot(snapshot, bytes)) => self.take_snapshot(snapshot, bytes),
                 Ok(Message::Flush(reply)) => {
                     // Whoever asked is told of a panic too.
                     let result = catch_unwind(AssertUnwindSafe(|| self.flush()));
@@ -212,6 +248,27 @@ impl<S: Sink> Worker<S> {
             self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
             self.pending_since.get_or_insert_with(Instant::now);
             self.sink.push(batch);
+        }
+    }
+
+    fn take_snapshot(&mut self, snapshot: Snapshot, bytes: usize) {
+        if self.stopped() {
+            self.shared.snapshot_gate.leave(bytes);
+            self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.snapshots.push_back(bytes);
+            self.pending_since.get_or_insert_with(Instant::now);
+            self.sink.push_snapshot(snapshot);
+        }
+    }
+
+    /// Counts the snapshots that the sink no longer holds, and gives back their budget.
+    fn release_snapshots(&mut self, pending: usize, counter: fn(&SnapshotCounters) -> &AtomicU64) {
+        while self.snapshots.len() > pending {
+            counter(&self.shared.snapshots).fetch_add(1, Ordering::Relaxed);
+            if let Some(bytes) = self.snapshots.pop_front() {
+                self.shared.snapshot_gate.leave(bytes);
+            }
         }
     }
 
@@ -247,6 +304,7 @@ impl<S: Sink> Worker<S> {
         let pending = self.sink.pending();
         let flush_due = pending.rows >= self.pace.flush_rows
             || pending.bytes >= self.pace.flush_bytes
+            || pending.snapshots > 0
             || self.pending_since.is_some_and(|since| now >= since + self.pace.flush_interval)
             || self.retry.is_some();
         if flush_due && let Err(error) = self.commit() {
@@ -263,8 +321,9 @@ impl<S: Sink> Worker<S> {
 
     fn commit(&mut self) -> Result<()> {
         let result = self.sink.commit();
-        let pending = self.sink.pending().rows;
-        self.shared.committed.store(self.received - pending, Ordering::Relaxed);
+        let pending = self.sink.pending();
+        self.shared.committed.store(self.received - pending.rows, Ordering::Relaxed);
+        self.release_snapshots(pending.snapshots, |counters| &counters.written);
         if result.is_ok() {
             self.pending_since = None;
         }
@@ -328,6 +387,7 @@ impl<S: Sink> Worker<S> {
         }
         self.pending_since = None;
         self.retry = None;
+        self.release_snapshots(0, |counters| &counters.lost);
         let status = self.status_after_failure();
         let sink = AssertUnwindSafe(&mut self.sink);
         // The sink may be what panicked; its count is not needed.
@@ -382,6 +442,12 @@ impl<S: Sink> Worker<S> {
             dropped: self.earlier.dropped + count(&self.shared.dropped),
             non_finite: self.earlier.non_finite + count(&self.shared.non_finite),
             lost: self.earlier.lost + count(&self.shared.lost),
+        };
+        let snapshots = self.shared.snapshots.counts();
+        self.metadata.snapshots = SnapshotCounts {
+            written: self.earlier_snapshots.written + snapshots.written,
+            skipped: self.earlier_snapshots.skipped + snapshots.skipped,
+            lost: self.earlier_snapshots.lost + snapshots.lost,
         };
         let waited = Duration::from_nanos(count(&self.shared.waited_nanos));
         self.metadata.waited_seconds = self.earlier_waited + waited.as_secs_f64();

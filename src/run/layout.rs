@@ -111,6 +111,30 @@ impl RunLayout {
         self.open().join(format!("rank-{rank}.{number:06}.{table}.{phase}.draft"))
     }
 
+    /// The weights after this many updates. They are the same on every rank, so no rank is named.
+    pub(crate) fn snapshot(&self, step: u64) -> PathBuf {
+        self.snapshots().join(format!("step={step:012}")).join("part-000000.parquet")
+    }
+
+    /// A snapshot before it is published.
+    pub(crate) fn snapshot_draft(&self, step: u64) -> PathBuf {
+        self.open().join(format!("rank-{}.snapshot.{step:012}.draft", self.rank))
+    }
+
+    /// The published snapshots, by step.
+    pub(crate) fn published_snapshots(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let step = |name: &String| name.strip_prefix("step=")?.parse().ok();
+        let names = list(&self.snapshots())?;
+        let mut steps: Vec<u64> = names.iter().filter_map(step).collect();
+        steps.sort_unstable();
+        let found = steps.into_iter().map(|step| (step, self.snapshot(step)));
+        Ok(found.filter(|(_, path)| path.exists()).collect())
+    }
+
+    fn snapshots(&self) -> PathBuf {
+        self.root.join(Table::Snapshots.name()).join(format!("run={}", self.run))
+    }
+
     /// The first rows of a part that a resumed run cuts off, until the part is out of sight.
     pub(crate) fn replacement(
         &self,
@@ -163,7 +187,8 @@ impl RunLayout {
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         let partitions = Table::streams().map(|(table, phase)| self.partition(table, phase));
         let own = [self.state(), self.open(), self.aside()];
-        own.into_iter().chain(partitions).filter(|path| path.is_dir()).collect()
+        let own = own.into_iter().chain([self.snapshots()]);
+        own.chain(partitions).filter(|path| path.is_dir()).collect()
     }
 
     /// The published parts of a table, by number.
@@ -243,6 +268,10 @@ mod tests {
         assert_eq!(
             layout.part(Table::Grand, Phase::Score, 7),
             Path::new("runs/digits/grand/run=seed-0/rank=3/part-000007.parquet")
+        );
+        assert_eq!(
+            layout.snapshot(123),
+            Path::new("runs/digits/snapshots/run=seed-0/step=000000000123/part-000000.parquet")
         );
         assert_eq!(layout.metadata(), Path::new("runs/digits/_runs/seed-0/run.rank-3.json"));
         let first = RunLayout::new(Path::new("runs/digits"), "seed-0", 0).unwrap();

@@ -56,6 +56,26 @@ pub struct RowCounts {
     pub lost: u64,
 }
 
+/// What became of the weights that a run was to copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotCounts {
+    /// Published.
+    pub written: u64,
+    /// Not copied, because too many copies waited for the disk and the run was set to drop.
+    pub skipped: u64,
+    /// Copied and then lost to a failure.
+    pub lost: u64,
+}
+
+/// Where a run took its first weights from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnPoint {
+    /// The parent, a run of the same experiment.
+    pub run: String,
+    /// The step of the parent's snapshot.
+    pub step: u64,
+}
+
 /// A stretch of training that the recorder dropped because its queue was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -93,10 +113,16 @@ pub struct RunMetadata {
     pub format: BatchFormat,
     /// The seed of initialisation and order, if it was told.
     pub seed: Option<u64>,
-    /// The step of the first batch, above 0 for a resumed run.
+    /// The step of the first batch, above 0 for a run that goes on from a checkpoint or a parent.
     pub first_step: u64,
+    /// Where the first weights came from, if it was another run.
+    #[serde(default)]
+    pub spawned_from: Option<SpawnPoint>,
     /// What became of the rows.
     pub rows: RowCounts,
+    /// What became of the snapshots.
+    #[serde(default)]
+    pub snapshots: SnapshotCounts,
     /// The seconds that training waited for the recorder.
     pub waited_seconds: f64,
     /// Where batches were dropped; beyond a thousand gaps the last one grows.
@@ -120,7 +146,9 @@ impl RunMetadata {
             format,
             seed: None,
             first_step: 0,
+            spawned_from: None,
             rows: RowCounts::default(),
+            snapshots: SnapshotCounts::default(),
             waited_seconds: 0.0,
             gaps: Vec::new(),
             failure: None,

@@ -42,15 +42,17 @@ mod recovery;
 mod rows;
 mod schema;
 mod seal;
+mod snapshots;
 mod verify;
 mod writer;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use metadata::{Gap, RowCounts, RunMetadata, RunStatus};
+pub use metadata::{Gap, RowCounts, RunMetadata, RunStatus, SnapshotCounts, SpawnPoint};
 pub use reader::{Experiment, ObservationRows, Observations, Run};
 pub use recovery::Recovered;
+pub use snapshots::Snapshots;
 pub use verify::{Finding, Verification};
 pub use writer::Durability;
 

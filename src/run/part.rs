@@ -50,7 +50,7 @@ impl PartWriter {
         schema: SchemaRef,
     ) -> Result<Self> {
         let file = disk.create_new(&draft).map_err(|error| Error::io("create", &draft, error))?;
-        let properties = writer_properties(&schema);
+        let properties = writer_properties(table, &schema);
         let mut encoder = ArrowWriter::try_new(Vec::new(), schema, Some(properties))
             .map_err(|error| unencodable(&draft, error))?;
         let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);

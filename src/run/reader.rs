@@ -237,6 +237,10 @@ impl Run {
         for (table, phase) in Table::streams() {
             bytes += self.parts(table, phase)?.iter().map(|part| file_bytes(part)).sum::<u64>();
         }
+        for (layout, _) in self.ranks.iter().filter(|(layout, _)| layout.rank() == 0) {
+            let snapshots = layout.published_snapshots()?;
+            bytes += snapshots.iter().map(|(_, path)| file_bytes(path)).sum::<u64>();
+        }
         Ok(bytes)
     }
 

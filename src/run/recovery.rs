@@ -64,6 +64,7 @@ pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Reco
             metadata.failure.get_or_insert_with(|| INTERRUPTED.to_owned());
         }
         metadata.rows.written = published_rows(layout)?;
+        metadata.snapshots.written = published_snapshots(layout)?;
         metadata.write(disk, &layout.metadata())?;
     }
     Ok(Some(recovered))
@@ -102,6 +103,14 @@ pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
         }
     }
     Ok(rows)
+}
+
+/// The published snapshots of a run, which its first rank takes.
+pub(crate) fn published_snapshots(layout: &RunLayout) -> Result<u64> {
+    if layout.rank() > 0 {
+        return Ok(0);
+    }
+    Ok(layout.published_snapshots()?.len() as u64)
 }
 
 /// The highest epoch of the published rows before a step.
@@ -163,6 +172,14 @@ pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> 
                 replacement.write(disk, &path, step)?;
                 move_aside(disk, layout, &path)?;
                 replacement.complete(disk, layout)?;
+            }
+        }
+    }
+    if layout.rank() == 0 {
+        // The weights at `step` itself are those that the run goes on from.
+        for (at, path) in layout.published_snapshots()?.into_iter().rev() {
+            if at > step {
+                move_aside(disk, layout, &path)?;
             }
         }
     }
@@ -256,6 +273,11 @@ pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
     for (table, phase) in Table::streams() {
         // Backwards, so that what is visible stays a prefix.
         for (_, path) in layout.parts(table, phase)?.into_iter().rev() {
+            remove(&path)?;
+        }
+    }
+    if layout.rank() == 0 {
+        for (_, path) in layout.published_snapshots()? {
             remove(&path)?;
         }
     }

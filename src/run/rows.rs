@@ -73,6 +73,8 @@ impl PendingRows {
             match table {
                 Table::Observations => add_observations(&mut columns, &batches),
                 Table::Logits => add_logits(&mut columns, &batches, &schema)?,
+                // Goes past the log.
+                Table::Snapshots => continue,
                 Table::Grand => columns.push(Arc::new(Float32Array::from(concat(&batches, norms)))),
             }
             let rows = RecordBatch::try_new(schema, columns).map_err(unbuildable)?;

@@ -11,6 +11,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
+use super::snapshots;
 use crate::batch::{BatchFormat, LogitsFormat};
 use crate::step::Phase;
 
@@ -25,12 +26,14 @@ pub(crate) enum Table {
     Observations,
     Logits,
     Grand,
+    Snapshots,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 3] = [Self::Observations, Self::Logits, Self::Grand];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Observations, Self::Logits, Self::Grand, Self::Snapshots];
 
-    /// Every stream of rows that a rank can record: a table, and one of its phases.
+    /// Every stream of rows that goes through a rank's log: a table, and one of its phases.
     pub(crate) fn streams() -> impl Iterator<Item = (Self, Phase)> {
         Self::ALL.into_iter().flat_map(|table| table.phases().iter().map(move |&at| (table, at)))
     }
@@ -41,12 +44,13 @@ impl Table {
         match self {
             Self::Observations | Self::Logits => &Phase::ALL,
             Self::Grand => &[Phase::Score],
+            Self::Snapshots => &[],
         }
     }
 
-    /// Whether its rows are counted; those of `logits` go with observations that are.
+    /// Whether its rows are counted one by one; those of `logits` go with observations that are.
     pub(crate) fn is_counted(self) -> bool {
-        self != Self::Logits
+        matches!(self, Self::Observations | Self::Grand)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -54,11 +58,15 @@ impl Table {
             Self::Observations => "observations",
             Self::Logits => "logits",
             Self::Grand => "grand",
+            Self::Snapshots => "snapshots",
         }
     }
 
     /// The columns of this table in a run of this format, or `None` if the run does not record it.
     pub(crate) fn schema(self, format: &BatchFormat) -> Option<SchemaRef> {
+        if self == Self::Snapshots {
+            return Some(snapshots::schema());
+        }
         let mut fields = vec![
             Field::new("step", DataType::Int64, false),
             Field::new("epoch", DataType::Int32, false),
@@ -73,6 +81,7 @@ impl Table {
                     signals.map(|signal| Field::new(signal.name(), DataType::Float32, false)),
                 );
             }
+            Self::Snapshots => {}
             Self::Grand => fields.push(Field::new("grand", DataType::Float32, false)),
             Self::Logits => {
                 let classes = format.classes as i32;
@@ -99,7 +108,10 @@ impl Table {
 }
 
 /// How to write a table of this schema.
-pub(crate) fn writer_properties(schema: &Schema) -> WriterProperties {
+pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperties {
+    if table == Table::Snapshots {
+        return snapshots::writer_properties();
+    }
     let row_bytes: usize = schema.fields().iter().map(|field| width(field.data_type())).sum();
     let rows = ROW_GROUP_ROWS.min(ROW_GROUP_BYTES / row_bytes.max(1)).max(1);
     let mut builder = WriterProperties::builder()

@@ -11,6 +11,7 @@ use super::metadata::{RunMetadata, RunStatus};
 use super::part::PartReader;
 use super::reader::{Experiment, Run};
 use super::schema::Table;
+use super::snapshots;
 use crate::error::{Error, Result};
 
 /// Something in an experiment directory that is not as it should be.
@@ -73,6 +74,9 @@ impl Verification {
                 }
             }
             self.counts(layout, metadata, counted);
+            if layout.rank() == 0 {
+                self.snapshots(layout, metadata, progress)?;
+            }
         }
         Ok(())
     }
@@ -114,6 +118,33 @@ impl Verification {
             return Err(Error::corrupt(path, what));
         }
         Ok(rows)
+    }
+
+    fn snapshots(
+        &mut self,
+        layout: &RunLayout,
+        metadata: &RunMetadata,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let published = layout.published_snapshots()?;
+        let (written, found) = (metadata.snapshots.written, published.len() as u64);
+        for (step, path) in published {
+            match snapshots::verify(&path, step) {
+                Ok((rows, bytes)) => {
+                    self.parts += 1;
+                    self.rows += rows;
+                    self.bytes += bytes;
+                }
+                Err(error) => self.findings.push(Finding { path, error }),
+            }
+            progress(self.bytes);
+        }
+        if metadata.status != RunStatus::Running && written != found {
+            let path = layout.metadata();
+            let what = format!("counts {written} snapshots, there are {found}");
+            self.findings.push(Finding { error: Error::corrupt(&path, what), path });
+        }
+        Ok(())
     }
 
     fn counts(&mut self, layout: &RunLayout, metadata: &RunMetadata, counted: u64) {

@@ -14,12 +14,16 @@ use super::disk::Disk;
 use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::{LogReader, OpenLog, encode_frame};
-use super::metadata::RunMetadata;
-use super::recovery::{cut, erase, last_epoch, next_number, publish_leftovers, published_rows};
+use super::metadata::{RunMetadata, SpawnPoint};
+use super::recovery::{
+    cut, erase, last_epoch, next_number, publish_leftovers, published_rows, published_snapshots,
+};
 use super::rows::PendingRows;
 use super::seal::seal;
+use super::snapshots;
 use crate::batch::{Batch, BatchFormat};
 use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::Snapshot;
 
 /// What committed rows survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,7 @@ pub(crate) struct RunOptions {
     pub(crate) format: BatchFormat,
     pub(crate) seed: Option<u64>,
     pub(crate) recorded_by: Option<String>,
+    pub(crate) spawned_from: Option<SpawnPoint>,
     pub(crate) existing: Existing,
     pub(crate) durability: Durability,
     /// A log of this many bytes is published.
@@ -62,11 +67,12 @@ pub(crate) struct RunOptions {
     pub(crate) publish_interval: Duration,
 }
 
-/// The rows that are not committed yet.
+/// What is not committed yet; the bytes are those of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) rows: u64,
     pub(crate) bytes: usize,
+    pub(crate) snapshots: usize,
 }
 
 /// Writes one rank of one run, and holds its lock while it lives.
@@ -80,6 +86,7 @@ pub(crate) struct RunWriter {
     pending: PendingRows,
     /// Encoded flushes that the disk has not taken yet.
     frames: VecDeque<Frame>,
+    snapshots: VecDeque<Snapshot>,
     log: Option<(OpenLog, u64, Instant)>,
     /// Complete logs that are not published yet.
     unsealed: Vec<CompleteLog>,
@@ -119,9 +126,10 @@ impl RunWriter {
         let mut metadata = RunMetadata::new(&layout, options.format.clone());
         match options.existing {
             _ if is_new => {
-                if let Existing::ResumeAt { step, .. } = options.existing {
-                    metadata.first_step = step;
-                }
+                metadata.first_step = match options.existing {
+                    Existing::ResumeAt { step, .. } => step,
+                    _ => options.spawned_from.as_ref().map_or(0, |parent| parent.step),
+                };
             }
             Existing::Refuse => return Err(exists(&layout, earlier.as_ref())),
             Existing::Erase => erase(&layout)?,
@@ -133,16 +141,20 @@ impl RunWriter {
                     metadata.gaps = earlier.gaps;
                     metadata.seed = earlier.seed;
                     metadata.rows = earlier.rows;
+                    metadata.spawned_from = earlier.spawned_from;
+                    metadata.snapshots = earlier.snapshots;
                     metadata.waited_seconds = earlier.waited_seconds;
                 }
                 publish_leftovers(disk.as_ref(), &layout)?;
                 check_epoch(&layout, step, epoch)?;
                 cut(disk.as_ref(), &layout, step)?;
                 metadata.rows.written = published_rows(&layout)?;
+                metadata.snapshots.written = published_snapshots(&layout)?;
             }
         }
         metadata.seed = options.seed.or(metadata.seed);
         metadata.recorded_by = options.recorded_by;
+        metadata.spawned_from = options.spawned_from.or(metadata.spawned_from);
         metadata.write(disk.as_ref(), &layout.metadata())?;
         if options.durability == Durability::PowerCut {
             // What was put aside must not come back after rows that take its place.
@@ -157,12 +169,18 @@ impl RunWriter {
             segment_bytes: options.segment_bytes,
             publish_interval: options.publish_interval,
             frames: VecDeque::new(),
+            snapshots: VecDeque::new(),
             log: None,
             unsealed: Vec::new(),
             in_doubt: false,
             _lock: lock,
         };
         Ok((writer, metadata))
+    }
+
+    /// Takes a snapshot into memory; nothing can fail.
+    pub(crate) fn push_snapshot(&mut self, snapshot: Snapshot) {
+        self.snapshots.push_back(snapshot);
     }
 
     /// Takes a batch into memory; nothing can fail.
@@ -175,10 +193,11 @@ impl RunWriter {
             rows: self.pending.rows() + self.frames.iter().map(|frame| frame.rows).sum::<u64>(),
             bytes: self.pending.bytes()
                 + self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>(),
+            snapshots: self.snapshots.len(),
         }
     }
 
-    /// Makes every pending row safe in the sense of the run's [`Durability`]. What cannot be written
+    /// Makes every pending row and snapshot safe in the sense of the run's [`Durability`]. What cannot be written
     /// stays pending and is tried again by the next call.
     pub(crate) fn commit(&mut self) -> Result<()> {
         if self.pending.rows() > 0 {
@@ -224,6 +243,11 @@ impl RunWriter {
             *rows += frame.rows;
             self.frames.pop_front();
         }
+        // Last, since rows cannot be taken again.
+        while let Some(snapshot) = self.snapshots.front() {
+            snapshots::publish(self.disk.as_ref(), &self.layout, snapshot)?;
+            self.snapshots.pop_front();
+        }
         Ok(())
     }
 
@@ -250,11 +274,12 @@ impl RunWriter {
         self.publish()
     }
 
-    /// Forgets the pending rows and tells how many they were.
+    /// Forgets what is pending and tells how many rows that were.
     pub(crate) fn abandon(&mut self) -> u64 {
         let rows = self.pending().rows;
         self.pending.clear();
         self.frames.clear();
+        self.snapshots.clear();
         rows
     }
 

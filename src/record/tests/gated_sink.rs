@@ -9,6 +9,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::record::sink::Sink;
 use crate::run::{Pending, RunMetadata};
+use crate::snapshot::Snapshot;
 
 /// Keeps the steps of what it was given. Before it takes a batch it says so, and waits until it may.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct GatedSink {
     arrivals: Sender<u64>,
     permits: Receiver<()>,
     pending: Vec<Batch>,
+    snapshots: Vec<Snapshot>,
     kept: Kept,
     pub(super) panic_at: Option<Place>,
 }
@@ -57,6 +59,7 @@ impl GatedSink {
             arrivals: arrived,
             permits: permitted,
             pending: Vec::new(),
+            snapshots: Vec::new(),
             kept: kept.clone(),
             panic_at: None,
         };
@@ -80,11 +83,18 @@ impl Sink for GatedSink {
         self.pending.push(batch);
     }
 
+    fn push_snapshot(&mut self, snapshot: Snapshot) {
+        let _ = self.arrivals.send(snapshot.step());
+        let _ = self.permits.recv();
+        self.snapshots.push(snapshot);
+    }
+
     fn pending(&self) -> Pending {
         assert!(self.panic_at != Some(Place::Pending), "the sink is broken in Pending");
         Pending {
             rows: self.pending.iter().map(|batch| batch.len() as u64).sum(),
             bytes: self.pending.iter().map(Batch::bytes).sum(),
+            snapshots: self.snapshots.len(),
         }
     }
 
@@ -92,6 +102,7 @@ impl Sink for GatedSink {
         self.panic_at(Place::Commit);
         let steps = self.pending.drain(..).map(|batch| batch.moment.step);
         self.kept.committed.lock().unwrap().extend(steps);
+        self.snapshots.clear();
         Ok(())
     }
 
@@ -105,6 +116,7 @@ impl Sink for GatedSink {
     }
 
     fn abandon(&mut self) -> u64 {
+        self.snapshots.clear();
         self.pending.drain(..).map(|batch| batch.len() as u64).sum()
     }
 

@@ -73,6 +73,7 @@ impl Fixture {
             format: format(),
             seed: None,
             recorded_by: None,
+            spawned_from: None,
             existing: Existing::Refuse,
             durability: Durability::Process,
             segment_bytes: u64::MAX,

@@ -1,0 +1,213 @@
+//! Snapshots written and read back to the bit; nothing half-written is ever seen.
+
+use std::io;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::chunk::CHUNK_ELEMENTS;
+use crate::error::ErrorKind;
+use crate::run::tests::{FaultyDisk, Fixture};
+use crate::run::{Disk, Existing, Experiment, LocalDisk, RunWriter};
+use crate::snapshot::{Snapshot, SnapshotTensor, TensorValues};
+
+fn tensor(name: &str, shape: &[usize], values: TensorValues) -> SnapshotTensor {
+    SnapshotTensor::new(name, shape.to_vec(), values).unwrap()
+}
+
+fn snapshot(step: u64) -> Snapshot {
+    let weights = (0..6).map(|element| element as f32 + step as f32).collect();
+    let tensors = vec![
+        tensor("fc.weight", &[2, 3], TensorValues::F32(weights)),
+        tensor("fc.bias", &[2], TensorValues::F64(vec![-0.0, step as f64])),
+    ];
+    Snapshot::new(step, 1, tensors).unwrap()
+}
+
+fn steps(fixture: &Fixture) -> Vec<u64> {
+    let experiment = Experiment::open(fixture.path()).unwrap();
+    let verification = experiment.verify(|_| {}).unwrap();
+    assert!(verification.findings.is_empty(), "{:?}", verification.findings);
+    let snapshots = experiment.run("seed-0").unwrap().snapshots().unwrap();
+    for &step in snapshots.steps() {
+        assert_eq!(snapshots.at(step).unwrap(), snapshot(step));
+    }
+    snapshots.steps().to_vec()
+}
+
+fn written(fixture: &Fixture, snapshot: &Snapshot) -> Snapshot {
+    let (mut writer, mut metadata) = fixture.open(Arc::new(LocalDisk)).unwrap();
+    writer.push_snapshot(snapshot.clone());
+    writer.commit().unwrap();
+    metadata.snapshots.written = 1;
+    writer.write_metadata(&mut metadata).unwrap();
+    drop(writer);
+    let run = Experiment::open(fixture.path()).unwrap().run("seed-0").unwrap();
+    run.snapshots().unwrap().at(snapshot.step()).unwrap()
+}
+
+/// Bits, since NaN does not equal itself.
+fn bits(values: &TensorValues) -> Vec<u64> {
+    match values {
+        TensorValues::F32(v) => v.iter().map(|v| v.to_bits().into()).collect(),
+        TensorValues::F16(v) => v.iter().map(|v| v.to_bits().into()).collect(),
+        TensorValues::BF16(v) => v.iter().map(|v| v.to_bits().into()).collect(),
+        TensorValues::F64(v) => v.iter().map(|v| v.to_bits()).collect(),
+        TensorValues::I64(v) => v.iter().map(|&v| v as u64).collect(),
+        TensorValues::I32(v) => v.iter().map(|&v| v as u64).collect(),
+        TensorValues::I16(v) => v.iter().map(|&v| v as u64).collect(),
+        TensorValues::U32(v) => v.iter().map(|&v| v.into()).collect(),
+        TensorValues::U8(v) => v.iter().map(|&v| v.into()).collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_bits_of_any_type_come_back(
+        words in prop::collection::vec(any::<u64>(), 0..40),
+        step in 0..1_u64 << 50,
+        epoch in 0..1_u32 << 31,
+    ) {
+        let n = words.len();
+        let all = [
+            TensorValues::F32(words.iter().map(|&w| f32::from_bits(w as u32)).collect()),
+            TensorValues::F16(words.iter().map(|&w| f16::from_bits(w as u16)).collect()),
+            TensorValues::BF16(words.iter().map(|&w| bf16::from_bits(w as u16)).collect()),
+            TensorValues::F64(words.iter().map(|&w| f64::from_bits(w)).collect()),
+            TensorValues::I64(words.iter().map(|&w| w as i64).collect()),
+            TensorValues::I32(words.iter().map(|&w| w as i32).collect()),
+            TensorValues::I16(words.iter().map(|&w| w as i16).collect()),
+            TensorValues::U32(words.iter().map(|&w| w as u32).collect()),
+            TensorValues::U8(words.iter().map(|&w| w as u8).collect()),
+        ];
+        let tensors = all.iter().map(|v| tensor(v.dtype(), &[1, n], v.clone())).collect();
+        let snapshot = Snapshot::new(step, epoch, tensors).unwrap();
+        let read = written(&Fixture::new(), &snapshot);
+        prop_assert_eq!((read.step(), read.epoch()), (step, epoch));
+        prop_assert_eq!(read.tensors().len(), all.len());
+        for (a, b) in read.tensors().iter().zip(snapshot.tensors()) {
+            prop_assert_eq!((a.name(), a.shape()), (b.name(), b.shape()));
+            prop_assert_eq!(a.values().dtype(), b.values().dtype());
+            prop_assert_eq!(bits(a.values()), bits(b.values()));
+        }
+    }
+}
+
+#[test]
+fn tensors_of_many_chunks_and_none_come_back() {
+    let long = 2 * CHUNK_ELEMENTS + 1;
+    let tensors = vec![
+        tensor("a", &[long], TensorValues::F32((0..long).map(|i| i as f32).collect())),
+        tensor("b", &[0, 7], TensorValues::F32(vec![])),
+        tensor("c", &[], TensorValues::I64(vec![-5])),
+        tensor("d", &[CHUNK_ELEMENTS], TensorValues::U8(vec![7; CHUNK_ELEMENTS])),
+    ];
+    let snapshot = Snapshot::new(0, 0, tensors).unwrap();
+    assert_eq!(written(&Fixture::new(), &snapshot), snapshot);
+}
+
+#[test]
+fn a_step_that_was_not_taken_is_answered_with_those_that_were() {
+    let fixture = Fixture::new();
+    written(&fixture, &snapshot(7));
+    let run = Experiment::open(fixture.path()).unwrap().run("seed-0").unwrap();
+    let error = run.snapshots().unwrap().at(8).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().ends_with("no snapshot at step 8; there are: 7"), "{error}");
+}
+
+#[test]
+fn a_failed_call_is_made_good_by_the_next_commit() {
+    for call in 0.. {
+        let fixture = Fixture::new();
+        let disk = FaultyDisk::default();
+        let (mut writer, _) = fixture.open(disk.arc()).unwrap();
+        disk.fail_call(call, io::ErrorKind::StorageFull);
+        writer.push_snapshot(snapshot(1));
+        writer.push_snapshot(snapshot(2));
+        let failed = writer.commit().is_err();
+        disk.heal();
+        writer.commit().unwrap();
+        assert_eq!(writer.pending().snapshots, 0);
+        drop(writer);
+        assert_eq!(steps(&fixture), [1, 2], "call {call}");
+        if !failed {
+            assert!(call >= 2 * 5, "there are more calls than {call}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_process_that_dies_at_any_call_leaves_whole_snapshots() {
+    let mut seen = Vec::new();
+    for call in 0.. {
+        let fixture = Fixture::new();
+        let disk = FaultyDisk::default();
+        let (mut writer, _) = fixture.open(disk.arc()).unwrap();
+        disk.die_after(call);
+        writer.push_snapshot(snapshot(1));
+        writer.push_snapshot(snapshot(2));
+        let died = writer.commit().is_err();
+        drop(writer);
+        let found = steps(&fixture);
+        let drafts = fixture.layout().drafts().unwrap();
+        assert!(drafts.is_empty(), "recovery removes {drafts:?}");
+        assert!(found.iter().zip(1..).all(|(&step, expected)| step == expected), "{found:?}");
+        seen.push(found.len());
+        if !died {
+            break;
+        }
+    }
+    assert!(seen.is_sorted() && seen.first() == Some(&0) && seen.last() == Some(&2), "{seen:?}");
+}
+
+#[test]
+fn resuming_puts_later_weights_aside_and_overwriting_removes_all() {
+    let fixture = Fixture::new();
+    let (mut writer, _) = fixture.open(Arc::new(LocalDisk)).unwrap();
+    for step in [0, 10, 20, 30] {
+        writer.push_snapshot(snapshot(step));
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    let reopen = |existing| {
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk);
+        let mut options = fixture.options();
+        options.existing = existing;
+        RunWriter::open(disk, options).unwrap()
+    };
+    let (writer, metadata) = reopen(Existing::ResumeAt { step: 20, epoch: 1 });
+    assert_eq!(metadata.snapshots.written, 3);
+    drop(writer);
+    assert_eq!(steps(&fixture), [0, 10, 20]);
+    let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
+    assert_eq!(aside.count(), 1, "the weights of step 30 are kept aside");
+    drop(reopen(Existing::Erase));
+    assert_eq!(steps(&fixture), [0_u64; 0]);
+}
+
+#[test]
+fn damage_is_found() {
+    let fixture = Fixture::new();
+    written(&fixture, &snapshot(3));
+    let path = fixture.layout().snapshot(3);
+    let sound = std::fs::read(&path).unwrap();
+    let at = |place: usize| {
+        let mut bytes = sound.clone();
+        bytes[place] ^= 0x10;
+        std::fs::write(&path, bytes).unwrap();
+        let experiment = Experiment::open(fixture.path()).unwrap();
+        let read = experiment.run("seed-0").unwrap().snapshots().unwrap().at(3);
+        let found = experiment.verify(|_| {}).unwrap().findings.len();
+        (read.map_err(|error| error.kind()), found)
+    };
+    for place in (0..sound.len()).step_by(7) {
+        let (read, found) = at(place);
+        assert!(matches!(read, Err(ErrorKind::Corrupt | ErrorKind::Foreign)), "{place}: {read:?}");
+        assert_eq!(found, 1, "{place}");
+    }
+}

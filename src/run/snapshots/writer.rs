@@ -1,0 +1,37 @@
+//! A snapshot becomes one published Parquet file, or nothing.
+
+use std::path::Path;
+
+use super::chunk::{CHUNK_ELEMENTS, rows, schema};
+use crate::error::{Error, Result};
+use crate::run::disk::Disk;
+use crate::run::layout::RunLayout;
+use crate::run::part::PartWriter;
+use crate::run::schema::Table;
+use crate::run::seal::remove_if_there;
+use crate::snapshot::Snapshot;
+
+/// Writes a snapshot and makes it visible; one of this step that is visible already stays. The caller
+/// holds the rank's lock. After an error nothing is visible, and it may be tried again.
+pub(crate) fn publish(disk: &dyn Disk, layout: &RunLayout, snapshot: &Snapshot) -> Result<()> {
+    let path = layout.snapshot(snapshot.step());
+    if path.exists() {
+        // The attempt before may have failed right after the file got its name.
+        let directory = path.parent().unwrap_or(Path::new("."));
+        return disk.sync_dir(directory).map_err(|error| Error::io("sync", directory, error));
+    }
+    let draft = layout.snapshot_draft(snapshot.step());
+    remove_if_there(disk, &draft)?;
+    let mut part = PartWriter::create(disk, draft, Table::Snapshots, schema())?;
+    for tensor in snapshot.tensors() {
+        let chunks = tensor.values().len().div_ceil(CHUNK_ELEMENTS).max(1);
+        for chunk in 0..chunks {
+            let rows = rows(snapshot.epoch(), tensor, chunk).map_err(|error| {
+                Error::invalid(format!("snapshot: `{}` cannot be laid out", tensor.name()))
+                    .with_source(error)
+            })?;
+            part.write(&rows)?;
+        }
+    }
+    part.publish(disk, &path).map(drop)
+}
