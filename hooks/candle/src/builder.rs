@@ -1,15 +1,19 @@
 //! The options of a hook: what is recorded, and how the recorder behaves.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use candle_nn::VarMap;
 use data_diet::{
-    BatchFormat, Clock, Durability, LogitsFormat, OnFailure, Recorder, RecorderBuilder, Signal,
-    WhenFull,
+    BatchFormat, Clock, Durability, LogitsFormat, OnFailure, Recorder, RecorderBuilder, Schedule,
+    Signal, WhenFull,
 };
 
 use crate::error::{Error, Result};
 use crate::hook::DataDietHook;
+use crate::snapshots::{SnapshotSource, Snapshots};
 
 /// Options of a [`DataDietHook`]. Only [`classes`](Self::classes) has to be given.
 ///
@@ -32,15 +36,31 @@ use crate::hook::DataDietHook;
 /// # hook.finish()?.check()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "nothing is recorded before `build`"]
 pub struct DataDietHookBuilder {
     recorder: RecorderBuilder,
     format: BatchFormat,
     classes: Option<usize>,
     every: u64,
+    /// Where the clock starts, for a run that goes on.
+    resumed: Option<(u64, u32)>,
+    experiment: PathBuf,
+    rank: u32,
+    snapshots: Option<(VarMap, Schedule)>,
+    snapshot_filter: Option<Filter>,
+    parent: Option<Parent>,
+}
+
+/// Whether a variable of this name is copied.
+type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The run whose weights a run begins with.
+#[derive(Clone)]
+struct Parent {
+    variables: VarMap,
+    run: String,
     step: u64,
-    epoch: u32,
 }
 
 impl DataDietHookBuilder {
@@ -53,8 +73,19 @@ impl DataDietHookBuilder {
             logits: LogitsFormat::default(),
         };
         let hook = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-        let recorder = Recorder::builder(experiment, run, format.clone()).recorded_by(hook);
-        Self { recorder, format, classes: None, every: 1, step: 0, epoch: 0 }
+        let recorder = Recorder::builder(&experiment, run, format.clone()).recorded_by(hook);
+        Self {
+            recorder,
+            format,
+            classes: None,
+            every: 1,
+            resumed: None,
+            experiment,
+            rank: 0,
+            snapshots: None,
+            snapshot_filter: None,
+            parent: None,
+        }
     }
 
     /// The number of classes, which is the number of logits per example; at least 2.
@@ -106,6 +137,7 @@ impl DataDietHookBuilder {
     /// This process's number among those that record the same run, one per device, from 0.
     pub fn rank(mut self, rank: u32) -> Self {
         self.recorder = self.recorder.rank(rank);
+        self.rank = rank;
         self
     }
 
@@ -113,7 +145,46 @@ impl DataDietHookBuilder {
     /// What was recorded at that step or later is put aside, never counted twice and never deleted.
     pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
         self.recorder = self.recorder.resume_at(step, epoch);
-        (self.step, self.epoch) = (step, epoch);
+        self.resumed = Some((step, epoch));
+        self
+    }
+
+    /// Copies the weights in `variables` at the moments of a schedule, into the table `snapshots`:
+    /// before the first update, and whenever a call of the hook brings a scheduled step or epoch. The
+    /// model has to be built before the hook; `BatchNorm`'s running statistics are among the
+    /// variables.
+    ///
+    /// The copy is made by the training thread between two updates, since candle's optimizers
+    /// overwrite weights in place; everything else is the recorder's work. Weights are the same on
+    /// every rank, so only rank 0 records them.
+    pub fn snapshots(mut self, variables: &VarMap, schedule: Schedule) -> Self {
+        self.snapshots = Some((variables.clone(), schedule));
+        self
+    }
+
+    /// Copies only the variables for whose name `filter` is true. Default: all.
+    pub fn snapshot_parameters(
+        mut self,
+        filter: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.snapshot_filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// See [`RecorderBuilder::snapshot_bytes`].
+    pub fn snapshot_bytes(mut self, bytes: usize) -> Self {
+        self.recorder = self.recorder.snapshot_bytes(bytes);
+        self
+    }
+
+    /// Begins with the weights that another run of this experiment had at `step`: loads its snapshot
+    /// into `variables`, goes on from that step and epoch, and keeps the link in `run.json`, by which
+    /// children of one parent find each other. A run that is resumed has its weights already and keeps
+    /// only the link.
+    pub fn spawned_from(mut self, variables: &VarMap, run: impl Into<String>, step: u64) -> Self {
+        let run = run.into();
+        self.recorder = self.recorder.spawned_from(run.clone(), step);
+        self.parent = Some(Parent { variables: variables.clone(), run, step });
         self
     }
 
@@ -198,10 +269,49 @@ impl DataDietHookBuilder {
             return Err(Error::Argument("every: expected at least 1 step, got 0".to_owned()));
         }
         self.format.classes = BatchFormat::new(classes)?.classes;
+        let mut snapshots = match self.snapshots {
+            Some((variables, schedule)) if self.rank == 0 => {
+                let source = SnapshotSource::new(variables, schedule, self.snapshot_filter);
+                source.check()?;
+                Some(source)
+            }
+            _ => None,
+        };
+        let inherited = match (&self.parent, self.resumed) {
+            (Some(parent), None) => {
+                Some(Snapshots::open(&self.experiment, &parent.run)?.at(parent.step)?)
+            }
+            _ => None,
+        };
+        let spawned = inherited.as_ref().map(|weights| (weights.step(), weights.epoch()));
+        let (step, epoch) = self.resumed.or(spawned).unwrap_or_default();
         let mut clock = Clock::default();
-        clock.set_step(self.step)?;
-        clock.set_epoch(self.epoch)?;
-        let recorder = self.recorder.format(self.format).start()?;
-        Ok(DataDietHook::recording(recorder, clock, self.every))
+        clock.set_step(step)?;
+        clock.set_epoch(epoch)?;
+        let mut recorder = self.recorder.format(self.format).start()?;
+        if let (Some(weights), Some(parent)) = (&inherited, &self.parent) {
+            weights.load_into(&parent.variables)?;
+        }
+        if let Some(snapshots) = &mut snapshots {
+            match self.resumed {
+                // Its weights may be loaded later, and those of this step are recorded.
+                Some((step, _)) if step > 0 => snapshots.go_on(clock),
+                _ => snapshots.begin(clock, &mut recorder)?,
+            }
+        }
+        Ok(DataDietHook::recording(recorder, clock, self.every, snapshots))
+    }
+}
+
+impl fmt::Debug for DataDietHookBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schedule = self.snapshots.as_ref().map(|(_, schedule)| schedule);
+        f.debug_struct("DataDietHookBuilder")
+            .field("recorder", &self.recorder)
+            .field("format", &self.format)
+            .field("classes", &self.classes)
+            .field("every", &self.every)
+            .field("snapshots", &schedule)
+            .finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@ use data_diet::{Batch, BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunR
 use crate::arguments::{ExampleIds, Labels};
 use crate::builder::DataDietHookBuilder;
 use crate::error::{Error, Result};
+use crate::snapshots::SnapshotSource;
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
 
 /// Records per-example signals from a candle training loop.
@@ -24,6 +25,7 @@ struct Recording {
     recorder: Recorder,
     format: BatchFormat,
     every: u64,
+    snapshots: Option<SnapshotSource>,
 }
 
 impl DataDietHook {
@@ -43,9 +45,14 @@ impl DataDietHook {
         Self { recording: None, clock: Clock::default() }
     }
 
-    pub(crate) fn recording(recorder: Recorder, clock: Clock, every: u64) -> Self {
+    pub(crate) fn recording(
+        recorder: Recorder,
+        clock: Clock,
+        every: u64,
+        snapshots: Option<SnapshotSource>,
+    ) -> Self {
         let format = recorder.format().clone();
-        Self { recording: Some(Recording { recorder, format, every }), clock }
+        Self { recording: Some(Recording { recorder, format, every, snapshots }), clock }
     }
 
     /// Call after every optimizer update, with the logits that its loss was computed from.
@@ -66,7 +73,8 @@ impl DataDietHook {
     {
         let recorded = self.record(Phase::Train, ids, logits, labels);
         self.clock.advance_step();
-        recorded
+        let copied = self.copy_weights_if_due();
+        recorded.and(copied)
     }
 
     /// Call for every batch of a gradient accumulation but the last, whose update is still to come:
@@ -136,16 +144,19 @@ impl DataDietHook {
     /// failure.
     pub fn on_epoch_end(&mut self) -> Result<()> {
         self.clock.advance_epoch();
-        Ok(())
+        self.copy_weights_if_due()
     }
 
-    /// Makes the next batch belong to this step, for loops that count their own.
+    /// Makes the next batch belong to this step, for loops that count their own. Call it when the
+    /// weights have received all updates before that step.
     ///
     /// # Errors
     ///
-    /// If the step lies in the past: the order of presentations is what forgetting is defined by.
+    /// If the step lies in the past: the order of presentations is what forgetting is defined by. If a
+    /// snapshot is due, what copying it meets.
     pub fn set_step(&mut self, step: u64) -> Result<()> {
-        Ok(self.clock.set_step(step)?)
+        self.clock.set_step(step)?;
+        self.copy_weights_if_due()
     }
 
     /// Sets the number of completed epochs, for loops that count their own.
@@ -154,7 +165,8 @@ impl DataDietHook {
     ///
     /// If the epoch lies in the past.
     pub fn set_epoch(&mut self, epoch: u32) -> Result<()> {
-        Ok(self.clock.set_epoch(epoch)?)
+        self.clock.set_epoch(epoch)?;
+        self.copy_weights_if_due()
     }
 
     /// The optimizer updates made so far, which is the step of the next batch.
@@ -203,9 +215,21 @@ impl DataDietHook {
     /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
     /// first failure. Otherwise a failure is in the report.
     pub fn finish(self) -> Result<RunReport> {
-        match self.recording {
-            Some(recording) => Ok(recording.recorder.finish()?),
-            None => Ok(RunReport::disabled()),
+        let Some(Recording { mut recorder, snapshots, .. }) = self.recording else {
+            return Ok(RunReport::disabled());
+        };
+        if let Some(mut snapshots) = snapshots {
+            snapshots.end(self.clock, &mut recorder)?;
+        }
+        Ok(recorder.finish()?)
+    }
+
+    fn copy_weights_if_due(&mut self) -> Result<()> {
+        match &mut self.recording {
+            Some(Recording { recorder, snapshots: Some(snapshots), .. }) => {
+                snapshots.copy_if_due(self.clock, recorder)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -53,13 +53,16 @@ mod arguments;
 mod builder;
 mod error;
 mod hook;
+mod snapshots;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
 pub use hook::DataDietHook;
+pub use snapshots::{Snapshots, Weights};
 
 pub use data_diet::{
-    Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Signal, WhenFull,
+    Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Schedule, Signal,
+    WhenFull,
 };

@@ -1,4 +1,4 @@
-//! The only place where device memory becomes host memory.
+//! The only place where device memory becomes host memory, or the other way round.
 //!
 //! Tensors on the CPU are read where they lie. From another device they are made small first (a view
 //! would bring its whole backing storage along) and then copied from the calling thread, which orders
@@ -11,7 +11,7 @@
 )]
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use data_diet::{Batch, BatchFormat, Moment, Targets};
+use data_diet::{Batch, BatchFormat, Moment, Targets, TensorValues};
 
 use crate::error::{Error, Result};
 
@@ -60,6 +60,26 @@ impl HostTensor {
         Ok(values.unwrap_or_default())
     }
 
+    /// A copy of its values, in their own dtype. `name` is that of the tensor.
+    pub(crate) fn values(&self, name: &str) -> Result<TensorValues> {
+        self.read(|storage, from, to| match storage {
+            CpuStorage::F32(values) => Some(TensorValues::F32(values[from..to].to_vec())),
+            CpuStorage::F16(values) => Some(TensorValues::F16(values[from..to].to_vec())),
+            CpuStorage::BF16(values) => Some(TensorValues::BF16(values[from..to].to_vec())),
+            CpuStorage::F64(values) => Some(TensorValues::F64(values[from..to].to_vec())),
+            CpuStorage::I64(values) => Some(TensorValues::I64(values[from..to].to_vec())),
+            CpuStorage::I32(values) => Some(TensorValues::I32(values[from..to].to_vec())),
+            CpuStorage::I16(values) => Some(TensorValues::I16(values[from..to].to_vec())),
+            CpuStorage::U32(values) => Some(TensorValues::U32(values[from..to].to_vec())),
+            CpuStorage::U8(values) => Some(TensorValues::U8(values[from..to].to_vec())),
+            _ => None,
+        })?
+        .ok_or_else(|| {
+            let got = self.0.dtype().as_str();
+            Error::Argument(format!("snapshots: `{name}` is {got}, which cannot be recorded"))
+        })
+    }
+
     /// A batch from these logits, read in their own dtype.
     pub(crate) fn into_batch(
         self,
@@ -91,6 +111,11 @@ impl HostTensor {
             _ => Err(Error::Argument("tensor: expected host memory".to_owned())),
         }
     }
+}
+
+/// The same tensor where a model is.
+pub(crate) fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    Ok(tensor.to_device(device)?)
 }
 
 pub(crate) fn is_float(dtype: DType) -> bool {

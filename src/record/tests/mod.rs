@@ -5,6 +5,7 @@ mod endings;
 mod gated_sink;
 mod queue;
 mod sink_panics;
+mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;

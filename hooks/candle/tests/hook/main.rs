@@ -18,4 +18,5 @@ mod loops;
 mod options;
 mod reference;
 mod refusals;
+mod snapshots;
 mod training;
