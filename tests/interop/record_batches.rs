@@ -14,8 +14,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use std::{fs, io, process, thread};
 
-use candle_core::{DType, Device, Tensor};
-use data_diet_candle::{DataDietHook, LogitsFormat, RunReport, Signal};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarMap;
+use data_diet_candle::{DataDietHook, LogitsFormat, RunReport, Schedule, Signal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,6 +53,18 @@ struct Open {
     rank: Option<u32>,
     flush_rows: Option<u64>,
     publish_interval_ms: Option<u64>,
+    /// Variables that are recorded before every step.
+    #[serde(default)]
+    weights: Vec<Weight>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Weight {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    values: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -209,6 +222,16 @@ impl Open {
         if let Some(interval) = self.publish_interval_ms {
             hook = hook.publish_interval(Duration::from_millis(interval));
         }
+        if !self.weights.is_empty() {
+            let variables = VarMap::new();
+            for weight in self.weights {
+                let dtype = dtype(&weight.dtype)?;
+                let values = tensor(&weight.values, dtype, &weight.shape)?;
+                let mut data = variables.data().lock().map_err(|_poisoned| "the VarMap")?;
+                data.insert(weight.name, Var::from_tensor(&values)?);
+            }
+            hook = hook.snapshots(&variables, Schedule::every_steps(1));
+        }
         Ok(hook.build()?)
     }
 }
@@ -234,7 +257,7 @@ impl Rows {
             (None, Some(weights)) => tensor(weights, DType::F32, &[rows, classes])?,
             _ => return Err("expected either labels or soft targets".into()),
         };
-        let dtype = record.dtype.parse().map_err(|_unknown| format!("dtype {}", record.dtype))?;
+        let dtype = dtype(&record.dtype)?;
         let shape = match record.phase {
             Pass::Grand => &[rows][..],
             Pass::Train | Pass::Score => &[rows, classes],
@@ -262,6 +285,10 @@ impl Rows {
         }
         Ok(rows)
     }
+}
+
+fn dtype(name: &str) -> Result<DType> {
+    Ok(name.parse().map_err(|_unknown| format!("dtype {name}"))?)
 }
 
 fn integers(path: &Path) -> Result<Vec<i64>> {

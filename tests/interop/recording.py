@@ -19,6 +19,15 @@ RECORD_BATCHES = BINARIES / "examples" / "record_batches"
 ALL_SIGNALS = ["el2n", "loss", "margin", "el1n", "confidence", "entropy"]
 
 
+DTYPES = {
+    "float32": "f32",
+    "float64": "f64",
+    "float16": "f16",
+    "uint16": "bf16",
+    "int64": "i64",
+}
+
+
 class Refused(Exception):
     """The driver answered with an error."""
 
@@ -35,6 +44,22 @@ class Recording:
 
     def open(self, experiment: Path, run: str, classes: int, **options):
         self._tell(command="open", experiment=str(experiment), run=run, classes=classes, **options)
+
+    def open_with_weights(self, experiment: Path, run: str, weights: dict, **options):
+        """Opens a run of two classes that records these arrays before every step.
+
+        An array is float32, float64, float16, int64, or uint16 holding the bits of bfloat16.
+        """
+        described = [
+            {
+                "name": name,
+                "dtype": DTYPES[values.dtype.name],
+                "shape": list(values.shape),
+                "values": self._file(np.ascontiguousarray(values)),
+            }
+            for name, values in weights.items()
+        ]
+        self.open(experiment, run, 2, weights=described, **options)
 
     def record(self, phase: str, ids, labels, logits, **options):
         """Records one pass: `labels` are class indices `[rows]` or soft targets `[rows, classes]`.
@@ -80,7 +105,6 @@ class Recording:
 
     def _rows(self, phase, ids, labels, logits):
         logits = np.ascontiguousarray(logits)
-        dtypes = {"float32": "f32", "float64": "f64", "float16": "f16", "uint16": "bf16"}
         labels = np.asarray(labels)
         soft = labels.ndim == 2
         return {
@@ -88,7 +112,7 @@ class Recording:
             "ids": self._file(np.asarray(ids, dtype="<i8")),
             "soft_targets" if soft else "labels": self._file(labels.astype("<f4" if soft else "<i8")),
             "logits": self._file(logits),
-            "dtype": dtypes[logits.dtype.name],
+            "dtype": DTYPES[logits.dtype.name],
         }
 
     def _file(self, array) -> str:
