@@ -11,6 +11,7 @@ mod cli;
 mod corrupt;
 mod harness;
 mod kill;
+mod kill_snapshots;
 mod properties;
 mod recording;
 mod scores;
