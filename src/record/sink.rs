@@ -13,6 +13,8 @@ pub(crate) trait Sink: Send + 'static {
     fn push(&mut self, batch: Batch);
     /// Takes a snapshot into memory.
     fn push_snapshot(&mut self, snapshot: Snapshot);
+    /// A snapshot that is no longer needed, for its memory to be used again.
+    fn take_spare(&mut self) -> Option<Snapshot>;
     /// What was pushed and is not committed.
     fn pending(&self) -> Pending;
     /// Makes everything pending safe from a crash; what could not be written stays pending.
@@ -38,6 +40,10 @@ impl Sink for RunWriter {
 
     fn push_snapshot(&mut self, snapshot: Snapshot) {
         Self::push_snapshot(self, snapshot);
+    }
+
+    fn take_spare(&mut self) -> Option<Snapshot> {
+        Self::take_spare(self)
     }
 
     fn pending(&self) -> Pending {

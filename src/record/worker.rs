@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) stopped: AtomicBool,
     /// `finish` was called: what follows is the orderly end.
     pub(crate) finishing: AtomicBool,
+    /// The memory of a written snapshot, for the next one.
+    spare: Mutex<Option<Snapshot>>,
     failure: Mutex<Option<Error>>,
     gaps: Mutex<Vec<Gap>>,
 }
@@ -100,6 +102,7 @@ impl Shared {
             retries: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             finishing: AtomicBool::new(false),
+            spare: Mutex::new(None),
             failure: Mutex::new(None),
             gaps: Mutex::new(Vec::new()),
         }
@@ -107,6 +110,10 @@ impl Shared {
 
     pub(crate) fn failure(&self) -> Option<Error> {
         lock(&self.failure).clone()
+    }
+
+    pub(crate) fn take_spare(&self) -> Option<Snapshot> {
+        lock(&self.spare).take()
     }
 
     fn fail(&self, error: &Error) {
@@ -323,6 +330,10 @@ impl<S: Sink> Worker<S> {
         let result = self.sink.commit();
         let pending = self.sink.pending();
         self.shared.committed.store(self.received - pending.rows, Ordering::Relaxed);
+        if let Some(spare) = self.sink.take_spare() {
+            // First, so that whoever waits for room finds it.
+            *lock(&self.shared.spare) = Some(spare);
+        }
         self.release_snapshots(pending.snapshots, |counters| &counters.written);
         if result.is_ok() {
             self.pending_since = None;

@@ -87,6 +87,8 @@ pub(crate) struct RunWriter {
     /// Encoded flushes that the disk has not taken yet.
     frames: VecDeque<Frame>,
     snapshots: VecDeque<Snapshot>,
+    /// The last snapshot that was written.
+    spare: Option<Snapshot>,
     log: Option<(OpenLog, u64, Instant)>,
     /// Complete logs that are not published yet.
     unsealed: Vec<CompleteLog>,
@@ -170,6 +172,7 @@ impl RunWriter {
             publish_interval: options.publish_interval,
             frames: VecDeque::new(),
             snapshots: VecDeque::new(),
+            spare: None,
             log: None,
             unsealed: Vec::new(),
             in_doubt: false,
@@ -186,6 +189,11 @@ impl RunWriter {
     /// Takes a batch into memory; nothing can fail.
     pub(crate) fn push(&mut self, batch: Batch) {
         self.pending.push(batch);
+    }
+
+    /// The last snapshot that was written, for its memory to be used again.
+    pub(crate) fn take_spare(&mut self) -> Option<Snapshot> {
+        self.spare.take()
     }
 
     pub(crate) fn pending(&self) -> Pending {
@@ -246,7 +254,7 @@ impl RunWriter {
         // Last, since rows cannot be taken again.
         while let Some(snapshot) = self.snapshots.front() {
             snapshots::publish(self.disk.as_ref(), &self.layout, snapshot)?;
-            self.snapshots.pop_front();
+            self.spare = self.snapshots.pop_front();
         }
         Ok(())
     }

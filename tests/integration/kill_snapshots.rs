@@ -33,8 +33,9 @@ fn child_that_records_weights() {
         recorder.record(TRAINING.batch(index)).unwrap();
         let step = TRAINING.moment(index).step;
         if index % 2 == 0 {
-            let copied = recorder
-                .record_snapshot(4 * ELEMENTS + 8, || Ok::<_, data_diet::Error>(snapshot(step)));
+            let copied = recorder.record_snapshot(4 * ELEMENTS + 8, |_spare| {
+                Ok::<_, data_diet::Error>(snapshot(step))
+            });
             assert!(copied.unwrap());
             say(&format!("handed over {step}"));
         }

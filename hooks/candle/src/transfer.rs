@@ -60,18 +60,30 @@ impl HostTensor {
         Ok(values.unwrap_or_default())
     }
 
-    /// A copy of its values, in their own dtype. `name` is that of the tensor.
-    pub(crate) fn values(&self, name: &str) -> Result<TensorValues> {
+    /// A copy of its values, in their own dtype, in the memory of `spare` where that fits. `name` is
+    /// that of the tensor.
+    pub(crate) fn values(&self, name: &str, spare: Option<TensorValues>) -> Result<TensorValues> {
+        macro_rules! copy {
+            ($kind:ident, $values:expr) => {
+                Some(TensorValues::$kind(match spare {
+                    Some(TensorValues::$kind(mut old)) if old.len() == $values.len() => {
+                        old.copy_from_slice($values);
+                        old
+                    }
+                    _ => $values.to_vec(),
+                }))
+            };
+        }
         self.read(|storage, from, to| match storage {
-            CpuStorage::F32(values) => Some(TensorValues::F32(values[from..to].to_vec())),
-            CpuStorage::F16(values) => Some(TensorValues::F16(values[from..to].to_vec())),
-            CpuStorage::BF16(values) => Some(TensorValues::BF16(values[from..to].to_vec())),
-            CpuStorage::F64(values) => Some(TensorValues::F64(values[from..to].to_vec())),
-            CpuStorage::I64(values) => Some(TensorValues::I64(values[from..to].to_vec())),
-            CpuStorage::I32(values) => Some(TensorValues::I32(values[from..to].to_vec())),
-            CpuStorage::I16(values) => Some(TensorValues::I16(values[from..to].to_vec())),
-            CpuStorage::U32(values) => Some(TensorValues::U32(values[from..to].to_vec())),
-            CpuStorage::U8(values) => Some(TensorValues::U8(values[from..to].to_vec())),
+            CpuStorage::F32(values) => copy!(F32, &values[from..to]),
+            CpuStorage::F16(values) => copy!(F16, &values[from..to]),
+            CpuStorage::BF16(values) => copy!(BF16, &values[from..to]),
+            CpuStorage::F64(values) => copy!(F64, &values[from..to]),
+            CpuStorage::I64(values) => copy!(I64, &values[from..to]),
+            CpuStorage::I32(values) => copy!(I32, &values[from..to]),
+            CpuStorage::I16(values) => copy!(I16, &values[from..to]),
+            CpuStorage::U32(values) => copy!(U32, &values[from..to]),
+            CpuStorage::U8(values) => copy!(U8, &values[from..to]),
             _ => None,
         })?
         .ok_or_else(|| {

@@ -89,6 +89,10 @@ impl Sink for GatedSink {
         self.snapshots.push(snapshot);
     }
 
+    fn take_spare(&mut self) -> Option<Snapshot> {
+        None
+    }
+
     fn pending(&self) -> Pending {
         assert!(self.panic_at != Some(Place::Pending), "the sink is broken in Pending");
         Pending {

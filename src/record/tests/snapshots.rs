@@ -15,7 +15,7 @@ fn snapshot(step: u64) -> Snapshot {
 }
 
 fn take(recorder: &mut Recorder, step: u64) -> Result<bool> {
-    recorder.record_snapshot(BYTES, || Ok(snapshot(step)))
+    recorder.record_snapshot(BYTES, |_spare| Ok(snapshot(step)))
 }
 
 fn builder(fixture: &Fixture) -> RecorderBuilder {
@@ -31,7 +31,7 @@ fn a_full_budget_skips_without_copying_and_counts() {
     let mut recorder = builder.start_with(sink, metadata).unwrap();
     assert!(take(&mut recorder, 0).unwrap() && take(&mut recorder, 1).unwrap());
     // Neither is on disk yet: the sink stands before its gate.
-    let copied = recorder.record_snapshot(BYTES, || -> Result<Snapshot> { panic!("copied") });
+    let copied = recorder.record_snapshot(BYTES, |_spare| -> Result<Snapshot> { panic!("copied") });
     assert!(!copied.unwrap());
     assert_eq!(recorder.status().snapshots.skipped, 1);
     drop(gate.permits);
@@ -69,7 +69,7 @@ fn a_copy_that_fails_or_is_late_gives_its_budget_back() {
     let mut recorder = builder(&fixture).start().unwrap();
     recorder.record(batch(5)).unwrap();
     for _ in 0..5 {
-        let refused = recorder.record_snapshot(2 * BYTES, || Err(Error::invalid("no copy")));
+        let refused = recorder.record_snapshot(2 * BYTES, |_spare| Err(Error::invalid("no copy")));
         assert_eq!(refused.unwrap_err().to_string(), "no copy");
         let error = take(&mut recorder, 4).unwrap_err();
         assert_eq!(error.to_string(), "snapshot: expected step 5 or later, got step 4");
@@ -92,4 +92,20 @@ fn snapshots_after_a_failure_are_lost_and_counted() {
     assert_eq!(report.check().unwrap_err().kind(), ErrorKind::Io);
     assert_eq!(report.snapshots, SnapshotCounts { written: 0, skipped: 0, lost: 2 });
     assert!(report.to_string().contains("2 snapshots LOST"), "{report}");
+}
+
+#[test]
+fn what_is_on_disk_is_handed_back_for_its_memory() {
+    let fixture = Fixture::new();
+    let mut recorder = builder(&fixture).start().unwrap();
+    for step in 0..4 {
+        let copied = recorder.record_snapshot(BYTES, |spare| {
+            let spare = spare.map(|spare| spare.step());
+            assert_eq!(spare, u64::checked_sub(step, 1), "the last one that was written");
+            Ok::<_, Error>(snapshot(step))
+        });
+        assert!(copied.unwrap());
+        recorder.flush().unwrap();
+    }
+    recorder.finish().unwrap().check().unwrap();
 }

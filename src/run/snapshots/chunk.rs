@@ -21,7 +21,8 @@ use crate::snapshot::{SnapshotTensor, TensorValues};
 /// Elements of a full chunk: a mebibyte of `f32`. No cell comes near the two gibibytes that readers
 /// and writers can hold in one.
 pub(super) const CHUNK_ELEMENTS: usize = 256 << 10;
-const ROW_GROUP_BYTES: usize = 64 << 20;
+/// What is encoded and not yet on disk is held in memory.
+const ROW_GROUP_BYTES: usize = 16 << 20;
 
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
-use data_diet::{Clock, Recorder, Schedule, Snapshot, SnapshotTensor};
+use data_diet::{Clock, Recorder, Schedule, Snapshot, SnapshotTensor, TensorValues};
 
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
@@ -91,8 +91,11 @@ impl SnapshotSource {
         let variables = self.variables();
         let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
         let all = variables.iter().map(|(_, variable)| bytes(variable)).sum();
-        recorder.record_snapshot(all, || {
-            let tensors = variables.iter().map(|(name, variable)| host_copy(name, variable));
+        recorder.record_snapshot(all, |spare| {
+            let mut spares = spare.map(Snapshot::into_tensors).unwrap_or_default().into_iter();
+            let tensors = variables.iter().map(|(name, variable)| {
+                host_copy(name, variable, spares.next().map(SnapshotTensor::into_values))
+            });
             let tensors = tensors.collect::<Result<Vec<_>>>()?;
             Ok::<_, Error>(Snapshot::new(clock.step(), clock.epoch(), tensors)?)
         })?;
@@ -113,9 +116,9 @@ impl SnapshotSource {
     }
 }
 
-/// The elements as they are now.
-fn host_copy(name: &str, variable: &Tensor) -> Result<SnapshotTensor> {
-    let values = HostTensor::new(variable)?.values(name)?;
+/// The elements as they are now, in the memory of others where that fits.
+fn host_copy(name: &str, variable: &Tensor, spare: Option<TensorValues>) -> Result<SnapshotTensor> {
+    let values = HostTensor::new(variable)?.values(name, spare)?;
     Ok(SnapshotTensor::new(name, variable.dims().to_vec(), values)?)
 }
 
