@@ -81,7 +81,12 @@ impl Default for AgreementOptions {
 }
 
 impl AgreementOptions {
-    fn check(&self) -> Result<()> {
+    /// Finds out whether these options make sense, before the work that they are for.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is out of range.
+    pub fn check(&self) -> Result<()> {
         if let Some(fraction) = self.fractions.iter().find(|&&f| !(f > 0.0 && f <= 1.0)) {
             return Err(Error::invalid(format!(
                 "fraction: expected above 0 and at most 1, got {fraction}"
