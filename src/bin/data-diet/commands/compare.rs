@@ -111,12 +111,12 @@ fn split(
 fn tell_what_is_missing(comparisons: &[Comparison]) {
     for Comparison { first, second, agreement } in comparisons {
         for (examples, what) in [
-            (agreement.without_score, "has no number for one of them"),
-            (agreement.in_one_only, "is known to one of them only"),
+            (agreement.without_score, "without a number for one of them"),
+            (agreement.in_one_only, "that only one of them knows"),
         ] {
             if examples > 0 {
                 let examples = counted(examples as u64, "example");
-                tell(format_args!("{first}, {second}: left out: {examples} that {what}"));
+                tell(format_args!("{first}, {second}: left out: {examples} {what}"));
             }
         }
     }
