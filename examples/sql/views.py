@@ -93,7 +93,7 @@ class Spark:
 
     def view(self, name: str, sql: str):
         self.session.sql(sql).createOrReplaceTempView(name)
-        if name in ("epoch_values", "histories"):
+        if name in ("epoch_values", "histories", "scores"):
             # Several views read these; without a cache each would read the files again.
             self.session.catalog.cacheTable(name)
 
@@ -172,7 +172,8 @@ def main() -> int:
         return 1
     print(f"the highest by {arguments.score}: example, mean, standard deviation and count over runs")
     for example, mean, std, count in highest:
-        print(f"{example:>20}  {mean:8.4f}  {'-' if std is None else format(std, '.4f'):>7}  {count:>3}")
+        std = "-" if std is None else f"{std:.4f}"
+        print(f"{example:>20} {mean:>9.4f} {std:>9} {count:>4}")
     ((kept,),) = engine.rows("SELECT COUNT(*) AS kept FROM selection")
     print(f"the example selection (8_selection.sql) keeps {kept} examples")
 
