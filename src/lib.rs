@@ -89,7 +89,7 @@ mod signal;
 mod step;
 
 pub use agreement::{
-    Agreement, AgreementOptions, Bootstrap, End, Estimate, Overlap, ScoreSeries, SplitAgreement,
+    Agreement, AgreementOptions, Bootstrap, Estimate, Keep, Overlap, ScoreSeries, SplitAgreement,
     SplitOptions, Spread,
 };
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};

@@ -25,7 +25,7 @@ pub use splits::{SplitAgreement, SplitOptions, Spread};
 /// Which end of the order of scores is kept, as [`Rule::Highest`](crate::Rule::Highest) and
 /// [`Rule::Lowest`](crate::Rule::Lowest) keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum End {
+pub enum Keep {
     /// The highest scores.
     #[default]
     Highest,
@@ -61,7 +61,7 @@ pub struct AgreementOptions {
     /// The shares to keep, each above 0 and at most 1.
     pub fractions: Vec<f64>,
     /// Which end is kept.
-    pub keep: End,
+    pub keep: Keep,
     /// Whether and how to compute intervals.
     pub bootstrap: Option<Bootstrap>,
     /// How many threads draw resamples; 0 for as many as the machine offers. The numbers do not
@@ -73,7 +73,7 @@ impl Default for AgreementOptions {
     fn default() -> Self {
         Self {
             fractions: vec![0.3, 0.5, 0.7],
-            keep: End::default(),
+            keep: Keep::default(),
             bootstrap: Some(Bootstrap::default()),
             threads: 0,
         }

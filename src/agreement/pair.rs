@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::End;
+use super::Keep;
 use crate::selection::ScoreColumn;
 
 /// The examples of two columns, by id.
@@ -137,7 +137,7 @@ impl Pair {
         &self,
         weights: &[u32],
         counts: &[usize],
-        keep: End,
+        keep: Keep,
         workspace: &mut Workspace,
     ) -> Measures {
         workspace.groups.fill(0);
@@ -213,14 +213,14 @@ impl Pair {
     }
 
     /// The share of what the first score keeps that the second keeps too, copy by copy.
-    fn shared(&self, weights: &[u32], count: u64, keep: End) -> f64 {
+    fn shared(&self, weights: &[u32], count: u64, keep: Keep) -> f64 {
         if count == 0 {
             return f64::NAN;
         }
         let last = self.len() - 1;
         let from_the_end = |step: usize| match keep {
-            End::Highest => last - step,
-            End::Lowest => step,
+            Keep::Highest => last - step,
+            Keep::Lowest => step,
         };
         let first = cut(count, |step| weights[from_the_end(step)]);
         let second = cut(count, |step| weights[self.order[from_the_end(step)] as usize]);

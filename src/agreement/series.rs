@@ -64,9 +64,12 @@ impl ScoreSeries {
         }
         enough(experiment, "runs", &names)?;
         let score = resolved(experiment, &names, score, &mut progress)?;
-        let epochs = epoch_of(&score).map_or(Epochs::Last, |epoch| Epochs::List(vec![epoch]));
+        let epoch = epoch_of(&score);
+        let epochs = epoch.map_or(Epochs::Last, |epoch| Epochs::List(vec![epoch]));
+        // Only a score without an epoch can be one of the whole of training.
+        let forgetting = epoch.is_none();
         let column = |name: &String| {
-            let column = table(experiment, &[name], epochs.clone(), true, &mut progress)
+            let column = table(experiment, &[name], epochs.clone(), forgetting, &mut progress)
                 .and_then(|table| table.column(&score))
                 .map_err(|error| error.context(format!("run `{name}`")))?;
             Ok((name.clone(), column))
@@ -246,4 +249,64 @@ fn enough(experiment: &Experiment, what: &str, names: &[String]) -> Result<()> {
     let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
     let message = format!("{path}: expected at least 2 {what} to compare, got {got}{names}");
     Err(Error::new(ErrorKind::NotFound, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Agreement, AgreementOptions, SplitOptions};
+    use super::*;
+
+    fn column(examples: &[i64], scores: &[f64]) -> ScoreColumn {
+        let labels = examples.iter().map(|&example| example as i32 % 2).collect();
+        ScoreColumn::new(examples.to_vec(), labels, scores.to_vec()).unwrap()
+    }
+
+    fn series(columns: &[ScoreColumn]) -> ScoreSeries {
+        let name = |(at, column): (usize, &ScoreColumn)| (format!("seed-{at}"), column.clone());
+        ScoreSeries::new("x", columns.iter().enumerate().map(name).collect())
+    }
+
+    #[test]
+    fn a_mean_is_over_the_columns_that_have_a_number() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        let series = series(&[
+            column(&[1, 4, 9, 12], &[1.0, 2.0, nan, inf]),
+            column(&[0, 4, 9, 12], &[5.0, 6.0, nan, 3.0]),
+            column(&[9], &[7.0]),
+        ]);
+        let mean = series.mean(&[1, 0]).unwrap();
+        assert_eq!(mean.examples(), [0, 1, 4, 9, 12]);
+        assert_eq!(mean.labels(), [0, 1, 0, 1, 0]);
+        assert_eq!(mean.scores()[..3], [5.0, 1.0, 4.0]);
+        assert!(mean.scores()[3].is_nan());
+        assert_eq!(mean.scores()[4], inf);
+        assert_eq!(series.mean(&[0, 1, 2]).unwrap().scores()[3], 7.0);
+        assert_eq!(series.mean(&[2]).unwrap(), column(&[9], &[7.0]));
+        let error = series.mean(&[3]).unwrap_err();
+        assert_eq!(error.to_string(), "place: expected below 3, got 3");
+    }
+
+    #[test]
+    fn two_columns_can_be_parted_in_one_way() {
+        let ids: Vec<i64> = (0..20).collect();
+        let scores = |step: i32| (0..20).map(|at| f64::from(at * step % 20)).collect::<Vec<_>>();
+        let (one, other) = (column(&ids, &scores(7)), column(&ids, &scores(3)));
+        let series = series(&[one.clone(), other.clone()]);
+        let options = AgreementOptions { bootstrap: None, ..AgreementOptions::default() };
+        let mut left = Vec::new();
+        let splits = series
+            .split_agreement(SplitOptions::default(), &options, |more| left.push(more))
+            .unwrap();
+        assert_eq!(left, [0]);
+        let agreement = Agreement::of(&one, &other, &options).unwrap();
+        let split = &splits[..];
+        let [split] = split else { panic!("{split:?}") };
+        assert_eq!((split.runs, split.others, split.splits), (1, 1, 1));
+        let spread = split.spearman;
+        assert_eq!([spread.mean, spread.low, spread.high], [agreement.spearman.value; 3]);
+        assert_eq!(split.kendall.mean, agreement.kendall.value);
+        for ((fraction, spread), overlap) in split.shared.iter().zip(&agreement.overlaps) {
+            assert_eq!((*fraction, spread.mean), (overlap.fraction, overlap.shared.value));
+        }
+    }
 }

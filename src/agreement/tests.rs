@@ -11,7 +11,7 @@ fn column(scores: &[f64]) -> ScoreColumn {
     ScoreColumn::new(examples, vec![0; scores.len()], scores.to_vec()).unwrap()
 }
 
-fn options(fractions: &[f64], keep: End) -> AgreementOptions {
+fn options(fractions: &[f64], keep: Keep) -> AgreementOptions {
     AgreementOptions {
         fractions: fractions.to_vec(),
         keep,
@@ -21,7 +21,7 @@ fn options(fractions: &[f64], keep: End) -> AgreementOptions {
 }
 
 fn agreement(first: &[f64], second: &[f64]) -> Agreement {
-    let options = options(&[0.3, 0.5, 1.0], End::Highest);
+    let options = options(&[0.3, 0.5, 1.0], Keep::Highest);
     Agreement::of(&column(first), &column(second), &options).unwrap()
 }
 
@@ -89,7 +89,7 @@ fn only_what_both_know_is_compared() {
     let second =
         ScoreColumn::new(vec![1, 2, 5, 7, 9], vec![0; 5], vec![2.0, 8.0, 1.0, 4.0, f64::NAN]);
     let (first, second) = (first.unwrap(), second.unwrap());
-    let agreement = Agreement::of(&first, &second, &options(&[0.1], End::Highest)).unwrap();
+    let agreement = Agreement::of(&first, &second, &options(&[0.1], Keep::Highest)).unwrap();
     assert_eq!((agreement.examples, agreement.without_score, agreement.in_one_only), (2, 2, 1));
     assert_eq!(agreement.spearman.value, 1.0);
     assert!(agreement.overlaps[0].shared.value.is_nan(), "a tenth of two is no example");
@@ -109,7 +109,7 @@ fn refusals_say_what_was_expected() {
     assert_eq!(error.to_string(), expected);
     assert_eq!(refused(&column(&[1.0]), &AgreementOptions::default()).kind(), ErrorKind::Empty);
     for fraction in [0.0, -0.1, 1.1, f64::NAN] {
-        let error = refused(&fine, &options(&[0.5, fraction], End::Highest)).to_string();
+        let error = refused(&fine, &options(&[0.5, fraction], Keep::Highest)).to_string();
         assert_eq!(error, format!("fraction: expected above 0 and at most 1, got {fraction}"));
     }
     for (bootstrap, message) in [
@@ -216,7 +216,7 @@ proptest! {
         };
         let first = column(scores.iter().map(|s| s.0).collect());
         let second = column(scores.iter().map(|s| s.1.unwrap_or(f64::NAN)).collect());
-        let keep = if highest { End::Highest } else { End::Lowest };
+        let keep = if highest { Keep::Highest } else { Keep::Lowest };
         let Ok(agreement) = Agreement::of(&first, &second, &options(&[fraction], keep)) else {
             prop_assert!(scores.iter().filter(|s| s.1.is_some()).count() < 2);
             return Ok(());
@@ -248,7 +248,7 @@ proptest! {
         let mut random = crate::selection::SplitMix64(seed);
         let mut weights = vec![0_u32; n];
         (0..n).for_each(|_| weights[(random.next() % n as u64) as usize] += 1);
-        let keep = if highest { End::Highest } else { End::Lowest };
+        let keep = if highest { Keep::Highest } else { Keep::Lowest };
         let count = ((fraction * n as f64) as usize).max(1);
 
         // Rows by id; the pair's places are in the order of the first score.
@@ -292,7 +292,7 @@ fn intervals_hold_the_truth_about_as_often_as_they_say() {
             })
             .collect();
         let (first, second): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-        let mut options = options(&[0.5], End::Highest);
+        let mut options = options(&[0.5], Keep::Highest);
         options.bootstrap = Some(Bootstrap { resamples: 200, level: 0.8, seed });
         let agreement = Agreement::of(&column(&first), &column(&second), &options).unwrap();
         let (low, high) = agreement.kendall.interval.unwrap();
@@ -310,7 +310,7 @@ fn intervals_do_not_depend_on_the_threads() {
     let first: Vec<f64> = (0..300).map(|at| f64::from(at * 7 % 31)).collect();
     let second: Vec<f64> = (0..300).map(|at| f64::from(at * 11 % 37)).collect();
     let with = |threads, seed| {
-        let mut options = options(&[0.3, 0.7], End::Lowest);
+        let mut options = options(&[0.3, 0.7], Keep::Lowest);
         options.threads = threads;
         options.bootstrap = Some(Bootstrap { resamples: 50, level: 0.9, seed });
         let mut done = 0;
@@ -328,7 +328,7 @@ fn intervals_do_not_depend_on_the_threads() {
 #[test]
 fn a_resample_without_an_answer_is_left_out() {
     // Of two examples every second resample holds one of them twice, where nothing can be ranked.
-    let mut options = options(&[0.5], End::Highest);
+    let mut options = options(&[0.5], Keep::Highest);
     options.bootstrap = Some(Bootstrap { resamples: 60, ..Bootstrap::default() });
     let agreement = Agreement::of(&column(&[1.0, 2.0]), &column(&[1.0, 2.0]), &options).unwrap();
     assert_eq!(agreement.spearman.interval, Some((1.0, 1.0)));

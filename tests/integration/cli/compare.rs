@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use data_diet::{
-    Agreement, AgreementOptions, Bootstrap, End, Experiment, Phase, ScoreColumn, ScoreOptions,
+    Agreement, AgreementOptions, Bootstrap, Experiment, Keep, Phase, ScoreColumn, ScoreOptions,
     ScoreTable,
 };
 use serde_json::Value;
@@ -125,7 +125,7 @@ fn scores_agree_as_the_library_says() {
     let report =
         json(&[&first, &second, "--keep", "lowest", "--fractions", "0.1,0.25", "--bootstrap", "0"]);
     let mut options = options(0);
-    options.keep = End::Lowest;
+    options.keep = Keep::Lowest;
     options.fractions = vec![0.1, 0.25];
     let other = ScoreColumn::read(second.trim_end_matches(":el2n"), "el2n").unwrap();
     let expected = Agreement::of(&read("el2n"), &other, &options).unwrap();

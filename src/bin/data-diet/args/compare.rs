@@ -49,7 +49,7 @@ pub(crate) struct Compare {
     pub(crate) fractions: Vec<f64>,
     /// Which end is kept
     #[arg(long, value_name = "WHICH", default_value = "highest")]
-    pub(crate) keep: End,
+    pub(crate) keep: Keep,
     /// How many resamples the intervals come from; 0 for no intervals
     #[arg(long, value_name = "B", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
@@ -76,12 +76,12 @@ pub(crate) enum Between {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum End {
+pub(crate) enum Keep {
     Highest,
     Lowest,
 }
 
-impl End {
+impl Keep {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Highest => "highest",
@@ -148,8 +148,8 @@ impl Compare {
         let mut options = AgreementOptions::default();
         options.fractions.clone_from(&self.fractions);
         options.keep = match self.keep {
-            End::Highest => data_diet::End::Highest,
-            End::Lowest => data_diet::End::Lowest,
+            Keep::Highest => data_diet::Keep::Highest,
+            Keep::Lowest => data_diet::Keep::Lowest,
         };
         let mut bootstrap = Bootstrap::default();
         bootstrap.resamples = self.bootstrap;
