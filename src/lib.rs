@@ -22,6 +22,8 @@
 //!   Spark just as well.
 //! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
 //!   forgetting events, each with mean, standard deviation and count over runs.
+//! - [`Agreement`] says how far two scores agree, [`ScoreSeries`] how early and after how many runs one
+//!   is settled.
 //! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
 //!   the files that list a data set.
 //!
@@ -73,6 +75,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
 )]
 
+mod agreement;
 mod atomic_file;
 mod batch;
 mod error;
@@ -87,6 +90,10 @@ mod signal;
 mod snapshot;
 mod step;
 
+pub use agreement::{
+    Agreement, AgreementOptions, Bootstrap, Estimate, Keep, Overlap, ScoreSeries, SplitAgreement,
+    SplitOptions, Spread,
+};
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{

@@ -199,7 +199,7 @@ impl ScoreColumn {
 }
 
 impl Amount {
-    fn of(self, scored: usize) -> Result<usize> {
+    pub(crate) fn of(self, scored: usize) -> Result<usize> {
         match self {
             Self::Fraction(fraction) if (0.0..=1.0).contains(&fraction) => {
                 // What is a half in decimals may be a hair less in binary: 0.7 * 45.
@@ -301,10 +301,10 @@ impl Selection {
 
 /// The generator of Steele, Lea and Flood (2014), 64 bits of state; its output is fixed for ever,
 /// which a selection that people cite needs and a general crate does not promise.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -313,7 +313,7 @@ impl SplitMix64 {
     }
 
     /// Uniform in `0..bound` by rejection, so that no value is favoured.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let zone = u64::MAX - u64::MAX % bound;
         loop {
             let value = self.next();

@@ -19,4 +19,5 @@ mod table;
 
 pub use fold::{Epochs, ScoreOptions};
 pub use forgetting::Presentations;
+pub(crate) use moments::Moments;
 pub use table::{ScoreFile, ScoreInfo, ScoreStatistics, ScoreTable};

@@ -1,5 +1,8 @@
 """What the Python tests share: the recording process, and the experiments that several read."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from recording import ALL_SIGNALS, DATA_DIET, RECORD_BATCHES, Recording
@@ -10,6 +13,29 @@ def pytest_sessionstart(session):
     if missing:
         build = "cargo build --features cli --bin data-diet --example record_batches"
         pytest.exit(f"not built: {', '.join(missing)}; run `{build}`, or tests/run", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    """A Spark session in this process; starting one takes seconds."""
+    if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+        pytest.skip("NO JAVA FOUND: SPARK IS NOT TESTED; install a Java 17 runtime")
+    from pyspark.sql import SparkSession
+
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    session = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.driver.memory", "1g")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
 
 
 @pytest.fixture

@@ -1,41 +1,13 @@
 """Spark opens the tables by their directory, also while training still writes."""
 
-import os
-import shutil
 import struct
 
 import numpy as np
 import polars as pl
-import pytest
 from recording import ALL_SIGNALS
 
-JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
 # A query of Spark's takes its time, and training publishes many parts in it.
 GROWTHS = 6
-
-pytestmark = pytest.mark.skipif(
-    not JAVA, reason="NO JAVA FOUND: SPARK IS NOT TESTED; install a Java 17 runtime"
-)
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory):
-    from pyspark.sql import SparkSession
-
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    session = (
-        SparkSession.builder.master("local[1]")
-        .config("spark.driver.memory", "1g")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("ERROR")
-    yield session
-    session.stop()
 
 
 def test_observations_with_their_partitions(spark, small):

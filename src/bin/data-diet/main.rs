@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Scores(arguments) => commands::scores::run(&arguments),
+        Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Filter(arguments) => commands::filter::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),

@@ -1,5 +1,6 @@
 //! The command line's grammar, and nothing else; commands with many options have a file each.
 
+mod compare;
 mod filter;
 mod scores;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use compare::{Between, Compare, Subject};
 pub(crate) use filter::Filter;
 pub(crate) use scores::Scores;
 
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Compute the scores of every example over runs, and write them as one Parquet table
     Scores(Scores),
+    /// Compare scores with each other, between epochs or between seeds: rank correlation, kept sets
+    Compare(Compare),
     /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
     Filter(Filter),
     /// Bring back what interrupted runs have left unpublished

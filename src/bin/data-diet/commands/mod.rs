@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod compare;
 pub(crate) mod filter;
 pub(crate) mod inspect;
 pub(crate) mod recover;

@@ -1,0 +1,312 @@
+//! One score of an experiment as several columns, one for each run or one for each epoch: what can be
+//! compared to learn how many seeds, or how many epochs, are enough.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::{Experiment, Run};
+use crate::scores::{Epochs, Moments, ScoreOptions, ScoreTable};
+use crate::selection::ScoreColumn;
+use crate::step::Phase;
+
+/// One score, in a column for each run or for each epoch of an experiment.
+///
+/// # Examples
+///
+/// ```no_run
+/// use data_diet::{Agreement, AgreementOptions, Experiment, ScoreSeries};
+///
+/// let experiment = Experiment::open("runs/digits")?;
+/// let epochs = ScoreSeries::over_epochs(&experiment, &[], "el2n", None, |_rows| {})?;
+/// if let Some(((_, last), earlier)) = epochs.columns().split_last() {
+///     for (epoch, column) in earlier {
+///         let agreement = Agreement::of(column, last, &AgreementOptions::default())?;
+///         println!("{epoch}: {}", agreement.spearman.value);
+///     }
+/// }
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreSeries {
+    score: String,
+    columns: Vec<(String, ScoreColumn)>,
+}
+
+impl ScoreSeries {
+    /// Joins columns of one score under a name each.
+    #[must_use]
+    pub fn new(score: impl Into<String>, columns: Vec<(String, ScoreColumn)>) -> Self {
+        Self { score: score.into(), columns }
+    }
+
+    /// A score of each run by itself, named by the runs; `runs` is empty for all of them. A score
+    /// without an epoch, such as `el2n`, is taken at the epoch that it stands for over all these runs.
+    /// `progress` is told the rows that were read since its last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or score, or fewer than 2 runs; what folding
+    /// meets.
+    pub fn over_runs(
+        experiment: &Experiment,
+        runs: &[String],
+        score: &str,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self> {
+        let names: BTreeSet<String> = if runs.is_empty() {
+            experiment.runs()?.iter().map(|run| run.name().to_owned()).collect()
+        } else {
+            runs.iter().cloned().collect()
+        };
+        let names: Vec<String> = names.into_iter().collect();
+        for name in &names {
+            experiment.run(name)?;
+        }
+        enough(experiment, "runs", &names)?;
+        let score = resolved(experiment, &names, score, &mut progress)?;
+        let epoch = epoch_of(&score);
+        let epochs = epoch.map_or(Epochs::Last, |epoch| Epochs::List(vec![epoch]));
+        // Only a score without an epoch can be one of the whole of training.
+        let forgetting = epoch.is_none();
+        let column = |name: &String| {
+            let column = table(experiment, &[name], epochs.clone(), forgetting, &mut progress)
+                .and_then(|table| table.column(&score))
+                .map_err(|error| error.context(format!("run `{name}`")))?;
+            Ok((name.clone(), column))
+        };
+        let columns = names.iter().map(column).collect::<Result<_>>()?;
+        Ok(Self { score, columns })
+    }
+
+    /// A score at each epoch, as its mean over runs (all of them if `runs` is empty), in ascending order,
+    /// named `epoch 1` and so on. Only epochs that every run has recorded which has recorded the phase
+    /// at all; `phase` is the score phase where there is one, unless asked for.
+    /// `progress` is told the rows that were read since its last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, or a score that does not have at least 2
+    /// such epochs; what folding meets.
+    pub fn over_epochs(
+        experiment: &Experiment,
+        runs: &[String],
+        score: &str,
+        phase: Option<Phase>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self> {
+        let chosen = if runs.is_empty() {
+            experiment.runs()?
+        } else {
+            runs.iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
+        };
+        let names: Vec<&String> = runs.iter().collect();
+        let table = table(experiment, &names, Epochs::All, false, &mut progress)?;
+        let phases = phase.map_or([Phase::Score, Phase::Train].to_vec(), |phase| vec![phase]);
+        // Of a quantity without phases, such as a gradient's norm, the plain name.
+        let patterns = phases.iter().map(|&phase| (Some(phase), format!("{score}_{phase}_epoch_")));
+        let patterns = patterns.chain([(None, format!("{score}_epoch_"))]);
+        for (phase, prefix) in patterns {
+            let common = phase.map(|phase| common_epochs(&chosen, phase)).transpose()?;
+            let epoch = |name: &str| {
+                let epoch = name.strip_prefix(&prefix)?.parse::<u32>().ok()?;
+                common.as_ref().is_none_or(|common| common.contains(&epoch)).then_some(epoch)
+            };
+            let names = table.statistics().iter().map(|score| score.name.as_str());
+            let mut epochs: Vec<(u32, &str)> =
+                names.filter_map(|name| Some((epoch(name)?, name))).collect();
+            epochs.sort_unstable();
+            if epochs.is_empty() {
+                continue;
+            }
+            let labels: Vec<String> =
+                epochs.iter().map(|(epoch, _)| format!("epoch {epoch}")).collect();
+            enough(experiment, &format!("epochs of `{score}` that all runs share"), &labels)?;
+            let columns = labels.into_iter().zip(&epochs);
+            let columns = columns
+                .map(|(label, (_, name))| Ok((label, table.column(name)?)))
+                .collect::<Result<_>>()?;
+            let score = prefix.trim_end_matches("_epoch_").to_owned();
+            return Ok(Self { score, columns });
+        }
+        let at_epochs = |name: &str| Some(name[..name.rfind("_epoch_")?].to_owned());
+        let there: BTreeSet<String> =
+            table.statistics().iter().filter_map(|score| at_epochs(&score.name)).collect();
+        let there: Vec<String> = there.into_iter().collect();
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "no score `{score}` with a value per epoch that all runs share; per epoch there are: {}",
+                there.join(", ")
+            ),
+        ))
+    }
+
+    /// The score's name, with its phase and epoch where it has them.
+    #[must_use]
+    pub fn score(&self) -> &str {
+        &self.score
+    }
+
+    /// The columns with their names.
+    #[must_use]
+    pub fn columns(&self) -> &[(String, ScoreColumn)] {
+        &self.columns
+    }
+
+    /// The mean over some of the columns, by their places: of every example that one of them has, the
+    /// mean of its numbers; NaN where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a place that is not there.
+    pub fn mean(&self, places: &[usize]) -> Result<ScoreColumn> {
+        let column = |&place: &usize| {
+            self.columns.get(place).map(|(_, column)| column).ok_or_else(|| {
+                let columns = self.columns.len();
+                Error::invalid(format!("place: expected below {columns}, got {place}"))
+            })
+        };
+        let columns = places.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let mut rows: Vec<(i64, i32)> = Vec::new();
+        for column in &columns {
+            rows.extend(column.examples().iter().copied().zip(column.labels().iter().copied()));
+        }
+        // Stable: of an example's labels the first column's stays.
+        rows.sort_by_key(|&(example, _)| example);
+        rows.dedup_by_key(|&mut (example, _)| example);
+        let (examples, labels): (Vec<i64>, Vec<i32>) = rows.into_iter().unzip();
+        let mut moments = vec![Moments::default(); examples.len()];
+        for column in &columns {
+            let mut place = 0;
+            for (&example, &score) in column.examples().iter().zip(column.scores()) {
+                while examples[place] < example {
+                    place += 1;
+                }
+                if !score.is_nan() {
+                    moments[place].add(score);
+                }
+            }
+        }
+        ScoreColumn::new(examples, labels, moments.into_iter().map(Moments::mean).collect())
+    }
+}
+
+/// The one way from an experiment to scores: everything that this file compares comes through here.
+fn table(
+    experiment: &Experiment,
+    runs: &[&String],
+    epochs: Epochs,
+    forgetting: bool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<ScoreTable> {
+    let options =
+        ScoreOptions { runs: runs.iter().copied().cloned().collect(), epochs, forgetting };
+    ScoreTable::fold_with_progress(experiment, &options, progress)
+}
+
+/// A name that stands for another one over all runs, such as `el2n`, might stand for something else in
+/// each of them.
+fn resolved(
+    experiment: &Experiment,
+    runs: &[String],
+    score: &str,
+    progress: &mut dyn FnMut(u64),
+) -> Result<String> {
+    if score != "el2n" {
+        return Ok(score.to_owned());
+    }
+    let runs: Vec<&String> = runs.iter().collect();
+    let table = table(experiment, &runs, Epochs::Last, false, progress)?;
+    table.info().el2n.clone().ok_or_else(|| {
+        let message = "no score `el2n`: there is no epoch in which every run has recorded it";
+        Error::new(ErrorKind::NotFound, message)
+    })
+}
+
+fn epoch_of(score: &str) -> Option<u32> {
+    score.rsplit_once("_epoch_")?.1.parse().ok()
+}
+
+fn common_epochs(runs: &[Run], phase: Phase) -> Result<BTreeSet<u32>> {
+    let mut common: Option<BTreeSet<u32>> = None;
+    for run in runs {
+        let epochs: BTreeSet<u32> = run.epochs(phase)?.into_iter().collect();
+        if !epochs.is_empty() {
+            common = Some(match common {
+                Some(common) => &common & &epochs,
+                None => epochs,
+            });
+        }
+    }
+    Ok(common.unwrap_or_default())
+}
+
+fn enough(experiment: &Experiment, what: &str, names: &[String]) -> Result<()> {
+    if names.len() >= 2 {
+        return Ok(());
+    }
+    let (path, got) = (experiment.path().display(), names.len());
+    let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let message = format!("{path}: expected at least 2 {what} to compare, got {got}{names}");
+    Err(Error::new(ErrorKind::NotFound, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Agreement, AgreementOptions, SplitOptions};
+    use super::*;
+
+    fn column(examples: &[i64], scores: &[f64]) -> ScoreColumn {
+        let labels = examples.iter().map(|&example| example as i32 % 2).collect();
+        ScoreColumn::new(examples.to_vec(), labels, scores.to_vec()).unwrap()
+    }
+
+    fn series(columns: &[ScoreColumn]) -> ScoreSeries {
+        let name = |(at, column): (usize, &ScoreColumn)| (format!("seed-{at}"), column.clone());
+        ScoreSeries::new("x", columns.iter().enumerate().map(name).collect())
+    }
+
+    #[test]
+    fn a_mean_is_over_the_columns_that_have_a_number() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        let series = series(&[
+            column(&[1, 4, 9, 12], &[1.0, 2.0, nan, inf]),
+            column(&[0, 4, 9, 12], &[5.0, 6.0, nan, 3.0]),
+            column(&[9], &[7.0]),
+        ]);
+        let mean = series.mean(&[1, 0]).unwrap();
+        assert_eq!(mean.examples(), [0, 1, 4, 9, 12]);
+        assert_eq!(mean.labels(), [0, 1, 0, 1, 0]);
+        assert_eq!(mean.scores()[..3], [5.0, 1.0, 4.0]);
+        assert!(mean.scores()[3].is_nan());
+        assert_eq!(mean.scores()[4], inf);
+        assert_eq!(series.mean(&[0, 1, 2]).unwrap().scores()[3], 7.0);
+        assert_eq!(series.mean(&[2]).unwrap(), column(&[9], &[7.0]));
+        let error = series.mean(&[3]).unwrap_err();
+        assert_eq!(error.to_string(), "place: expected below 3, got 3");
+    }
+
+    #[test]
+    fn two_columns_can_be_parted_in_one_way() {
+        let ids: Vec<i64> = (0..20).collect();
+        let scores = |step: i32| (0..20).map(|at| f64::from(at * step % 20)).collect::<Vec<_>>();
+        let (one, other) = (column(&ids, &scores(7)), column(&ids, &scores(3)));
+        let series = series(&[one.clone(), other.clone()]);
+        let options = AgreementOptions { bootstrap: None, ..AgreementOptions::default() };
+        let mut left = Vec::new();
+        let splits = series
+            .split_agreement(SplitOptions::default(), &options, |more| left.push(more))
+            .unwrap();
+        assert_eq!(left, [0]);
+        let agreement = Agreement::of(&one, &other, &options).unwrap();
+        let split = &splits[..];
+        let [split] = split else { panic!("{split:?}") };
+        assert_eq!((split.runs, split.others, split.splits), (1, 1, 1));
+        let spread = split.spearman;
+        assert_eq!([spread.mean, spread.low, spread.high], [agreement.spearman.value; 3]);
+        assert_eq!(split.kendall.mean, agreement.kendall.value);
+        for ((fraction, spread), overlap) in split.shared.iter().zip(&agreement.overlaps) {
+            assert_eq!((*fraction, spread.mean), (overlap.fraction, overlap.shared.value));
+        }
+    }
+}
