@@ -96,7 +96,8 @@ pub use run::{
     RunMetadata, RunStatus, Verification,
 };
 pub use scores::{
-    Epochs, Presentations, ScoreFile, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable,
+    At, Presentations, Score, ScoreFile, ScoreInfo, ScoreOptions, ScoreRequest, ScoreStatistics,
+    ScoreTable, Span,
 };
 pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};

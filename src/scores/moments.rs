@@ -1,7 +1,5 @@
 //! Mean and standard deviation over runs, one pair per example.
 
-use std::io::{self, Read, Write};
-
 /// Running moments by Welford's method, which does not cancel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
@@ -12,32 +10,15 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// The length of what `write` writes.
-    pub(crate) const BYTES: usize = 20;
-
-    pub(crate) fn write(self, output: &mut impl Write) -> io::Result<()> {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.mean.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.squares.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.count.to_le_bytes());
-        output.write_all(&bytes)
-    }
-
-    pub(crate) fn read(input: &mut impl Read) -> io::Result<Self> {
-        let (mut mean, mut squares, mut count) = ([0; 8], [0; 8], [0; 4]);
-        input.read_exact(&mut mean)?;
-        input.read_exact(&mut squares)?;
-        input.read_exact(&mut count)?;
-        Ok(Self {
-            mean: f64::from_le_bytes(mean),
-            squares: f64::from_le_bytes(squares),
-            count: u32::from_le_bytes(count),
-        })
-    }
-
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1;
         let deviation = value - self.mean;
+        if self.count == 1 {
+            // As it is, a negative zero too.
+            self.mean = value;
+            self.squares = if value.is_infinite() { f64::NAN } else { 0.0 };
+            return;
+        }
         // Infinity enters whole: the update's quotient would turn it into NaN.
         if value.is_infinite() || self.mean.is_infinite() {
             self.mean += value;
@@ -94,5 +75,8 @@ mod tests {
         assert_eq!(moments.mean(), f64::INFINITY);
         assert!(moments.standard_deviation().is_nan());
         assert_eq!(moments.count(), 4);
+        let mut first = Moments::default();
+        [f64::INFINITY, 1.0].into_iter().for_each(|value| first.add(value));
+        assert!(first.mean() == f64::INFINITY && first.standard_deviation().is_nan());
     }
 }
