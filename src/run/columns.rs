@@ -41,6 +41,17 @@ impl Bits {
     pub(crate) fn get(&self, row: usize) -> bool {
         self.0.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
     }
+
+    /// The same bits with each row where `places` says.
+    pub(crate) fn scattered(&self, places: &[u32]) -> Self {
+        let mut bytes = vec![0; self.0.len()];
+        for (row, &place) in places.iter().enumerate() {
+            if let Some(byte) = bytes.get_mut(place as usize / 8) {
+                *byte |= u8::from(self.get(row)) << (place % 8);
+            }
+        }
+        Self(bytes)
+    }
 }
 
 impl RowGroup {
@@ -59,11 +70,13 @@ impl RowGroup {
 
     /// A column of 64-bit integers.
     pub(crate) fn int64(&self, column: &str) -> Result<Vec<i64>> {
-        if let Some(values) = self.pages(column, Type::INT64, |page, values| match page.encoding {
-            Encoding::DELTA_BINARY_PACKED => delta::decode(page.bytes, values),
-            Encoding::PLAIN => plain(page.bytes, values, i64::from_le_bytes),
-            _ => None,
-        })? {
+        if let Some(values) =
+            self.pages(column, Type::INT64, |page, values| match page.encoding {
+                Encoding::DELTA_BINARY_PACKED => delta::decode(page.bytes, values),
+                Encoding::PLAIN => plain(page.bytes, values, i64::from_le_bytes),
+                _ => None,
+            })?
+        {
             return Ok(values);
         }
         let values = self.by_arrow(column, |array| {
@@ -95,11 +108,13 @@ impl RowGroup {
 
     /// A column of floats.
     pub(crate) fn float32(&self, column: &str) -> Result<Vec<f32>> {
-        if let Some(values) = self.pages(column, Type::FLOAT, |page, values| match page.encoding {
-            Encoding::BYTE_STREAM_SPLIT => join_streams(page.bytes, page.count, values),
-            Encoding::PLAIN => plain(page.bytes, values, f32::from_le_bytes),
-            _ => None,
-        })? {
+        if let Some(values) =
+            self.pages(column, Type::FLOAT, |page, values| match page.encoding {
+                Encoding::BYTE_STREAM_SPLIT => join_streams(page.bytes, page.count, values),
+                Encoding::PLAIN => plain(page.bytes, values, f32::from_le_bytes),
+                _ => None,
+            })?
+        {
             return Ok(values);
         }
         let values = self.by_arrow(column, |array| {
@@ -195,8 +210,7 @@ impl RowGroup {
         let bytes = self.bytes.clone();
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
         let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
-        let batches =
-            builder.with_row_groups(vec![self.index]).with_projection(mask).build()?;
+        let batches = builder.with_row_groups(vec![self.index]).with_projection(mask).build()?;
         let first = |batch: RecordBatch| Arc::clone(batch.column(0));
         batches.map(|batch| batch.map(first).map_err(ParquetError::from)).collect()
     }

@@ -224,7 +224,7 @@ impl PartReader {
         let schema = metadata.file_metadata().schema_descr();
         let column =
             |name: &str| (0..schema.num_columns()).find(|&at| schema.column(at).name() == name);
-        let (step, epoch) = (column("step"), column("epoch"));
+        let (step, epoch, example) = (column("step"), column("epoch"), column("example"));
         metadata.row_groups().iter().map(move |group| {
             let statistics = |column: Option<usize>| group.column(column?).statistics();
             let steps = match statistics(step) {
@@ -235,11 +235,16 @@ impl PartReader {
                 Some(Statistics::Int32(epochs)) => epochs.min_opt().zip(epochs.max_opt()),
                 _ => None,
             };
+            let examples = match statistics(example) {
+                Some(Statistics::Int64(examples)) => examples.max_opt().copied(),
+                _ => None,
+            };
             // What is not told may be anything.
             RowGroupOutline {
                 rows: group.num_rows().max(0) as usize,
                 steps: steps.map_or(0..=i64::MAX, |(&first, &last)| first..=last),
                 epochs: epochs.map_or(0..=i32::MAX, |(&first, &last)| first..=last),
+                last_example: examples.unwrap_or(i64::MAX),
             }
         })
     }
@@ -341,6 +346,8 @@ pub(crate) struct RowGroupOutline {
     pub(crate) rows: usize,
     pub(crate) steps: RangeInclusive<i64>,
     pub(crate) epochs: RangeInclusive<i32>,
+    /// No id is higher.
+    pub(crate) last_example: i64,
 }
 
 /// A stretch of a file in memory, at its offsets in the file.

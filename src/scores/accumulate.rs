@@ -27,6 +27,9 @@ impl<T: Copy + Default> Slots for Vec<T> {
     }
 
     fn reorder(&mut self, from: &[u32]) {
+        if self.is_empty() {
+            return;
+        }
         let of = |&place: &u32| self.get(place as usize).copied().unwrap_or_default();
         *self = from.iter().map(of).collect();
     }
@@ -141,6 +144,7 @@ impl Slots for WindowMean {
 
     fn reorder(&mut self, from: &[u32]) {
         match self {
+            Self::Once(once) if once.is_empty() => {}
             Self::Once(once) => {
                 let of = |&place: &u32| once.get(place as usize).copied().unwrap_or(f32::NAN);
                 *once = from.iter().map(of).collect();

@@ -57,8 +57,7 @@ impl RecordedTable {
                 epochs.extend(part.epochs().iter().filter_map(|&epoch| u32::try_from(epoch).ok()));
                 let part = Arc::new(part);
                 let outlines = part.outlines().enumerate().filter(|(_, outline)| outline.rows > 0);
-                let group =
-                    |(index, outline)| Group { part: Arc::clone(&part), index, outline };
+                let group = |(index, outline)| Group { part: Arc::clone(&part), index, outline };
                 groups.extend(outlines.map(group));
             }
             ranks.push(groups);

@@ -145,7 +145,9 @@ pub(super) fn write(
             }
         };
         let columns = columns.iter().enumerate();
-        columns.map(|(i, column)| encoders.encode(group, 3 * at + i, &schema, column).map_err(failed)).collect()
+        columns
+            .map(|(i, column)| encoders.encode(group, 3 * at + i, &schema, column).map_err(failed))
+            .collect()
     };
     in_order(threads, &pieces, encode, |next| -> Result<()> {
         for _ in 0..groups {

@@ -150,6 +150,11 @@ impl Fold {
         }
     }
 
+    /// Whether the places of most examples are known and sorted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Sorts the places, once. Returns the old place of each new one, if any has moved.
     pub(super) fn settle(&mut self) -> Option<Vec<u32>> {
         if self.settled || self.index.len() == 0 {

@@ -92,9 +92,7 @@ impl ExampleIndex {
         let small = usize::try_from(id).unwrap_or(usize::MAX);
         if small == place as usize && self.own == small {
             self.own += 1;
-        } else if small
-            < Self::FREE.max(self.ids.len() * Self::SPREAD).max(self.dense.len())
-        {
+        } else if small < Self::FREE.max(self.ids.len() * Self::SPREAD).max(self.dense.len()) {
             if small >= self.dense.len() {
                 self.dense.resize(small + 1, 0);
             }
@@ -112,8 +110,7 @@ impl ExampleIndex {
         let from = self.order();
         self.ids = from.iter().map(|&place| self.ids[place as usize]).collect();
         self.labels = from.iter().map(|&place| self.labels[place as usize]).collect();
-        (self.own, self.dense, self.sparse, self.sorted) =
-            (0, Vec::new(), HashMap::new(), true);
+        (self.own, self.dense, self.sparse, self.sorted) = (0, Vec::new(), HashMap::new(), true);
         for place in 0..self.ids.len() {
             self.enter(self.ids[place], place as u32);
         }

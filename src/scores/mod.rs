@@ -11,6 +11,7 @@
 //! ```
 
 mod accumulate;
+mod buckets;
 mod catalogue;
 mod file;
 mod fold;

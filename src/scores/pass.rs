@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::accumulate::{
     SKIPPED, Share, Slots, Spread, Sum, WindowMean, add_up, count_correct, means, spread_out,
 };
+use super::buckets::{Buckets, Sorted};
 use super::catalogue::{Group, RecordedRun};
 use super::fold::{Columns, Fold};
 use super::forgetting::Presentations;
@@ -24,6 +25,8 @@ use crate::step::Phase;
 
 /// Rows that are folded at once, score by score: few enough to stay in the nearest cache.
 const ROWS_AT_ONCE: usize = 8192;
+/// Sorted row groups that are folded together.
+const ROW_GROUPS_AT_ONCE: usize = 8;
 
 /// What one pass computes.
 pub(super) struct Pass<'a> {
@@ -123,7 +126,9 @@ impl Training {
                 forgetting(&|example| example.score(most))
             }
             Score::ForgettingInf => forgetting(&Presentations::score_or_infinity),
-            Score::NeverLearned => forgetting(&|example| f64::from(u8::from(example.never_learned()))),
+            Score::NeverLearned => {
+                forgetting(&|example| f64::from(u8::from(example.never_learned())))
+            }
             Score::FirstLearned => {
                 forgetting(&|example| example.first_learned().map_or(f64::NAN, f64::from))
             }
@@ -152,6 +157,7 @@ struct Task {
     /// Which of the pass's columns are wanted of it.
     columns: Vec<bool>,
     steps: bool,
+    buckets: Option<Buckets>,
 }
 
 /// A decoded row group.
@@ -164,6 +170,8 @@ struct Decoded {
     labels: OnceCell<Vec<i32>>,
     correct: Bits,
     columns: Vec<Vec<f32>>,
+    /// If rows are not in the order in which they were recorded: they are all of one epoch then.
+    sorted: Option<Sorted>,
 }
 
 /// When rows were recorded, ascending.
@@ -214,20 +222,23 @@ impl Task {
         } else {
             Moments::One(*steps.start())
         };
+        let mut examples = group.int64("example")?;
+        let sorted = self.buckets.map(|buckets| buckets.sort(&examples));
+        let mut correct = if bits { group.bits("correct")? } else { Bits::default() };
         let wanted = columns.iter().zip(&self.columns);
         let column = |(name, &wanted): (&&str, &bool)| {
             if wanted { group.float32(name) } else { Ok(Vec::new()) }
         };
-        Ok(Decoded {
-            rank: self.rank,
-            epochs,
-            steps,
-            examples: group.int64("example")?,
-            labels: OnceCell::new(),
-            correct: if bits { group.bits("correct")? } else { Bits::default() },
-            columns: wanted.map(column).collect::<Result<_>>()?,
-            group,
-        })
+        let mut columns = wanted.map(column).collect::<Result<Vec<_>>>()?;
+        if let Some(sorted) = &sorted {
+            examples = sorted.scatter(&examples);
+            correct = correct.scattered(&sorted.places);
+            for column in columns.iter_mut().filter(|column| !column.is_empty()) {
+                *column = sorted.scatter(column);
+            }
+        }
+        let (rank, labels) = (self.rank, OnceCell::new());
+        Ok(Decoded { rank, group, epochs, steps, examples, labels, correct, columns, sorted })
     }
 }
 
@@ -246,6 +257,10 @@ impl Decoded {
             labels
         } else {
             let labels = self.group.int32("label")?;
+            let labels = match &self.sorted {
+                Some(sorted) => sorted.scatter(&labels),
+                None => labels,
+            };
             self.labels.get_or_init(|| labels)
         };
         Ok(labels.get(rows.clone()).unwrap_or_default())
@@ -322,11 +337,33 @@ impl<'a> Pass<'a> {
         }
         let idle = table.epochs.is_empty() || (windows.is_empty() && training.scores.is_empty());
         let owners = (table.ranks.len() > 1).then(Vec::new);
-        (!idle).then_some(Self { recorded, source, columns, windows, training, owners, places: Vec::new() })
+        (!idle).then_some(Self {
+            recorded,
+            source,
+            columns,
+            windows,
+            training,
+            owners,
+            places: Vec::new(),
+        })
+    }
+
+    /// How to sort rows by example; none of the first epoch is sorted if that shows what examples there
+    /// are, and none that has to be told apart by its step.
+    fn buckets(&self, fold: &Fold) -> (Option<Buckets>, Option<i32>) {
+        let groups = || self.recorded.table(self.source).groups().map(|group| &group.outline);
+        let last = groups().map(|outline| outline.last_example).max().unwrap_or(0);
+        if fold.is_settled() {
+            return (Buckets::new(fold.index.len(), last), None);
+        }
+        let first = groups().map(|outline| *outline.epochs.start()).min();
+        let of_first = groups().filter(|outline| Some(*outline.epochs.start()) == first);
+        (Buckets::new(of_first.map(|outline| outline.rows).sum(), last), first)
     }
 
     /// The row groups to read, in the order of epochs, then of ranks.
-    fn tasks(&self) -> Vec<Task> {
+    fn tasks(&self, fold: &Fold) -> Vec<Task> {
+        let (buckets, unsorted) = self.buckets(fold);
         let table = self.recorded.table(self.source);
         let whole = !self.training.scores.is_empty();
         let wanted = |group: &&Group| {
@@ -356,7 +393,10 @@ impl<'a> Pass<'a> {
                     columns[window.column] = true;
                     steps |= matches!(window.span, Span::Steps { .. });
                 }
-                tasks.push(Task { rank, group: group.clone(), columns, steps });
+                let (first, last) = (*group.outline.epochs.start(), *group.outline.epochs.end());
+                let sorts = first == last && !steps && unsorted != Some(first);
+                let buckets = buckets.filter(|_| sorts);
+                tasks.push(Task { rank, group: group.clone(), columns, steps, buckets });
             }
         }
         // Stable: the row groups of a rank stay in their order.
@@ -372,7 +412,7 @@ impl<'a> Pass<'a> {
         columns: &mut dyn Columns,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let tasks = self.tasks();
+        let tasks = self.tasks(fold);
         let (source, names) = (self.source, self.columns.clone());
         // `grand` has no column `correct`, and nobody asks it for one.
         let bits = self.training.presentations.is_some() || self.training.correct.is_some();
@@ -385,6 +425,7 @@ impl<'a> Pass<'a> {
             let mut upcoming = first_epochs.iter().peekable();
             // A row group that reaches into later epochs waits for them, with the first row it has left.
             let mut waiting: Vec<Option<(Decoded, usize)>> = (0..ranks).map(|_| None).collect();
+            let mut batch = Vec::new();
             for &epoch in &epochs {
                 let now = i32::try_from(epoch).unwrap_or(i32::MAX);
                 if let Some(owners) = &mut self.owners {
@@ -404,6 +445,14 @@ impl<'a> Pass<'a> {
                             progress(decoded.rows() as u64);
                             (decoded, 0)
                         };
+                        if decoded.sorted.is_some() {
+                            batch.push(decoded);
+                            if batch.len() == ROW_GROUPS_AT_ONCE {
+                                self.add_batch(fold, &mut batch, epoch)?;
+                            }
+                            continue;
+                        }
+                        self.add_batch(fold, &mut batch, epoch)?;
                         let left = start..decoded.rows();
                         let rows = decoded.epochs.rows(&left, now, now);
                         for start in rows.clone().step_by(ROWS_AT_ONCE) {
@@ -415,12 +464,27 @@ impl<'a> Pass<'a> {
                             break;
                         }
                     }
+                    self.add_batch(fold, &mut batch, epoch)?;
                 }
                 self.end_epoch(epoch, fold, columns)?;
             }
             Ok(())
         })?;
         self.end(fold, columns)
+    }
+
+    /// Folds row groups of one epoch and rank whose rows are sorted, bucket by bucket.
+    fn add_batch(&mut self, fold: &mut Fold, batch: &mut Vec<Decoded>, epoch: u32) -> Result<()> {
+        let ranges = |decoded: &Decoded| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
+        for bucket in 0..batch.iter().map(ranges).max().unwrap_or(0) {
+            for decoded in batch.iter() {
+                if let Some(rows) = decoded.sorted.as_ref().and_then(|s| s.ranges.get(bucket)) {
+                    self.add(fold, decoded, rows, epoch)?;
+                }
+            }
+        }
+        batch.clear();
+        Ok(())
     }
 
     /// Folds some rows of one epoch.
@@ -465,9 +529,9 @@ impl<'a> Pass<'a> {
                 fold.see(&places[of_window.start - rows.start..of_window.end - rows.start]);
             }
         }
-        let broken = self.columns_of(&open, rows).any(|(column, rows)| {
-            has_broken(decoded.values(column, &rows))
-        });
+        let broken = self
+            .columns_of(&open, rows)
+            .any(|(column, rows)| has_broken(decoded.values(column, &rows)));
         if broken {
             fold.non_finite += self.count_broken(&open, decoded, rows, &places);
         }
@@ -516,12 +580,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Hands on what ends with an epoch.
-    fn end_epoch(
-        &mut self,
-        epoch: u32,
-        fold: &mut Fold,
-        columns: &mut dyn Columns,
-    ) -> Result<()> {
+    fn end_epoch(&mut self, epoch: u32, fold: &mut Fold, columns: &mut dyn Columns) -> Result<()> {
         // After the first epoch, nearly all examples are known: from here on their places are sorted.
         if let Some(from) = fold.settle() {
             self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));

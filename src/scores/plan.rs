@@ -206,9 +206,12 @@ impl Plan {
                 }
                 return Ok(());
             }
-            At::Epochs(epochs) => {
-                epochs.iter().collect::<BTreeSet<_>>().into_iter().map(|&e| Span::epoch(e)).collect()
-            }
+            At::Epochs(epochs) => epochs
+                .iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .map(|&e| Span::epoch(e))
+                .collect(),
             At::Steps(steps) => {
                 steps.iter().collect::<BTreeSet<_>>().into_iter().map(|&s| Span::step(s)).collect()
             }
@@ -309,7 +312,9 @@ pub(super) fn nothing_at(
     };
     let tables = || {
         let pairs = sources.iter().flat_map(|&source| runs.iter().map(move |run| (source, run)));
-        pairs.filter(|(source, run)| run.has(*source, column)).map(|(source, run)| run.table(source))
+        pairs
+            .filter(|(source, run)| run.has(*source, column))
+            .map(|(source, run)| run.table(source))
     };
     let message = match span {
         Span::Epochs { first, last } => {

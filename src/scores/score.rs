@@ -241,8 +241,11 @@ mod tests {
         let span = span.boxed();
         prop_oneof![
             signal.clone().prop_map(Score::Latest),
-            (signal, phase, span.clone())
-                .prop_map(|(signal, phase, span)| Score::Signal { signal, phase, span }),
+            (signal, phase, span.clone()).prop_map(|(signal, phase, span)| Score::Signal {
+                signal,
+                phase,
+                span
+            }),
             span.prop_map(Score::Grand),
             prop::sample::select(Score::OF_RUNS.to_vec()),
             Just(Score::LatestGrand),
@@ -259,10 +262,23 @@ mod tests {
     #[test]
     fn names_are_what_the_columns_are_called() {
         for name in [
-            "el2n", "entropy", "el2n_train_epoch_0", "el1n_score_epochs_3_to_7", "loss_train_step_100",
-            "margin_train_steps_0_to_500", "forgetting", "forgetting_inf", "never_learned",
-            "first_learned", "presentations", "aum", "cartography_confidence",
-            "cartography_variability", "cartography_correctness", "grand", "grand_epoch_4",
+            "el2n",
+            "entropy",
+            "el2n_train_epoch_0",
+            "el1n_score_epochs_3_to_7",
+            "loss_train_step_100",
+            "margin_train_steps_0_to_500",
+            "forgetting",
+            "forgetting_inf",
+            "never_learned",
+            "first_learned",
+            "presentations",
+            "aum",
+            "cartography_confidence",
+            "cartography_variability",
+            "cartography_correctness",
+            "grand",
+            "grand_epoch_4",
             "grand_step_0",
         ] {
             assert_eq!(name.parse::<Score>().unwrap().to_string(), name);
@@ -272,15 +288,31 @@ mod tests {
     #[test]
     fn what_is_no_name_is_told_what_there_is() {
         for name in [
-            "", "el3n", "EL2N", "el2n_train", "el2n_test_epoch_1", "el2n_train_epoch_", "el2n_epoch_1",
-            "el2n_train_epoch_03", "el2n_train_epoch_+3", "el2n_train_epoch_-1",
-            "el2n_train_epochs_3_to_3", "el2n_train_epochs_7_to_3", "el2n_train_epochs_3",
-            "el2n_train_epoch_4294967296", "grand_train_epoch_1", "cartography", "aum_epoch_3",
+            "",
+            "el3n",
+            "EL2N",
+            "el2n_train",
+            "el2n_test_epoch_1",
+            "el2n_train_epoch_",
+            "el2n_epoch_1",
+            "el2n_train_epoch_03",
+            "el2n_train_epoch_+3",
+            "el2n_train_epoch_-1",
+            "el2n_train_epochs_3_to_3",
+            "el2n_train_epochs_7_to_3",
+            "el2n_train_epochs_3",
+            "el2n_train_epoch_4294967296",
+            "grand_train_epoch_1",
+            "cartography",
+            "aum_epoch_3",
         ] {
             let error = name.parse::<Score>().unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
             let message = error.to_string();
-            assert!(message.starts_with("score: expected SIGNAL, SIGNAL_PHASE_epoch_E"), "{message}");
+            assert!(
+                message.starts_with("score: expected SIGNAL, SIGNAL_PHASE_epoch_E"),
+                "{message}"
+            );
             assert!(message.contains("forgetting_inf") && message.contains("el2n, loss"));
             assert!(message.ends_with(&format!("got `{name}`")), "{message}");
         }

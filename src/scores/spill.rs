@@ -58,10 +58,14 @@ impl Spill {
                 let places = order.iter().map(|&place| place as usize);
                 let values = match values {
                     Values::F32(values) => Values::F32(
-                        places.map(|place| values.get(place).copied().unwrap_or(f32::NAN)).collect(),
+                        places
+                            .map(|place| values.get(place).copied().unwrap_or(f32::NAN))
+                            .collect(),
                     ),
                     Values::F64(values) => Values::F64(
-                        places.map(|place| values.get(place).copied().unwrap_or(f64::NAN)).collect(),
+                        places
+                            .map(|place| values.get(place).copied().unwrap_or(f64::NAN))
+                            .collect(),
                     ),
                 };
                 sorted.push(column, values)?;
@@ -142,7 +146,9 @@ impl SortedSpill {
                 }
             }
         }
-        moments.into_iter().for_each(|moments| statistics.push(moments));
+        for moments in moments {
+            statistics.push(moments);
+        }
         Ok(statistics)
     }
 
