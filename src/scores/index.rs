@@ -48,7 +48,8 @@ impl ExampleIndex {
         places: &mut Vec<u32>,
     ) -> Result<()> {
         let own = self.own as u64;
-        if ids.iter().all(|&id| (id as u64) < own) {
+        // Not `all`, which stops at the first miss and therefore looks at one id at a time.
+        if ids.iter().fold(true, |own_all, &id| own_all & ((id as u64) < own)) {
             places.extend(ids.iter().map(|&id| id as u32));
             return Ok(());
         }
@@ -164,7 +165,7 @@ mod tests {
             let mut index = ExampleIndex::new();
             index.expect(expected);
             let mut reference: HashMap<i64, u32> = HashMap::new();
-            let mut look_up = |index: &mut ExampleIndex, reference: &mut HashMap<i64, u32>, ids: &[i64]| {
+            let look_up = |index: &mut ExampleIndex, reference: &mut HashMap<i64, u32>, ids: &[i64]| {
                 let labels: Vec<i32> = ids.iter().map(|id| (id % 10) as i32).collect();
                 let mut places = Vec::new();
                 index.places(ids, || Ok(&labels), &mut places).unwrap();

@@ -39,7 +39,7 @@ pub(crate) struct Scores {
     pub(crate) experiment: PathBuf,
     /// Only these scores; repeat for several, in the order of the columns
     #[arg(long = "score", value_name = "NAME")]
-    scores: Vec<ScoreRequest>,
+    names: Vec<ScoreRequest>,
     /// The epochs to take signals at: `all`, `last`, a list such as 1,5,10, or the mean over a range
     /// such as 3..7, both ends included
     #[arg(long, value_name = "EPOCHS", value_parser = at_epoch)]
@@ -62,7 +62,7 @@ pub(crate) struct Scores {
 impl Scores {
     /// Whether no score was asked for by name.
     pub(crate) fn takes_the_standard(&self) -> bool {
-        self.scores.is_empty()
+        self.names.is_empty()
     }
 
     /// What to compute.
@@ -70,11 +70,11 @@ impl Scores {
         let mut options = ScoreOptions::default();
         options.runs.clone_from(&self.runs);
         let at = self.at_epoch.as_ref().or(self.at_step.as_ref());
-        if self.scores.is_empty() {
+        if self.names.is_empty() {
             options.scores = ScoreRequest::standard(at.unwrap_or(&At::EveryEpoch), self.phase);
             return Ok(options);
         }
-        options.scores.clone_from(&self.scores);
+        options.scores.clone_from(&self.names);
         if let Some(at) = at {
             options.take_at(at)?;
         }
@@ -130,9 +130,10 @@ mod tests {
         assert_eq!(at_step("100"), Ok(At::Steps(vec![100])));
         assert_eq!(at_step("0..500"), Ok(At::StepRange(0, 500)));
         for text in ["", "first", "1,,2", "-1", "3..", "..7", "1..2..3", "3...7", "4294967296"] {
-            let error = at_epoch(text).unwrap_err();
-            assert!(error.starts_with("expected `all`, `last`, a list such as 1,5,10"), "{error}");
+            let got = at_epoch(text);
+            let expected = "expected `all`, `last`, a list such as 1,5,10";
+            assert!(got.as_ref().is_err_and(|error| error.starts_with(expected)), "{got:?}");
         }
-        assert!(at_step("all").unwrap_err().starts_with("expected a list such as 100,200"));
+        assert!(at_step("all").is_err_and(|e| e.starts_with("expected a list such as 100,200")));
     }
 }
