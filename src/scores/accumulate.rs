@@ -4,6 +4,7 @@
 //! place beyond the slots (`SKIPPED`) is a row that does not count. Values that are not finite are left
 //! out of sums; the fold counts them.
 
+use super::moments::Moments;
 use super::values::Values;
 use crate::run::Bits;
 
@@ -154,30 +155,19 @@ impl Slots for WindowMean {
     }
 }
 
-/// Mean and spread over time, by Welford's method, which does not cancel.
+/// Mean and spread over time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Spread {
-    mean: f64,
-    squares: f64,
-    count: u32,
-}
+pub(super) struct Spread(Moments);
 
 impl Spread {
-    fn add(&mut self, value: f64) {
-        self.count = self.count.saturating_add(1);
-        let deviation = value - self.mean;
-        self.mean += deviation / f64::from(self.count);
-        self.squares += deviation * (value - self.mean);
-    }
-
     /// NaN without values.
     pub(super) fn mean(self) -> f64 {
-        if self.count == 0 { f64::NAN } else { self.mean }
+        self.0.mean()
     }
 
     /// Of the population, over `n`; NaN without values.
     pub(super) fn deviation(self) -> f64 {
-        if self.count == 0 { f64::NAN } else { (self.squares / f64::from(self.count)).sqrt() }
+        self.0.population_deviation()
     }
 }
 
@@ -187,7 +177,7 @@ pub(super) fn spread_out(spreads: &mut [Spread], places: &[u32], values: &[f32])
         if let Some(spread) = spreads.get_mut(place as usize)
             && value.is_finite()
         {
-            spread.add(value.into());
+            spread.0.add(value.into());
         }
     }
 }

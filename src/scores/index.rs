@@ -49,7 +49,7 @@ impl ExampleIndex {
     ) -> Result<()> {
         let own = self.own as u64;
         // Not `all`, which stops at the first miss and therefore looks at one id at a time.
-        if ids.iter().fold(true, |own_all, &id| own_all & ((id as u64) < own)) {
+        if ids.iter().filter(|&&id| id as u64 >= own).count() == 0 {
             places.extend(ids.iter().map(|&id| id as u32));
             return Ok(());
         }

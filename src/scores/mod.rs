@@ -13,6 +13,7 @@
 mod accumulate;
 mod buckets;
 mod catalogue;
+mod decoded;
 mod file;
 mod fold;
 mod forgetting;
@@ -26,6 +27,9 @@ mod score;
 mod source;
 mod spill;
 mod table;
+#[cfg(test)]
+mod tests;
+mod training;
 mod values;
 
 pub use forgetting::Presentations;

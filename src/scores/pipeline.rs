@@ -133,7 +133,11 @@ mod tests {
         let tasks: Vec<usize> = (0..200).collect();
         for threads in [1, 2, 5, 300] {
             // Uneven work, so that later tasks overtake earlier ones.
-            let work = |&task: &usize| (0..(task * 7919) % 5000).fold(task, |a, b| a ^ (b & 0));
+            let work = |&task: &usize| {
+                let busy =
+                    (0..task * 7919 % 5000).fold(0, |a: usize, b| std::hint::black_box(a ^ b));
+                task + busy - busy
+            };
             let got = in_order(threads, &tasks, work, |next| {
                 let mut got = Vec::new();
                 while let Some(result) = next() {

@@ -222,7 +222,7 @@ def observations_of_run(experiment, run):
     return pd.concat(
         pd.read_parquet(path, partitioning=None)
         for path in sorted(experiment.glob(f"observations/run={run}/**/*.parquet"))
-    ).astype({"label": int})
+    ).pipe(lambda frame: frame.astype({name: float for name in frame if name in definitions.SIGNALS}))
 
 
 def test_toneva_order_over_several_runs(recording, experiment, tmp_path):
