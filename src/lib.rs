@@ -20,8 +20,9 @@
 //! - [`Experiment`] opens what was recorded, brings back what a crash left, and
 //!   [verifies](Experiment::verify) every byte. The files open in Polars, pandas, DuckDB, pyarrow and
 //!   Spark just as well.
-//! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
-//!   forgetting events, each with mean, standard deviation and count over runs.
+//! - [`ScoreTable`] folds the observations of all runs into one row per example: any [`Score`] by its
+//!   name, such as EL2N at an epoch, forgetting events, AUM or a dataset map, each with mean, standard
+//!   deviation and count over runs.
 //! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
 //!   the files that list a data set.
 //!

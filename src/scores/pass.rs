@@ -148,6 +148,11 @@ impl<'a> Pass<'a> {
                     columns[window.column] = true;
                     steps |= matches!(window.span, Span::Steps { .. });
                 }
+                // Ranks need not have recorded the same signals.
+                let schema = group.part.schema();
+                for (wanted, name) in columns.iter_mut().zip(&self.columns) {
+                    *wanted &= schema.field_with_name(name).is_ok();
+                }
                 let (first, last) = (*group.outline.epochs.start(), *group.outline.epochs.end());
                 let sorts = first == last && !steps && unsorted != Some(first);
                 let buckets = buckets.filter(|_| sorts);

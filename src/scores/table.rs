@@ -81,7 +81,7 @@ impl ScoreTable {
     /// Per example, beside 24 bytes for each score of the result (which
     /// [`fold_to_file`](Self::fold_to_file) does not hold): 24 bytes of its own, 4 for each score of a
     /// span that is open at once (12 where examples are seen several times in it), 12 each for
-    /// forgetting and `aum`, 28 for cartography, each only if asked for; 4 more where a run has several
+    /// forgetting and `aum`, 32 for cartography, each only if asked for; 4 more where a run has several
     /// ranks, and 4 to 40 where ids are not `0..n`. The runs come one after the other, so that their
     /// number does not count, nor does that of observations.
     ///

@@ -257,3 +257,24 @@ fn an_epoch_deep_inside_a_large_part() {
         }
     }
 }
+
+/// What one rank has not recorded, its examples have no value of.
+#[test]
+fn ranks_that_record_different_signals() {
+    let directory = tempfile::tempdir().unwrap();
+    for (rank, signals) in [(0, vec![Signal::Margin]), (1, vec![Signal::Loss])] {
+        let mut format = recorded::format(CLASSES);
+        format.signals = signals;
+        let builder = data_diet::Recorder::builder(directory.path(), "seed-0", format).rank(rank);
+        let mut recorder = builder.start().unwrap();
+        let row = classified_as(rank.into(), 0);
+        recorded::record(&mut recorder, Phase::Train, 0, 0, &[row]);
+        finish(recorder);
+    }
+    let experiment = Experiment::open(directory.path()).unwrap();
+    let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
+    assert_eq!(table.column("presentations").unwrap().scores(), [1.0, 1.0]);
+    let aum = table.column("aum").unwrap().scores().to_vec();
+    assert!(aum[0] == 2.0 && aum[1].is_nan(), "{aum:?}");
+    assert_eq!(table.info().non_finite, 0);
+}
