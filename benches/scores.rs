@@ -3,7 +3,10 @@
 //! ```text
 //! cargo bench --features cli --bench scores            # up to 20 million observations
 //! cargo bench --features cli --bench scores -- --full  # up to 100 million
+//! cargo bench --features cli --bench scores -- --record DIRECTORY --examples 1000000 --epochs 100
 //! ```
+//!
+//! The last line only records what the first two fold, for `benches/engines/fold.py`.
 //!
 //! The same 200,000 examples (with `--full` a million) are recorded for 25 and for 100 epochs and
 //! folded at every epoch. Reading the same columns and doing nothing with them stands beside it.
@@ -51,6 +54,10 @@ fn main() {
         measured.peak_mib = measure::peak_mib();
         return measure::tell(&measured);
     }
+    if let Some(path) = argument("--record") {
+        let number = |name: &str| argument(name).unwrap().parse().unwrap();
+        return record(Path::new(&path), number("--examples"), number("--epochs") as u32);
+    }
     let full = std::env::args().any(|argument| argument == "--full");
     let examples = if full { 1_000_000 } else { 200_000 };
     let directory = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
@@ -80,6 +87,11 @@ fn main() {
             of(|m| m.peak_mib),
         );
     }
+}
+
+/// The value after an argument of this name.
+fn argument(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
 }
 
 fn record(path: &Path, examples: usize, epochs: u32) {

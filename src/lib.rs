@@ -20,8 +20,9 @@
 //! - [`Experiment`] opens what was recorded, brings back what a crash left, and
 //!   [verifies](Experiment::verify) every byte. The files open in Polars, pandas, DuckDB, pyarrow and
 //!   Spark just as well.
-//! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
-//!   forgetting events, each with mean, standard deviation and count over runs.
+//! - [`ScoreTable`] folds the observations of all runs into one row per example: any [`Score`] by its
+//!   name, such as EL2N at an epoch, forgetting events, AUM or a dataset map, each with mean, standard
+//!   deviation and count over runs.
 //! - [`Agreement`] says how far two scores agree, [`ScoreSeries`] how early and after how many runs one
 //!   is settled.
 //! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
@@ -106,7 +107,8 @@ pub use run::{
 };
 pub use schedule::Schedule;
 pub use scores::{
-    Epochs, Presentations, ScoreFile, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable,
+    At, Presentations, Score, ScoreFile, ScoreInfo, ScoreOptions, ScoreRequest, ScoreStatistics,
+    ScoreTable, Span,
 };
 pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};

@@ -54,6 +54,41 @@ impl<W: Write> ParquetOutput<W> {
     }
 }
 
+/// An output that takes no byte more once it has failed to take one: whoever overlooks a failed write
+/// meets it again at the next one, or when flushing.
+#[derive(Debug)]
+pub(crate) struct Unforgiving<W> {
+    output: W,
+    failure: Option<io::ErrorKind>,
+}
+
+impl<W: Write> Unforgiving<W> {
+    pub(crate) fn new(output: W) -> Self {
+        Self { output, failure: None }
+    }
+
+    fn keep<T>(&mut self, outcome: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if let Some(kind) = self.failure {
+            return Err(io::Error::new(kind, "an earlier write has failed"));
+        }
+        outcome(&mut self.output).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failure = Some(error.kind());
+            }
+        })
+    }
+}
+
+impl<W: Write> Write for Unforgiving<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.keep(|output| output.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.keep(Write::flush)
+    }
+}
+
 /// The operating system's refusal behind a Parquet error, if that is what it was.
 pub(crate) fn io_error(error: ParquetError) -> Result<io::Error, ParquetError> {
     match error {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Experiment, Run};
-use crate::scores::{Epochs, Moments, ScoreOptions, ScoreTable};
+use crate::scores::{At, Moments, Score, ScoreOptions, ScoreRequest, ScoreTable};
 use crate::selection::ScoreColumn;
 use crate::step::Phase;
 
@@ -63,13 +63,9 @@ impl ScoreSeries {
             experiment.run(name)?;
         }
         enough(experiment, "runs", &names)?;
-        let score = resolved(experiment, &names, score, &mut progress)?;
-        let epoch = epoch_of(&score);
-        let epochs = epoch.map_or(Epochs::Last, |epoch| Epochs::List(vec![epoch]));
-        // Only a score without an epoch can be one of the whole of training.
-        let forgetting = epoch.is_none();
+        let score = resolved(experiment, &names, score.parse()?, &mut progress)?.to_string();
         let column = |name: &String| {
-            let column = table(experiment, &[name], epochs.clone(), forgetting, &mut progress)
+            let column = table(experiment, &[name], score.parse()?, &mut progress)
                 .and_then(|table| table.column(&score))
                 .map_err(|error| error.context(format!("run `{name}`")))?;
             Ok((name.clone(), column))
@@ -99,8 +95,19 @@ impl ScoreSeries {
         } else {
             runs.iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
         };
+        let request: ScoreRequest = score.parse()?;
+        if !request.takes_a_moment() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "score: expected a signal or `grand`, which have a value per epoch, got `{score}`"
+                ),
+            ));
+        }
+        let request = request.at(At::EveryEpoch);
+        let request = phase.map_or(request.clone(), |phase| request.phase(phase));
         let names: Vec<&String> = runs.iter().collect();
-        let table = table(experiment, &names, Epochs::All, false, &mut progress)?;
+        let table = table(experiment, &names, request, &mut progress)?;
         let phases = phase.map_or([Phase::Score, Phase::Train].to_vec(), |phase| vec![phase]);
         // Of a quantity without phases, such as a gradient's norm, the plain name.
         let patterns = phases.iter().map(|&phase| (Some(phase), format!("{score}_{phase}_epoch_")));
@@ -128,17 +135,9 @@ impl ScoreSeries {
             let score = prefix.trim_end_matches("_epoch_").to_owned();
             return Ok(Self { score, columns });
         }
-        let at_epochs = |name: &str| Some(name[..name.rfind("_epoch_")?].to_owned());
-        let there: BTreeSet<String> =
-            table.statistics().iter().filter_map(|score| at_epochs(&score.name)).collect();
-        let there: Vec<String> = there.into_iter().collect();
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "no score `{score}` with a value per epoch that all runs share; per epoch there are: {}",
-                there.join(", ")
-            ),
-        ))
+        let what = format!("epochs of `{score}` that all runs share");
+        enough(experiment, &what, &[])
+            .map(|()| Self { score: score.to_owned(), columns: Vec::new() })
     }
 
     /// The score's name, with its phase and epoch where it has them.
@@ -195,36 +194,34 @@ impl ScoreSeries {
 fn table(
     experiment: &Experiment,
     runs: &[&String],
-    epochs: Epochs,
-    forgetting: bool,
+    score: ScoreRequest,
     progress: &mut dyn FnMut(u64),
 ) -> Result<ScoreTable> {
-    let options =
-        ScoreOptions { runs: runs.iter().copied().cloned().collect(), epochs, forgetting };
+    let options = ScoreOptions {
+        runs: runs.iter().copied().cloned().collect(),
+        scores: vec![score],
+        ..ScoreOptions::default()
+    };
     ScoreTable::fold_with_progress(experiment, &options, progress)
 }
 
-/// A name that stands for another one over all runs, such as `el2n`, might stand for something else in
-/// each of them.
+/// A name without a moment, such as `el2n`, stands for another one over all runs, and might stand for
+/// something else in each of them.
 fn resolved(
     experiment: &Experiment,
     runs: &[String],
-    score: &str,
+    score: Score,
     progress: &mut dyn FnMut(u64),
-) -> Result<String> {
-    if score != "el2n" {
-        return Ok(score.to_owned());
+) -> Result<Score> {
+    if !matches!(score, Score::Latest(_) | Score::LatestGrand) {
+        return Ok(score);
     }
     let runs: Vec<&String> = runs.iter().collect();
-    let table = table(experiment, &runs, Epochs::Last, false, progress)?;
-    table.info().el2n.clone().ok_or_else(|| {
-        let message = "no score `el2n`: there is no epoch in which every run has recorded it";
-        Error::new(ErrorKind::NotFound, message)
-    })
-}
-
-fn epoch_of(score: &str) -> Option<u32> {
-    score.rsplit_once("_epoch_")?.1.parse().ok()
+    let table = table(experiment, &runs, score.into(), progress)?;
+    match table.info().aliases.get(&score.to_string()) {
+        Some(name) => name.parse(),
+        None => Ok(score),
+    }
 }
 
 fn common_epochs(runs: &[Run], phase: Phase) -> Result<BTreeSet<u32>> {

@@ -31,6 +31,8 @@
 //! A visible `*.parquet` is therefore always complete, and is never replaced.
 
 mod checksum;
+mod columns;
+mod delta;
 mod disk;
 mod layout;
 mod lock;
@@ -56,5 +58,8 @@ pub use snapshots::Snapshots;
 pub use verify::{Finding, Verification};
 pub use writer::Durability;
 
+pub(crate) use columns::{Bits, RowGroup};
 pub(crate) use disk::{Disk, LocalDisk, is_transient};
+pub(crate) use part::{PartReader, RowGroupOutline};
+pub(crate) use schema::Table;
 pub(crate) use writer::{Existing, Pending, RunOptions, RunWriter};

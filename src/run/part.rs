@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 
 use super::checksum;
+use super::columns::RowGroup;
 use super::disk::{Disk, DiskFile};
 use super::metadata::SCHEMA_VERSION;
 use super::schema::{Table, writer_properties};
@@ -143,7 +145,6 @@ fn epochs_of(rows: &RecordBatch) -> Vec<i32> {
 #[derive(Debug)]
 pub(crate) struct PartReader {
     path: PathBuf,
-    file: File,
     metadata: ArrowReaderMetadata,
     row_groups: Vec<(std::ops::Range<u64>, u32)>,
     next: usize,
@@ -177,7 +178,7 @@ impl PartReader {
         let metadata = contained(path, || {
             ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         })?;
-        Ok(Self { path: path.to_owned(), file, metadata, row_groups, next: 0, length })
+        Ok(Self { path: path.to_owned(), metadata, row_groups, next: 0, length })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -217,24 +218,75 @@ impl PartReader {
         metadata.row_groups().iter().filter_map(highest).max()
     }
 
+    /// What the footer tells of each row group.
+    pub(crate) fn outlines(&self) -> impl Iterator<Item = RowGroupOutline> + '_ {
+        let metadata = self.metadata.metadata();
+        let schema = metadata.file_metadata().schema_descr();
+        let column =
+            |name: &str| (0..schema.num_columns()).find(|&at| schema.column(at).name() == name);
+        let (step, epoch, example) = (column("step"), column("epoch"), column("example"));
+        metadata.row_groups().iter().map(move |group| {
+            let statistics = |column: Option<usize>| group.column(column?).statistics();
+            let steps = match statistics(step) {
+                Some(Statistics::Int64(steps)) => steps.min_opt().zip(steps.max_opt()),
+                _ => None,
+            };
+            let epochs = match statistics(epoch) {
+                Some(Statistics::Int32(epochs)) => epochs.min_opt().zip(epochs.max_opt()),
+                _ => None,
+            };
+            let examples = match statistics(example) {
+                Some(Statistics::Int64(examples)) => examples.max_opt().copied(),
+                _ => None,
+            };
+            // What is not told may be anything.
+            RowGroupOutline {
+                rows: group.num_rows().max(0) as usize,
+                steps: steps.map_or(0..=i64::MAX, |(&first, &last)| first..=last),
+                epochs: epochs.map_or(0..=i32::MAX, |(&first, &last)| first..=last),
+                last_example: examples.unwrap_or(i64::MAX),
+            }
+        })
+    }
+
+    /// Reads and checks a row group; nothing of it is decoded yet.
+    pub(crate) fn row_group(&self, index: usize) -> Result<Option<RowGroup>> {
+        let Some(bytes) = self.checked_bytes(index)? else { return Ok(None) };
+        let metadata = Arc::clone(self.metadata.metadata());
+        Ok(Some(RowGroup::new(self.path.clone(), metadata, index, bytes)))
+    }
+
+    /// The bytes of a row group at their place in the file. The file is opened for each: a fold over
+    /// thousands of parts must not keep them all open, and parts are never replaced.
+    fn checked_bytes(&self, index: usize) -> Result<Option<FileRange>> {
+        let Some((range, expected)) = self.row_groups.get(index).cloned() else {
+            return Ok(None);
+        };
+        let length = range.end - range.start;
+        let mut bytes = Vec::with_capacity(length as usize);
+        let mut read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(range.start))?;
+            match file.take(length).read_to_end(&mut bytes)? {
+                read if read as u64 == length => Ok(()),
+                _ => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+            }
+        };
+        read().map_err(|error| Error::io("read", &self.path, error))?;
+        if crc32c::crc32c(&bytes) != expected {
+            let what = format!("the checksum of row group {index} does not hold");
+            return Err(Error::corrupt(&self.path, what));
+        }
+        let bytes = Bytes::from(bytes);
+        Ok(Some(FileRange { start: range.start, end: self.length, bytes }))
+    }
+
     /// Reads, checks and decodes the next row group; only the named columns, or all.
     pub(crate) fn next_row_group(
         &mut self,
         columns: Option<&[&str]>,
     ) -> Result<Option<Vec<RecordBatch>>> {
-        let Some((range, expected)) = self.row_groups.get(self.next).cloned() else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        self.file
-            .seek(SeekFrom::Start(range.start))
-            .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(|error| Error::io("read", &self.path, error))?;
-        if crc32c::crc32c(&bytes) != expected {
-            let what = format!("the checksum of row group {} does not hold", self.next);
-            return Err(Error::corrupt(&self.path, what));
-        }
-        let chunk = FileRange { start: range.start, end: self.length, bytes: Bytes::from(bytes) };
+        let Some(chunk) = self.checked_bytes(self.next)? else { return Ok(None) };
         let (metadata, index) = (self.metadata.clone(), self.next);
         let rows = contained(&self.path, || {
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, metadata);
@@ -280,7 +332,7 @@ fn check_identity(path: &Path, table: Table, entries: Option<&Vec<KeyValue>>) ->
 }
 
 /// Runs a decoder of the Parquet crate, some of whose paths panic on damaged input.
-fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
+pub(super) fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::corrupt(path, "does not decode").with_source(error)),
@@ -288,8 +340,19 @@ fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Resul
     }
 }
 
+/// What a row group holds, as far as the footer tells.
+#[derive(Clone, Debug)]
+pub(crate) struct RowGroupOutline {
+    pub(crate) rows: usize,
+    pub(crate) steps: RangeInclusive<i64>,
+    pub(crate) epochs: RangeInclusive<i32>,
+    /// No id is higher.
+    pub(crate) last_example: i64,
+}
+
 /// A stretch of a file in memory, at its offsets in the file.
-struct FileRange {
+#[derive(Clone, Debug)]
+pub(super) struct FileRange {
     start: u64,
     /// The length of the whole file, which the decoder asks for.
     end: u64,

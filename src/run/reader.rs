@@ -1,6 +1,5 @@
 //! Opens an experiment directory and reads its observations back, every byte checked.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::vec;
 
@@ -251,32 +250,28 @@ impl Run {
     ///
     /// [`NotFound`](ErrorKind::NotFound) if there is no such rank; what opening the parts meets.
     pub fn observations(&self, phase: Phase, rank: usize) -> Result<Observations> {
-        self.read(phase, rank, None, None)
+        let parts = self.rank_parts(Table::Observations, phase, rank)?;
+        Ok(Observations { parts: parts.into_iter(), part: None, rows: Vec::new().into_iter() })
     }
 
-    /// Like [`observations`](Self::observations), reading only these columns, and only the parts that
-    /// hold some of these epochs.
-    pub(crate) fn read(
+    /// The published parts of the `rank`-th process, open for reading, in order.
+    pub(crate) fn open_parts(
         &self,
+        table: Table,
         phase: Phase,
         rank: usize,
-        columns: Option<Vec<&'static str>>,
-        epochs: Option<BTreeSet<u32>>,
-    ) -> Result<Observations> {
+    ) -> Result<Vec<PartReader>> {
+        let parts = self.rank_parts(table, phase, rank)?;
+        parts.iter().map(|part| PartReader::open(part, table)).collect()
+    }
+
+    fn rank_parts(&self, table: Table, phase: Phase, rank: usize) -> Result<Vec<PathBuf>> {
         let (layout, _) = self.ranks.get(rank).ok_or_else(|| {
             let message =
                 format!("run `{}` has {} ranks, no rank {rank}", self.name, self.ranks.len());
             Error::new(ErrorKind::NotFound, message)
         })?;
-        let parts = layout.parts(Table::Observations, phase)?;
-        let parts: Vec<PathBuf> = parts.into_iter().map(|(_, path)| path).collect();
-        Ok(Observations {
-            parts: parts.into_iter(),
-            part: None,
-            rows: Vec::new().into_iter(),
-            columns,
-            epochs,
-        })
+        Ok(layout.parts(table, phase)?.into_iter().map(|(_, path)| path).collect())
     }
 
     pub(crate) fn layouts(&self) -> impl Iterator<Item = (&RunLayout, &RunMetadata)> {
@@ -298,8 +293,6 @@ pub struct Observations {
     parts: vec::IntoIter<PathBuf>,
     part: Option<PartReader>,
     rows: vec::IntoIter<RecordBatch>,
-    columns: Option<Vec<&'static str>>,
-    epochs: Option<BTreeSet<u32>>,
 }
 
 impl Iterator for Observations {
@@ -317,17 +310,13 @@ impl Observations {
                 return ObservationRows::new(rows, part.path()).map(Some);
             }
             if let Some(part) = &mut self.part
-                && let Some(rows) = part.next_row_group(self.columns.as_deref())?
+                && let Some(rows) = part.next_row_group(None)?
             {
                 self.rows = rows.into_iter();
                 continue;
             }
             let Some(path) = self.parts.next() else { return Ok(None) };
-            let part = PartReader::open(&path, Table::Observations)?;
-            let wanted = |epochs: &BTreeSet<u32>| {
-                part.epochs().iter().any(|&epoch| epochs.contains(&(epoch as u32)))
-            };
-            self.part = self.epochs.as_ref().is_none_or(wanted).then_some(part);
+            self.part = Some(PartReader::open(&path, Table::Observations)?);
         }
     }
 }

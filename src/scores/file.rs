@@ -1,34 +1,39 @@
 //! `scores.parquet`: written from columns that come piece by piece, read one score at a time.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatch;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::moments::Moments;
+use super::pipeline::in_order;
 use super::table::{ScoreInfo, unknown};
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
-use crate::parquet_output::{ParquetOutput, io_error};
+use crate::parquet_output::{Unforgiving, io_error};
 use crate::selection::ScoreColumn;
 
 const INFO_KEY: &str = "data_diet.scores";
 const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
 const ROW_GROUP_ROWS: usize = 131_072;
-/// A table with a score per epoch is wide: its row groups take fewer rows.
-const ROW_GROUP_BYTES: usize = 64 << 20;
 const STATISTICS: [(&str, DataType); 3] =
     [("mean", DataType::Float64), ("std", DataType::Float64), ("count", DataType::Int32)];
 
@@ -40,6 +45,23 @@ pub(super) struct Keys {
     pub(super) runs: Vec<i32>,
 }
 
+impl Keys {
+    /// The rows of these places.
+    pub(super) fn in_order(self, order: Option<&[u32]>) -> Self {
+        fn gather<T: Copy>(values: Vec<T>, order: Option<&[u32]>) -> Vec<T> {
+            match order {
+                Some(order) => order.iter().map(|&place| values[place as usize]).collect(),
+                None => values,
+            }
+        }
+        Self {
+            examples: gather(self.examples, order),
+            labels: gather(self.labels, order),
+            runs: gather(self.runs, order),
+        }
+    }
+}
+
 /// Some rows of one score.
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
@@ -48,13 +70,29 @@ pub(super) struct Statistics {
     pub(super) count: Vec<i32>,
 }
 
-/// Writes a table of scores; `read` gives some rows of the score at a place in `names`.
+impl Statistics {
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        let (mean, std) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        Self { mean, std, count: Vec::with_capacity(rows) }
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, moments: Moments) {
+        self.mean.push(moments.mean());
+        self.std.push(moments.standard_deviation());
+        self.count.push(moments.count() as i32);
+    }
+}
+
+/// Writes a table of scores; `read` gives some rows of the score at a place in `names`. Columns are
+/// encoded on so many threads.
 pub(super) fn write(
     mut file: AtomicFile,
     keys: &Keys,
     names: &[String],
     info: &ScoreInfo,
-    mut read: impl FnMut(usize, Range<usize>) -> Result<Statistics>,
+    threads: usize,
+    read: impl Fn(usize, Range<usize>) -> Result<Statistics> + Sync,
 ) -> Result<()> {
     let path = file.path().to_owned();
     let path = path.as_path();
@@ -76,40 +114,121 @@ pub(super) fn write(
     let schema = Arc::new(Schema::new(fields));
     let info = serde_json::to_string(info)
         .map_err(|error| Error::invalid("score information").with_source(error))?;
-    let row_bytes = 16 + names.len() * 20;
-    let row_group = ROW_GROUP_ROWS.min(ROW_GROUP_BYTES / row_bytes).max(1024);
+    let info = KeyValue::new(INFO_KEY.to_owned(), info);
+    let rows = keys.examples.len();
+    let output = Unforgiving::new(file.file());
+    let properties = properties(&schema, info);
+    let writer = ArrowWriter::try_new(output, Arc::clone(&schema), Some(properties));
+    let (mut writer, encoders) =
+        writer.and_then(ArrowWriter::into_serialized_writer).map_err(failed)?;
+    let encoders = Encoders { factory: encoders, waiting: Mutex::default() };
+    // A piece is the three keys, or the three statistics of a score, in one row group.
+    let groups = rows.div_ceil(ROW_GROUP_ROWS);
+    let pieces: Vec<(usize, usize)> =
+        (0..groups).flat_map(|group| (0..=names.len()).map(move |at| (group, at))).collect();
+    let encode = |&(group, at): &(usize, usize)| -> Result<Vec<ArrowColumnChunk>> {
+        let start = group * ROW_GROUP_ROWS;
+        let rows = start..rows.min(start + ROW_GROUP_ROWS);
+        let columns: [ArrayRef; 3] = match at.checked_sub(1) {
+            None => [
+                Arc::new(Int64Array::from(keys.examples[rows.clone()].to_vec())),
+                Arc::new(Int32Array::from(keys.labels[rows.clone()].to_vec())),
+                Arc::new(Int32Array::from(keys.runs[rows].to_vec())),
+            ],
+            Some(score) => {
+                let Statistics { mean, std, count } = read(score, rows)?;
+                [
+                    Arc::new(Float64Array::from(mean)),
+                    Arc::new(Float64Array::from(std)),
+                    Arc::new(Int32Array::from(count)),
+                ]
+            }
+        };
+        let columns = columns.iter().enumerate();
+        columns
+            .map(|(i, column)| encoders.encode(group, 3 * at + i, &schema, column).map_err(failed))
+            .collect()
+    };
+    in_order(threads, &pieces, encode, |next| -> Result<()> {
+        for _ in 0..groups {
+            let mut group = writer.next_row_group().map_err(failed)?;
+            for _ in 0..=names.len() {
+                for chunk in next().into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                    chunk.append_to_row_group(&mut group).map_err(failed)?;
+                }
+            }
+            group.close().map_err(failed)?;
+        }
+        Ok(())
+    })?;
+    writer.finish().map_err(failed)?;
+    writer.inner_mut().flush().map_err(|error| Error::io("write", path, error))?;
+    drop(writer);
+    file.commit()
+}
+
+/// Encoders of the columns of row groups that are being written, each taken once.
+struct Encoders {
+    factory: ArrowRowGroupWriterFactory,
+    waiting: Mutex<BTreeMap<usize, Vec<Option<ArrowColumnWriter>>>>,
+}
+
+impl Encoders {
+    fn encode(
+        &self,
+        group: usize,
+        column: usize,
+        schema: &Schema,
+        values: &ArrayRef,
+    ) -> ParquetResult<ArrowColumnChunk> {
+        let mut encoder = self.take(group, column)?;
+        for leaf in compute_leaves(schema.field(column), values)? {
+            encoder.write(&leaf)?;
+        }
+        encoder.close()
+    }
+
+    fn take(&self, group: usize, column: usize) -> ParquetResult<ArrowColumnWriter> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let encoders = match waiting.entry(group) {
+            Entry::Occupied(encoders) => encoders.into_mut(),
+            Entry::Vacant(place) => {
+                let encoders = self.factory.create_column_writers(group)?;
+                place.insert(encoders.into_iter().map(Some).collect())
+            }
+        };
+        let encoder = encoders.get_mut(column).and_then(Option::take);
+        if encoders.iter().all(Option::is_none) {
+            waiting.remove(&group);
+        }
+        encoder.ok_or_else(|| ParquetError::General(format!("column {column} was taken before")))
+    }
+}
+
+/// How the table is encoded: what every reader decodes fast. Means of a few floats have low bytes that
+/// are alike, deviations of one run are all NaN, and counts hardly change.
+fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(row_group))
-        .set_key_value_metadata(Some(vec![KeyValue::new(INFO_KEY.to_owned(), info)]));
-    for field in schema.fields() {
-        // Means and deviations hardly repeat; a dictionary of them costs more than all the rest.
-        let repeats = field.data_type() == &DataType::Int32;
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_dictionary_enabled(false)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(usize::MAX)
+        .set_data_page_size_limit(2 << 20)
+        .set_write_batch_size(8192)
+        .set_key_value_metadata(Some(vec![info]));
+    for (at, field) in schema.fields().iter().enumerate() {
         let column = ColumnPath::new(vec![field.name().clone()]);
-        properties = properties.set_column_dictionary_enabled(column, repeats);
+        properties = match field.data_type() {
+            DataType::Float64 => {
+                properties.set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT)
+            }
+            DataType::Int32 if at < 3 => properties.set_column_dictionary_enabled(column, true),
+            _ => properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
+        };
     }
-    let properties = properties.build();
-    let mut output =
-        ParquetOutput::new(file.file(), Arc::clone(&schema), properties).map_err(failed)?;
-    for start in (0..keys.examples.len()).step_by(row_group) {
-        let rows = start..keys.examples.len().min(start + row_group);
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(keys.examples[rows.clone()].to_vec())),
-            Arc::new(Int32Array::from(keys.labels[rows.clone()].to_vec())),
-            Arc::new(Int32Array::from(keys.runs[rows.clone()].to_vec())),
-        ];
-        for score in 0..names.len() {
-            let Statistics { mean, std, count } = read(score, rows.clone())?;
-            columns.push(Arc::new(Float64Array::from(mean)));
-            columns.push(Arc::new(Float64Array::from(std)));
-            columns.push(Arc::new(Int32Array::from(count)));
-        }
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
-            .map_err(|error| failed(error.into()))?;
-        output.write(&batch).map_err(failed)?;
-    }
-    output.finish().map_err(failed)?;
-    file.commit()
+    properties.build()
 }
 
 impl ScoreColumn {

@@ -1,64 +1,44 @@
-//! The one pass over all observations.
+//! The fold over all observations: run after run, table after table.
 //!
-//! All runs are read side by side, one epoch at a time, so that what is held per epoch is one value
-//! per example. Within an epoch the ranks of a run follow one another; an example that a data loader
-//! repeated on a second rank, to make the ranks equally long, counts on the first one only.
+//! What is held is the state of one run per example, and what the columns keep. A column is handed on
+//! as soon as it is complete, an epoch's at the end of that epoch.
 
-use std::collections::BTreeSet;
-
+use super::accumulate::{SKIPPED, Slots};
+use super::catalogue::{self, RecordedRun};
 use super::file::Keys;
-use super::forgetting::Presentations;
 use super::index::ExampleIndex;
-use super::moments::Moments;
+use super::pass::Pass;
+use super::plan::{Computed, Plan, Window, nothing_at};
+use super::request::ScoreOptions;
+use super::source::Source;
 use super::table::ScoreInfo;
+use super::values::Values;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Experiment, ObservationRows, Observations, Run};
-use crate::signal::Signal;
-use crate::step::Phase;
+use crate::run::{Experiment, Run};
 
-/// Which epochs to score EL2N at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Epochs {
-    /// Every recorded epoch.
-    #[default]
-    All,
-    /// The last epoch of each phase.
-    Last,
-    /// These epochs, where they were recorded.
-    List(Vec<u32>),
-}
-
-/// What to compute from which runs.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ScoreOptions {
-    /// The runs by name; empty for all of the experiment.
-    pub runs: Vec<String>,
-    /// The epochs to score EL2N at.
-    pub epochs: Epochs,
-    /// Whether to count forgetting events, which reads every training observation.
-    pub forgetting: bool,
-}
-
-impl Default for ScoreOptions {
-    fn default() -> Self {
-        Self { runs: Vec::new(), epochs: Epochs::default(), forgetting: true }
-    }
-}
-
-/// One score of every example, as it comes out of the fold: by place, not by id.
+/// Where finished columns go.
 pub(super) trait Columns {
-    /// Takes a column; examples that turn up later have no value in it.
-    fn push(&mut self, name: String, moments: Vec<Moments>) -> Result<()>;
+    /// So many columns will come, some of them several times, once for each run, others never.
+    fn expect(&mut self, columns: usize);
+
+    /// Takes a run's values of a column, by place; examples that turn up later have none.
+    fn push(&mut self, column: usize, values: Values) -> Result<()>;
 }
 
 /// What a fold knows beside its columns.
 pub(super) struct Folded {
-    /// The places of the examples in ascending order of id.
-    pub(super) order: Vec<usize>,
+    /// The places of the examples in ascending order of id; `None` if they are in that order.
+    pub(super) order: Option<Vec<u32>>,
     pub(super) keys: Keys,
+    /// The columns of the table by name, each with the column that was pushed.
+    pub(super) columns: Vec<(String, usize)>,
     pub(super) info: ScoreInfo,
+}
+
+/// The most threads that these options allow.
+pub(super) fn threads(options: &ScoreOptions) -> usize {
+    let machine = || std::thread::available_parallelism().ok();
+    options.threads.or_else(machine).map_or(1, std::num::NonZero::get)
 }
 
 /// Folds the observations of an experiment's runs. `progress` is called now and then with the number of
@@ -69,321 +49,159 @@ pub(super) fn fold(
     columns: &mut dyn Columns,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Folded> {
-    let runs = chosen_runs(experiment, &options.runs)?;
-    let empty = runs_without_rows(&runs)?;
-    let takes_part = |run: &Run| records_el2n(run) && !empty.contains(run.name());
-    let mut fold = Fold::new(&runs);
-    let mut latest = None;
-    for phase in Phase::ALL {
-        let recorded = runs.iter().map(|run| run.epochs(phase)).collect::<Result<Vec<_>>>()?;
-        let with_el2n = runs.iter().zip(&recorded).filter(|(run, _)| takes_part(run));
-        let with_el2n: Vec<&Vec<u32>> = with_el2n.map(|(_, epochs)| epochs).collect();
-        let scored = epochs_to_score(&options.epochs, &with_el2n);
-        let counts_forgetting = options.forgetting && phase == Phase::Train;
-        let read: BTreeSet<u32> = if counts_forgetting {
-            recorded.iter().flatten().copied().collect()
-        } else {
-            scored.clone()
-        };
-        let mut streams = open_streams(&runs, phase, &read)?;
-        for &epoch in &read {
-            let wanted = scored.contains(&epoch);
-            let non_finite = fold.non_finite;
-            let moments = fold.epoch(epoch, &mut streams, counts_forgetting, progress)?;
-            if wanted {
-                columns.push(format!("el2n_{phase}_epoch_{epoch}"), moments)?;
-            } else {
-                // Read for its forgetting events alone: there is no mean to be left out of.
-                fold.non_finite = non_finite;
-            }
-        }
-        let last = last_common(&with_el2n, &scored);
-        latest = last.map(|epoch| format!("el2n_{phase}_epoch_{epoch}")).or(latest);
-    }
-    if let Epochs::List(asked) = &options.epochs {
-        check_epochs(asked, &runs)?;
-    }
-    if fold.index.len() == 0 {
+    let runs = catalogue::open(experiment, &options.runs)?;
+    let is_empty =
+        |run: &RecordedRun| Source::ALL.iter().all(|&source| run.table(source).epochs.is_empty());
+    if runs.iter().all(is_empty) {
         return Err(Error::new(
             ErrorKind::Empty,
             format!("{}: the runs have no published observations", experiment.path().display()),
         ));
     }
-    if options.forgetting {
-        fold.push_forgetting(columns)?;
+    let plan = Plan::new(&options.scores, &runs)?;
+    columns.expect(plan.computed.len());
+    let mut fold = Fold::new(&runs, plan.computed.len());
+    let mut with_rows = 0;
+    for run in &runs {
+        let mut has_rows = false;
+        for source in Source::ALL {
+            if let Some(pass) = Pass::new(&plan, run, source) {
+                has_rows = true;
+                pass.run(&mut fold, threads(options), columns, progress)?;
+            }
+        }
+        fold.end_run();
+        with_rows += i32::from(has_rows);
     }
-    let info = ScoreInfo {
-        runs: runs.iter().map(|run| run.name().to_owned()).collect(),
-        el2n: latest,
-        non_finite: fold.non_finite,
-        repeated: fold.repeated,
-    };
-    Ok(fold.into_folded(info))
+    let left = plan.without_empty_columns(&fold.rows, &runs)?;
+    Ok(fold.into_folded(plan, left, &runs, with_rows))
 }
 
-/// What is known of all examples so far.
-struct Fold {
-    index: ExampleIndex,
-    runs: Vec<RunFold>,
-    /// Observations left out because their signal is NaN.
-    non_finite: u64,
-    /// Observations left out because another rank had the example in the same epoch.
-    repeated: u64,
+impl Plan {
+    /// The columns without those of steps that no row turned out to be at, if the other phase has such
+    /// rows. Footers tell the first and the last step of a row group, not which there are.
+    fn without_empty_columns(
+        &self,
+        rows: &[u64],
+        runs: &[RecordedRun],
+    ) -> Result<Vec<(String, usize)>> {
+        for group in self.steps.iter().filter(|group| group.iter().all(|&at| rows[at] == 0)) {
+            let window = |&at: &usize| match self.computed[at] {
+                Computed::Window(window) => Some(window),
+                Computed::OfTraining(_) => None,
+            };
+            let windows: Vec<Window> = group.iter().filter_map(window).collect();
+            if let [Window { column, span, .. }, ..] = windows[..] {
+                let sources: Vec<Source> = windows.iter().map(|window| window.source).collect();
+                return Err(nothing_at(span, &sources, runs, column));
+            }
+        }
+        let of_steps = |at: &usize| self.steps.iter().any(|group| group.contains(at));
+        let is_left = |(_, at): &&(String, usize)| rows[*at] > 0 || !of_steps(at);
+        Ok(self.columns.iter().filter(is_left).cloned().collect())
+    }
 }
 
-#[derive(Default)]
-struct RunFold {
-    presentations: Vec<Presentations>,
+/// What is known of all examples so far, whichever score is asked for.
+pub(super) struct Fold {
+    pub(super) index: ExampleIndex,
+    /// In how many of the runs before this one each example was seen.
+    runs: Vec<i32>,
+    /// Whether this run has seen it, and how many it has.
     seen: Vec<bool>,
-    /// Sum and number of this epoch's values.
-    sums: Vec<(f64, u32)>,
-    /// The rank that had an example in this epoch, plus one; empty for a run of one rank.
-    owners: Vec<u32>,
-    ranks: usize,
+    number_seen: usize,
+    settled: bool,
+    /// The rows that went into each column.
+    pub(super) rows: Vec<u64>,
+    /// Observations left out of a mean because their value is not finite.
+    pub(super) non_finite: u64,
+    /// Observations left out because another rank had the example in the same epoch.
+    pub(super) repeated: u64,
 }
 
 impl Fold {
-    fn new(runs: &[Run]) -> Self {
-        let mut index = ExampleIndex::default();
-        let declared = runs.iter().flat_map(Run::ranks).filter_map(|rank| rank.format.examples);
-        index.expect(declared.max().unwrap_or(0));
-        let run_fold = |run: &Run| RunFold { ranks: run.ranks().len(), ..RunFold::default() };
-        Self { index, runs: runs.iter().map(run_fold).collect(), non_finite: 0, repeated: 0 }
-    }
-
-    /// Reads one epoch of all runs, and returns the moments over runs of each example's mean EL2N.
-    fn epoch(
-        &mut self,
-        epoch: u32,
-        streams: &mut [Vec<RankStream>],
-        counts_forgetting: bool,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Moments>> {
-        let mut moments: Vec<Moments> = Vec::new();
-        for (run, ranks) in streams.iter_mut().enumerate() {
-            self.runs[run].sums.fill((0.0, 0));
-            self.runs[run].owners.fill(0);
-            for (rank, stream) in ranks.iter_mut().enumerate() {
-                while let Some((rows, range)) = stream.next_of_epoch(epoch)? {
-                    self.add(run, rank, &rows, range.clone(), counts_forgetting);
-                    progress(range.len() as u64);
-                }
-            }
-            moments.resize(self.index.len(), Moments::default());
-            for (moments, &(sum, count)) in moments.iter_mut().zip(&self.runs[run].sums) {
-                if count > 0 {
-                    moments.add(sum / f64::from(count));
-                }
-            }
-        }
-        Ok(moments)
-    }
-
-    fn add(
-        &mut self,
-        run: usize,
-        rank: usize,
-        rows: &ObservationRows,
-        range: std::ops::Range<usize>,
-        counts_forgetting: bool,
-    ) {
-        let fold = &mut self.runs[run];
-        let (examples, labels) = (&rows.examples()[range.clone()], &rows.labels()[range.clone()]);
-        let el2n = rows.signal(Signal::El2n).map(|values| &values[range.clone()]);
-        let mut correct = rows.correct().skip(range.start);
-        for (row, (&example, &label)) in examples.iter().zip(labels).enumerate() {
-            let place = self.index.place(example, label);
-            let correct = correct.next().unwrap_or(false);
-            if place >= fold.seen.len() {
-                fold.seen.resize(place + 1, false);
-                fold.sums.resize(place + 1, (0.0, 0));
-                fold.presentations.resize(place + 1, Presentations::default());
-                if fold.ranks > 1 {
-                    fold.owners.resize(place + 1, 0);
-                }
-            }
-            if fold.ranks > 1 {
-                let owner = &mut fold.owners[place];
-                if *owner != 0 && *owner != rank as u32 + 1 {
-                    self.repeated += 1;
-                    continue;
-                }
-                *owner = rank as u32 + 1;
-            }
-            fold.seen[place] = true;
-            if counts_forgetting {
-                fold.presentations[place].present(correct);
-            }
-            match el2n.map(|values| values[row]) {
-                Some(value) if !value.is_nan() => {
-                    let (sum, count) = &mut fold.sums[place];
-                    *sum += f64::from(value);
-                    *count += 1;
-                }
-                Some(_) => self.non_finite += 1,
-                None => {}
-            }
+    fn new(runs: &[RecordedRun], columns: usize) -> Self {
+        let mut index = ExampleIndex::new();
+        let ranks = runs.iter().flat_map(|run| run.run.ranks());
+        index.expect(ranks.filter_map(|rank| rank.format.examples).max().unwrap_or(0));
+        Self {
+            index,
+            runs: Vec::new(),
+            seen: Vec::new(),
+            number_seen: 0,
+            settled: false,
+            rows: vec![0; columns],
+            non_finite: 0,
+            repeated: 0,
         }
     }
 
-    fn push_forgetting(&self, columns: &mut dyn Columns) -> Result<()> {
-        type Score = fn(&Presentations, u32) -> Option<f64>;
-        let scores: [(&str, Score); 5] = [
-            ("forgetting", |example, most| Some(example.score(most))),
-            ("forgetting_inf", |example, _| Some(example.score_or_infinity())),
-            ("never_learned", |example, _| Some(f64::from(u8::from(example.never_learned())))),
-            ("first_learned", |example, _| example.first_learned().map(f64::from)),
-            ("presentations", |example, _| Some(f64::from(example.count()))),
-        ];
-        for (name, score) in scores {
-            let mut moments = vec![Moments::default(); self.index.len()];
-            for run in &self.runs {
-                let most = run.presentations.iter().map(Presentations::count).max().unwrap_or(0);
-                for (moments, example) in moments.iter_mut().zip(&run.presentations) {
-                    if example.count() > 0
-                        && let Some(score) = score(example, most)
-                    {
-                        moments.add(score);
-                    }
-                }
-            }
-            if moments.iter().any(|moments| moments.count() > 0) {
-                columns.push(name.to_owned(), moments)?;
-            }
+    /// Notes that this run has these examples.
+    pub(super) fn see(&mut self, places: &[u32]) {
+        let examples = self.index.len();
+        if self.number_seen == examples {
+            return;
         }
-        Ok(())
+        self.seen.grow(examples);
+        for &place in places.iter().filter(|place| **place != SKIPPED) {
+            let seen = &mut self.seen[place as usize];
+            self.number_seen += usize::from(!*seen);
+            *seen = true;
+        }
     }
 
-    fn into_folded(self, info: ScoreInfo) -> Folded {
-        let order = self.index.order();
-        let runs_of = |place: usize| {
-            let seen = |run: &&RunFold| run.seen.get(place).copied().unwrap_or(false);
-            self.runs.iter().filter(seen).count() as i32
+    /// Whether the places of most examples are known and sorted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Sorts the places, once. Returns the old place of each new one, if any has moved.
+    pub(super) fn settle(&mut self) -> Option<Vec<u32>> {
+        if self.settled || self.index.len() == 0 {
+            return None;
+        }
+        self.settled = true;
+        let from = self.index.settle()?;
+        self.seen.reorder(&from);
+        self.runs.reorder(&from);
+        Some(from)
+    }
+
+    fn end_run(&mut self) {
+        self.runs.grow(self.index.len());
+        for (runs, seen) in self.runs.iter_mut().zip(&mut self.seen) {
+            *runs += i32::from(std::mem::take(seen));
+        }
+        self.number_seen = 0;
+    }
+
+    fn into_folded(
+        self,
+        plan: Plan,
+        columns: Vec<(String, usize)>,
+        recorded: &[RecordedRun],
+        with_rows: i32,
+    ) -> Folded {
+        // Rows of a second rank can bring up examples that no score has a row of.
+        let is_whole = self.index.is_sorted() && self.runs.iter().all(|&runs| runs > 0);
+        let order = (!is_whole).then(|| {
+            let mut order = self.index.order();
+            order.retain(|&place| self.runs[place as usize] > 0);
+            order
+        });
+        let partial = self.runs.iter().filter(|&&runs| 0 < runs && runs < with_rows).count();
+        let (examples, labels) = self.index.into_keys();
+        let keys = Keys { examples, labels, runs: self.runs }.in_order(order.as_deref());
+        let names = columns.iter().map(|(name, _)| name.as_str());
+        let mut aliases = plan.aliases;
+        aliases.retain(|alias, _| names.clone().any(|name| name == alias));
+        let info = ScoreInfo {
+            runs: recorded.iter().map(|run| Run::name(&run.run).to_owned()).collect(),
+            aliases,
+            non_finite: self.non_finite,
+            repeated: self.repeated,
+            partial: partial as u64,
         };
-        let keys = Keys {
-            examples: order.iter().map(|&place| self.index.ids()[place]).collect(),
-            labels: order.iter().map(|&place| self.index.labels()[place]).collect(),
-            runs: order.iter().map(|&place| runs_of(place)).collect(),
-        };
-        Folded { order, keys, info }
-    }
-}
-
-/// The observations of one rank, handed out epoch by epoch.
-struct RankStream {
-    observations: Observations,
-    rows: Option<(ObservationRows, usize)>,
-}
-
-impl RankStream {
-    /// The next stretch of rows of this epoch; rows of earlier epochs are passed over.
-    fn next_of_epoch(
-        &mut self,
-        epoch: u32,
-    ) -> Result<Option<(ObservationRows, std::ops::Range<usize>)>> {
-        loop {
-            let (rows, start) = match self.rows.take() {
-                Some(rows) => rows,
-                None => match self.observations.next().transpose()? {
-                    Some(rows) => (rows, 0),
-                    None => return Ok(None),
-                },
-            };
-            let epochs = &rows.epochs()[start..];
-            let earlier = epochs.partition_point(|&at| i64::from(at) < i64::from(epoch));
-            let of_epoch = epochs.partition_point(|&at| i64::from(at) <= i64::from(epoch));
-            if earlier == epochs.len() {
-                continue;
-            }
-            let range = start + earlier..start + of_epoch;
-            if range.end < rows.len() {
-                self.rows = Some((rows.clone(), range.end));
-            }
-            return Ok((!range.is_empty()).then_some((rows, range)));
-        }
-    }
-}
-
-fn chosen_runs(experiment: &Experiment, names: &[String]) -> Result<Vec<Run>> {
-    let runs = if names.is_empty() {
-        experiment.runs()?
-    } else {
-        let names: BTreeSet<&String> = names.iter().collect();
-        names.into_iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
-    };
-    let classes = |run: &Run| format!("`{}` has {}", run.name(), run.classes());
-    if let Some(other) = runs.iter().find(|run| run.classes() != runs[0].classes()) {
-        return Err(Error::invalid(format!(
-            "runs: expected one class count, but {} and {}; choose the runs by name",
-            classes(&runs[0]),
-            classes(other)
-        )));
-    }
-    Ok(runs)
-}
-
-fn open_streams(
-    runs: &[Run],
-    phase: Phase,
-    epochs: &BTreeSet<u32>,
-) -> Result<Vec<Vec<RankStream>>> {
-    let stream = |run: &Run, rank| {
-        let columns = vec!["epoch", "example", "label", "correct", "el2n"];
-        let observations = run.read(phase, rank, Some(columns), Some(epochs.clone()))?;
-        Ok(RankStream { observations, rows: None })
-    };
-    let of_run = |run: &Run| (0..run.ranks().len()).map(|rank| stream(run, rank)).collect();
-    runs.iter().map(of_run).collect()
-}
-
-fn records_el2n(run: &Run) -> bool {
-    run.ranks().any(|rank| rank.format.signals.contains(&Signal::El2n))
-}
-
-/// Runs that have published nothing yet have no say in which epoch is the last one of all.
-fn runs_without_rows(runs: &[Run]) -> Result<BTreeSet<String>> {
-    let mut empty = BTreeSet::new();
-    for run in runs {
-        if Phase::ALL.into_iter().map(|phase| run.rows(phase)).sum::<Result<u64>>()? == 0 {
-            empty.insert(run.name().to_owned());
-        }
-    }
-    Ok(empty)
-}
-
-fn epochs_to_score(epochs: &Epochs, recorded: &[&Vec<u32>]) -> BTreeSet<u32> {
-    let all = recorded.iter().copied().flatten().copied();
-    match epochs {
-        Epochs::All => all.collect(),
-        Epochs::Last => {
-            let all: BTreeSet<u32> = all.collect();
-            last_common(recorded, &all).or(all.last().copied()).into_iter().collect()
-        }
-        Epochs::List(asked) => all.filter(|epoch| asked.contains(epoch)).collect(),
-    }
-}
-
-/// The last of some epochs that every run has which has recorded any; `el2n` without an epoch means this one.
-fn last_common(recorded: &[&Vec<u32>], scored: &BTreeSet<u32>) -> Option<u32> {
-    let in_all = |epoch: &&u32| recorded.iter().all(|run| run.is_empty() || run.contains(epoch));
-    scored.iter().rev().find(in_all).copied()
-}
-
-fn check_epochs(asked: &[u32], runs: &[Run]) -> Result<()> {
-    let mut recorded = BTreeSet::new();
-    for run in runs {
-        for phase in Phase::ALL {
-            recorded.extend(run.epochs(phase)?);
-        }
-    }
-    match asked.iter().find(|epoch| !recorded.contains(epoch)) {
-        None => Ok(()),
-        Some(epoch) => Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "epoch {epoch} was not recorded; there are: {}",
-                recorded.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
-            ),
-        )),
+        Folded { order, keys, columns, info }
     }
 }

@@ -21,23 +21,27 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presentations {
     count: u32,
-    events: u32,
     /// Presentations up to and including the first correct one; 0 if there was none.
     until_learned: u32,
-    last_correct: bool,
+    /// Twice the number of events, plus 1 if the last presentation was correct: an event takes two
+    /// presentations, so that it fits.
+    events_and_last: u32,
 }
 
 impl Presentations {
-    /// Adds the next presentation.
+    /// Adds the next presentation; beyond `u32::MAX` of them nothing changes.
     pub fn present(&mut self, correct: bool) {
-        self.count = self.count.saturating_add(1);
-        if self.last_correct && !correct {
-            self.events += 1;
+        if self.count == u32::MAX {
+            return;
         }
-        if correct && self.until_learned == 0 {
+        self.count += 1;
+        let (last, correct) = (self.events_and_last & 1, u32::from(correct));
+        // An odd number becomes the next even one with an event, and else the last bit is set anew.
+        self.events_and_last += last & !correct;
+        self.events_and_last |= correct;
+        if correct == 1 && self.until_learned == 0 {
             self.until_learned = self.count;
         }
-        self.last_correct = correct;
     }
 
     /// The number of presentations.
@@ -49,7 +53,7 @@ impl Presentations {
     /// The number of forgetting events; 0 for an example that was never learned.
     #[must_use]
     pub fn forgetting_events(&self) -> u32 {
-        self.events
+        self.events_and_last / 2
     }
 
     /// Whether the example was presented and never once classified correctly.
@@ -71,14 +75,14 @@ impl Presentations {
     /// keeps that order even if examples were not presented equally often.
     #[must_use]
     pub fn score(&self, most_presentations: u32) -> f64 {
-        f64::from(if self.never_learned() { most_presentations } else { self.events })
+        f64::from(if self.never_learned() { most_presentations } else { self.forgetting_events() })
     }
 
     /// The forgetting score of a run as the Data Diet code counts it: the events, and infinity for an
     /// example that was never learned.
     #[must_use]
     pub fn score_or_infinity(&self) -> f64 {
-        if self.never_learned() { f64::INFINITY } else { f64::from(self.events) }
+        if self.never_learned() { f64::INFINITY } else { f64::from(self.forgetting_events()) }
     }
 }
 

@@ -1,23 +1,39 @@
 //! Columns in, scores out: what runs recorded, folded into one row per example.
 //!
 //! A *signal* is recorded while training, a *score* is derived from signals afterwards. One streaming
-//! pass over the observations of all runs, epoch by epoch; memory is proportional to the number of
-//! examples, never to the number of observations.
+//! pass over each table of each run, epoch by epoch; memory is proportional to the number of examples,
+//! never to the number of observations.
 //!
 //! ```text
-//! observations of every run and rank -> fold (one epoch at a time) -> moments over runs -> ScoreTable
-//!                                          \-> forgetting counters /
+//! requests + catalogue of parts -> plan
+//! row groups, decoded on several threads -> pass over one table of one run -> a column per score and run
+//!     -> moments over runs, in memory or from a spill -> ScoreTable or scores.parquet
 //! ```
 
+mod accumulate;
+mod buckets;
+mod catalogue;
+mod decoded;
 mod file;
 mod fold;
 mod forgetting;
 mod index;
 mod moments;
+mod pass;
+mod pipeline;
+mod plan;
+mod request;
+mod score;
+mod source;
 mod spill;
 mod table;
+#[cfg(test)]
+mod tests;
+mod training;
+mod values;
 
-pub use fold::{Epochs, ScoreOptions};
 pub use forgetting::Presentations;
 pub(crate) use moments::Moments;
+pub use request::{At, ScoreOptions, ScoreRequest};
+pub use score::{Score, Span};
 pub use table::{ScoreFile, ScoreInfo, ScoreStatistics, ScoreTable};

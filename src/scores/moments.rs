@@ -1,60 +1,45 @@
 //! Mean and standard deviation over runs, one pair per example.
 
-use std::io::{self, Read, Write};
-
-/// Running moments by Welford's method, which does not cancel.
+/// Running moments by the method of Youngs and Cramer (1971), which does not cancel, as Welford's. The
+/// mean is a sum and one division: runs that come to the same total have the same mean, in whatever
+/// order their values came, as far as the sum is exact, which it is for counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
-    mean: f64,
+    sum: f64,
     /// The sum of squared deviations from the mean.
     squares: f64,
     count: u32,
 }
 
 impl Moments {
-    /// The length of what `write` writes.
-    pub(crate) const BYTES: usize = 20;
-
-    pub(crate) fn write(self, output: &mut impl Write) -> io::Result<()> {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.mean.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.squares.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.count.to_le_bytes());
-        output.write_all(&bytes)
-    }
-
-    pub(crate) fn read(input: &mut impl Read) -> io::Result<Self> {
-        let (mut mean, mut squares, mut count) = ([0; 8], [0; 8], [0; 4]);
-        input.read_exact(&mut mean)?;
-        input.read_exact(&mut squares)?;
-        input.read_exact(&mut count)?;
-        Ok(Self {
-            mean: f64::from_le_bytes(mean),
-            squares: f64::from_le_bytes(squares),
-            count: u32::from_le_bytes(count),
-        })
-    }
-
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1;
-        let deviation = value - self.mean;
-        // Infinity enters whole: the update's quotient would turn it into NaN.
-        if value.is_infinite() || self.mean.is_infinite() {
-            self.mean += value;
-        } else {
-            self.mean += deviation / f64::from(self.count);
+        if self.count == 1 {
+            // As it is, a negative zero too.
+            self.sum = value;
+            self.squares = if value.is_infinite() { f64::NAN } else { 0.0 };
+            return;
         }
-        self.squares += deviation * (value - self.mean);
+        self.sum += value;
+        let count = f64::from(self.count);
+        // Infinity makes it NaN, for there is no deviation from an infinite mean.
+        let deviation = count * value - self.sum;
+        self.squares += deviation * deviation / (count * (count - 1.0));
     }
 
     /// NaN if nothing was added.
     pub(crate) fn mean(self) -> f64 {
-        if self.count == 0 { f64::NAN } else { self.mean }
+        if self.count == 0 { f64::NAN } else { self.sum / f64::from(self.count) }
     }
 
     /// With `n - 1`; NaN for fewer than two values, or an infinite one.
     pub(crate) fn standard_deviation(self) -> f64 {
         if self.count < 2 { f64::NAN } else { (self.squares / f64::from(self.count - 1)).sqrt() }
+    }
+
+    /// With `n`; NaN if nothing was added, or for an infinite value.
+    pub(crate) fn population_deviation(self) -> f64 {
+        if self.count == 0 { f64::NAN } else { (self.squares / f64::from(self.count)).sqrt() }
     }
 
     pub(crate) fn count(self) -> u32 {
@@ -85,6 +70,24 @@ mod tests {
         }
     }
 
+    /// Equal totals must tie, so that the example's id decides.
+    #[test]
+    fn the_order_of_counts_does_not_show() {
+        let mean = |counts: [u32; 5]| {
+            let mut moments = Moments::default();
+            for count in counts {
+                moments.add(count.into());
+            }
+            moments.mean()
+        };
+        for (counts, other) in
+            [([1, 2, 0, 0, 7], [7, 0, 0, 1, 2]), ([3, 0, 3, 1, 0], [1, 1, 1, 1, 3])]
+        {
+            assert_eq!(mean(counts).to_bits(), mean(other).to_bits());
+            assert_eq!(mean(counts), f64::from(counts.iter().sum::<u32>()) / 5.0);
+        }
+    }
+
     #[test]
     fn one_infinity_makes_the_mean_infinite() {
         let mut moments = Moments::default();
@@ -94,5 +97,10 @@ mod tests {
         assert_eq!(moments.mean(), f64::INFINITY);
         assert!(moments.standard_deviation().is_nan());
         assert_eq!(moments.count(), 4);
+        let mut first = Moments::default();
+        for value in [f64::INFINITY, 1.0] {
+            first.add(value);
+        }
+        assert!(first.mean() == f64::INFINITY && first.standard_deviation().is_nan());
     }
 }

@@ -1,14 +1,17 @@
 //! One row per example: the scores of an experiment, in memory.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Statistics};
-use super::fold::{Columns, ScoreOptions, fold};
+use super::fold::{Columns, fold, threads};
 use super::moments::Moments;
+use super::request::ScoreOptions;
 use super::spill::Spill;
+use super::values::Values;
 use crate::atomic_file::AtomicFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::Experiment;
@@ -24,16 +27,8 @@ pub struct ScoreTable {
     pub(crate) info: ScoreInfo,
 }
 
-/// One score of every example: mean, standard deviation and count over runs.
-///
-/// - `el2n_PHASE_epoch_E`: the mean EL2N of the example's observations in that epoch of a run; `el2n`
-///   is the last epoch of the score phase that every run with a score phase has, or of the train phase
-///   if no run has a score phase. Paul et al. 2021; high is hard.
-/// - `forgetting`: forgetting events, Toneva's convention; `forgetting_inf`: the Data Diet code's. See
-///   [`Presentations`](crate::Presentations). High is hard.
-/// - `never_learned`: 1 or 0 per run, so its mean is the share of runs that never learned the example.
-/// - `first_learned`: the index of the first correct presentation, over the runs that learned it.
-/// - `presentations`: how often it was presented in the train phase.
+/// One score of every example: mean, standard deviation and count over runs. What the names mean, and
+/// which direction is hard, stands with [`Score`](crate::Score).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScoreStatistics {
@@ -53,13 +48,15 @@ pub struct ScoreStatistics {
 pub struct ScoreInfo {
     /// The runs that were folded.
     pub runs: Vec<String>,
-    /// The score that `el2n` stands for.
-    pub el2n: Option<String>,
-    /// Observations left out of means because a logit was not finite.
+    /// What a name without a moment stands for, such as `el2n` for `el2n_score_epoch_3`.
+    pub aliases: BTreeMap<String, String>,
+    /// Observations left out of a mean because their value is not finite, as one whose logits are not.
     pub non_finite: u64,
     /// Observations left out because the example was on another rank in the same epoch: a data loader
     /// pads ranks by repeating examples.
     pub repeated: u64,
+    /// Examples that some of the runs have not seen: their scores are means over fewer runs.
+    pub partial: u64,
 }
 
 /// What [`ScoreTable::fold_to_file`] has written.
@@ -77,13 +74,23 @@ pub struct ScoreFile {
 impl ScoreTable {
     /// Folds the observations of an experiment's runs into one row per example.
     ///
-    /// Holds 20 bytes per example and epoch asked for; [`fold_to_file`](Self::fold_to_file) does not.
+    /// Where only some of the runs have recorded what a score is made of, it is folded over those.
+    ///
+    /// # Memory
+    ///
+    /// Per example, beside 24 bytes for each score of the result (which
+    /// [`fold_to_file`](Self::fold_to_file) does not hold): 24 bytes of its own, 4 for each score of a
+    /// span that is open at once (12 where examples are seen several times in it), 12 each for
+    /// forgetting and `aum`, 32 for cartography, each only if asked for; 4 more where a run has several
+    /// ranks, and 4 to 40 where ids are not `0..n`. The runs come one after the other, so that their
+    /// number does not count, nor does that of observations.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or an epoch that no run has recorded, with
-    /// what there is; [`InvalidArgument`](ErrorKind::InvalidArgument) for runs whose class counts
-    /// differ; [`Empty`](ErrorKind::Empty) if there are no observations; what reading meets.
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, and for a signal, an epoch or a step that
+    /// no run has recorded, with what there is; [`InvalidArgument`](ErrorKind::InvalidArgument) for runs
+    /// whose class counts differ; [`Empty`](ErrorKind::Empty) if there are no observations;
+    /// [`Corrupt`](ErrorKind::Corrupt) for damaged files; what reading meets.
     ///
     /// # Examples
     ///
@@ -113,33 +120,37 @@ impl ScoreTable {
     ) -> Result<Self> {
         let mut columns = InMemory::default();
         let folded = fold(experiment, options, &mut columns, &mut progress)?;
-        let mut statistics: Vec<ScoreStatistics> = columns
-            .0
-            .into_iter()
-            .map(|(name, mut moments)| {
-                moments.resize(folded.order.len(), Moments::default());
-                let ordered = || folded.order.iter().map(|&place| moments[place]);
-                ScoreStatistics {
-                    name,
-                    mean: ordered().map(Moments::mean).collect(),
-                    std: ordered().map(Moments::standard_deviation).collect(),
-                    count: ordered().map(|moments| moments.count() as i32).collect(),
+        let order = folded.order.as_deref();
+        let statistics = |moments: &Vec<Moments>| {
+            let places = 0..folded.keys.examples.len();
+            let place = |row: usize| order.map_or(row, |order| order[row] as usize);
+            let moments = |row| moments.get(place(row)).copied().unwrap_or_default();
+            let mut statistics = Statistics::with_capacity(places.len());
+            places.for_each(|row| statistics.push(moments(row)));
+            statistics
+        };
+        // A column that goes by two names is finished once for each.
+        let mut left: BTreeMap<usize, usize> = BTreeMap::new();
+        folded.columns.iter().for_each(|(_, column)| *left.entry(*column).or_default() += 1);
+        let mut finish = |(name, column): &(String, usize)| {
+            let Statistics { mean, std, count } = statistics(&columns.0[*column]);
+            if let Some(left) = left.get_mut(column) {
+                *left -= 1;
+                if *left == 0 {
+                    columns.0[*column] = Vec::new();
                 }
-            })
-            .collect();
-        if let Some(latest) = &folded.info.el2n
-            && let Some(score) = statistics.iter().find(|score| &score.name == latest)
-        {
-            let score = ScoreStatistics { name: EL2N.to_owned(), ..score.clone() };
-            statistics.insert(0, score);
-        }
+            }
+            ScoreStatistics { name: name.clone(), mean, std, count }
+        };
+        let statistics = folded.columns.iter().map(&mut finish).collect();
         let file::Keys { examples, labels, runs } = folded.keys;
         Ok(Self { examples, labels, runs, statistics, info: folded.info })
     }
 
     /// Like [`fold`](Self::fold), straight into a Parquet file as [`write`](Self::write) makes it.
-    /// Memory is proportional to the number of examples, not of observations, however many epochs are
-    /// asked for: finished columns wait in a temporary file beside the output.
+    /// Memory is proportional to the number of examples, not of observations, however many scores are
+    /// asked for: finished columns wait in a temporary file beside the output, which takes 4 to 8 bytes
+    /// per example, run and score.
     ///
     /// # Errors
     ///
@@ -154,19 +165,13 @@ impl ScoreTable {
         let file = AtomicFile::create(path.as_ref())?;
         let mut spill = Spill::beside(path.as_ref())?;
         let folded = fold(experiment, options, &mut spill, &mut progress)?;
-        let mut columns = spill.sort(&folded.order)?;
-        let mut scores = columns.names();
-        let latest = folded.info.el2n.as_ref();
-        let latest = latest.and_then(|latest| scores.iter().position(|name| name == latest));
-        let mut places: Vec<usize> = (0..scores.len()).collect();
-        if let Some(latest) = latest {
-            scores.insert(0, EL2N.to_owned());
-            places.insert(0, latest);
-        }
-        file::write(file, &folded.keys, &scores, &folded.info, |score, rows| {
+        let columns = spill.sort(folded.order.as_deref())?;
+        let (scores, places): (Vec<String>, Vec<usize>) = folded.columns.into_iter().unzip();
+        let threads = threads(options);
+        file::write(file, &folded.keys, &scores, &folded.info, threads, |score, rows| {
             columns.read(places[score], rows)
         })?;
-        Ok(ScoreFile { examples: folded.order.len(), scores, info: folded.info })
+        Ok(ScoreFile { examples: folded.keys.examples.len(), scores, info: folded.info })
     }
 
     /// The example ids, ascending.
@@ -232,19 +237,31 @@ impl ScoreTable {
                 count: score.count[rows].to_vec(),
             })
         };
-        file::write(AtomicFile::create(path.as_ref())?, &keys, &names, &self.info, read)
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        file::write(AtomicFile::create(path.as_ref())?, &keys, &names, &self.info, threads, read)
     }
 }
 
-/// The name that the latest epoch's EL2N also goes by.
-const EL2N: &str = "el2n";
-
+/// The moments over runs of each column, by place.
 #[derive(Default)]
-struct InMemory(Vec<(String, Vec<Moments>)>);
+struct InMemory(Vec<Vec<Moments>>);
 
 impl Columns for InMemory {
-    fn push(&mut self, name: String, moments: Vec<Moments>) -> Result<()> {
-        self.0.push((name, moments));
+    fn expect(&mut self, columns: usize) {
+        self.0.resize(columns, Vec::new());
+    }
+
+    fn push(&mut self, column: usize, values: Values) -> Result<()> {
+        let moments = &mut self.0[column];
+        if moments.len() < values.len() {
+            moments.resize(values.len(), Moments::default());
+        }
+        for (place, moments) in moments[..values.len()].iter_mut().enumerate() {
+            let value = values.get(place);
+            if !value.is_nan() {
+                moments.add(value);
+            }
+        }
         Ok(())
     }
 }
@@ -301,7 +318,7 @@ mod tests {
         let names: Vec<&str> = table.statistics().iter().map(|score| score.name.as_str()).collect();
         assert_eq!(file.scores, names);
         assert_eq!((file.examples, &file.info), (table.examples().len(), table.info()));
-        assert_eq!(file.info.el2n.as_deref(), Some("el2n_score_epoch_2"));
+        assert_eq!(file.info.aliases["el2n"], "el2n_score_epoch_2");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "no spill is left");
         let column = ScoreColumn::read(&spilled, "el2n").unwrap();
         let bits = |scores: &[f64]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();

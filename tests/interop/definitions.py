@@ -8,6 +8,9 @@ from decimal import Decimal, localcontext
 import numpy as np
 
 
+SIGNALS = ["el2n", "el1n", "loss", "margin", "confidence", "entropy"]
+
+
 def one_hot(labels, classes: int) -> np.ndarray:
     return np.eye(classes)[np.asarray(labels)]
 

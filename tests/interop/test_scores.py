@@ -1,11 +1,12 @@
-"""EL2N over runs as Polars, pandas and DuckDB aggregate it, against `data-diet scores`."""
+"""Scores over runs as Polars, pandas and DuckDB aggregate them, against `data-diet scores`."""
 
+import definitions
 import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from recording import data_diet
+from recording import Recording, data_diet, record_history
 
 KEYS = ["phase", "epoch", "example"]
 
@@ -100,16 +101,198 @@ def test_runs_that_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
     assert scores["el2n_mean"].equals(scores["el2n_score_epoch_1_mean"])
 
 
+def by_name(experiment, output, *options):
+    """The scores, and the names of those there are."""
+    data_diet("scores", experiment, "-o", output, *options)
+    scores = pl.read_parquet(output)
+    return scores, [name[:-5] for name in scores.columns if name.endswith("_mean")]
+
+
+def over_runs(per_run):
+    """Of a series by run and example."""
+    return per_run.groupby("example").agg(["mean", "std", "count"]).sort_index()
+
+
+def assert_same(scores, name, expected):
+    """One score against a frame of pandas; an example that the frame does not have has no value."""
+    expected = expected.reindex(scores["example"].to_list())
+    expected["count"] = expected["count"].fillna(0)
+    for statistic in ["mean", "std", "count"]:
+        column = f"{name}_{statistic}"
+        np.testing.assert_allclose(
+            scores[column].to_numpy(), expected[statistic].to_numpy(), 1e-12, 1e-12, err_msg=column
+        )
+
+
+def observations_of(experiment):
+    types = {"run": str, "phase": str}
+    frame = pd.read_parquet(experiment / "observations").astype(types)
+    return frame.astype({name: float for name in definitions.SIGNALS if name in frame})
+
+
 def test_only_the_epochs_asked_for(small, tmp_path):
-    output = tmp_path / "scores.parquet"
-    data_diet("scores", small.path, "-o", output, "--epochs", "1")
-    names = [name for name in pl.read_parquet(output).columns if name.endswith("_mean")]
+    _, names = by_name(small.path, tmp_path / "scores", "--at-epoch", "1")
     assert [name for name in names if name.startswith("el2n")] == [
-        "el2n_mean",
-        "el2n_train_epoch_1_mean",
-        "el2n_score_epoch_1_mean",
+        "el2n",
+        "el2n_train_epoch_1",
+        "el2n_score_epoch_1",
     ]
-    data_diet("scores", small.path, "-o", output, "--epochs", "9", expect=1)
+    data_diet("scores", small.path, "-o", tmp_path / "scores", "--at-epoch", "9", expect=1)
+
+
+@pytest.mark.parametrize("signal", definitions.SIGNALS)
+def test_every_signal_at_epochs_and_steps(small, tmp_path, signal):
+    frame = observations_of(small.path)
+    for option, moments, column, suffix in [
+        ("--at-epoch", "1,2", "epoch", "epoch_{}"),
+        ("--at-epoch", "1..2", "epoch", "epochs_1_to_2"),
+        ("--at-step", "3,8", "step", "step_{}"),
+        ("--at-step", "2..9", "step", "steps_2_to_9"),
+    ]:
+        output = tmp_path / "scores"
+        scores, names = by_name(small.path, output, "--score", signal, option, moments)
+        expected_names = set()
+        spans = moments.split(",") if "," in moments else [moments]
+        for phase, of_phase in frame.groupby("phase"):
+            for span in spans:
+                first, last = map(int, span.split("..") if ".." in span else (span, span))
+                rows = of_phase[of_phase[column].between(first, last)]
+                if len(rows):
+                    name = f"{signal}_{phase}_{suffix.format(span)}"
+                    expected_names.add(name)
+                    per_run = rows.groupby(["run", "example"])[signal].mean()
+                    assert_same(scores, name, over_runs(per_run))
+        assert set(names) == expected_names
+
+
+def train_scores(frame):
+    """AUM and the dataset map from their definitions, by pandas: one frame per score."""
+    train = frame[frame["phase"] == "train"]
+    groups = train.groupby(["run", "example"])
+    scores = {"aum": groups["margin"].mean()}
+    scores["cartography_correctness"] = groups["correct"].mean()
+    if "confidence" in train:
+        scores["cartography_confidence"] = groups["confidence"].mean()
+        scores["cartography_variability"] = groups["confidence"].std(ddof=0)
+    return {name: over_runs(per_run.dropna()) for name, per_run in scores.items()}
+
+
+def test_aum_and_cartography(small, tmp_path):
+    scores, names = by_name(small.path, tmp_path / "scores")
+    for name, expected in train_scores(observations_of(small.path)).items():
+        assert_same(scores, name, expected)
+    assert names[-4:] == [
+        "aum",
+        "cartography_confidence",
+        "cartography_variability",
+        "cartography_correctness",
+    ]
+
+
+def test_aum_where_runs_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
+    for name, expected in train_scores(observations_of(ten_runs)).items():
+        if name == "aum":
+            assert_same(scores_of_ten, name, expected)
+    assert "cartography_confidence_mean" not in scores_of_ten.columns
+    told = data_diet("scores", ten_runs, "-o", "x", "--score", "cartography", expect=1).stderr
+    assert "which no chosen run has recorded" in told
+
+
+def test_runs_that_record_different_signals(recording, experiment, tmp_path):
+    random = np.random.default_rng(3)
+    for run, signals in [("a", ["loss", "confidence"]), ("b", ["margin"]), ("c", ["confidence"])]:
+        ids = random.permutation(20)
+        recording.open(experiment, run, 3, signals=signals, logits="off")
+        for epoch in range(3):
+            logits = random.normal(size=(20, 3)).astype(np.float32)
+            recording.record("train", ids, ids % 3, logits, epoch=epoch, batch_rows=8)
+        assert recording.finish()["status"] == "finished"
+    scores, names = by_name(experiment, tmp_path / "scores", "--score", "aum", "--score", "cartography")
+    frames = [
+        observations_of_run(experiment, run).assign(run=run, phase="train") for run in ["a", "b", "c"]
+    ]
+    for name, expected in train_scores(pd.concat(frames)).items():
+        assert_same(scores, name, expected)
+    counts = [scores[f"{name}_count"].max() for name in names]
+    assert counts == [1, 2, 2, 3]
+
+
+def observations_of_run(experiment, run):
+    """One run by itself: the columns of the others may differ."""
+    return pd.concat(
+        pd.read_parquet(path, partitioning=None)
+        for path in sorted(experiment.glob(f"observations/run={run}/**/*.parquet"))
+    ).pipe(lambda frame: frame.astype({name: float for name in frame if name in definitions.SIGNALS}))
+
+
+def test_toneva_order_over_several_runs(recording, experiment, tmp_path):
+    """The published procedure: per run, an example's forgetting events are counted, or its
+    presentations if it was never learned; summed over runs; sorted."""
+    random = np.random.default_rng(11)
+    examples, epochs, runs = 40, 6, 4
+    totals = [0] * examples
+    never_learned_anywhere = {5, 12, 39}
+    for run in range(runs):
+        ability = random.uniform(size=examples)
+        batches = []
+        histories = {example: [] for example in range(examples)}
+        for _ in range(epochs):
+            batch = []
+            for example in random.permutation(examples).tolist():
+                right = bool(random.uniform() < ability[example])
+                right = right and example not in never_learned_anywhere
+                histories[example].append(right)
+                batch.append((example, right))
+            batches.append(batch)
+        record_history(recording, experiment, f"seed-{run}", batches)
+        for example, history in histories.items():
+            forgotten, last, learned = 0, False, False
+            for right in history:
+                if last and not right:
+                    forgotten += 1
+                last = right
+                learned = learned or right
+            totals[example] += forgotten if learned else len(history)
+    options = ["--score", "forgetting", "--score", "never_learned"]
+    scores, names = by_name(experiment, tmp_path / "scores", *options)
+    assert names == ["forgetting", "never_learned"]
+    np.testing.assert_allclose(scores["forgetting_mean"].to_numpy() * runs, totals, 1e-12)
+    published = sorted(range(examples), key=lambda example: (totals[example], example))
+    ours = scores.sort("forgetting_mean", "example")["example"].to_list()
+    assert ours == published
+    assert set(ours[-3:]) == never_learned_anywhere
+    learned_nowhere = scores.filter(pl.col("never_learned_mean") == 1)["example"]
+    assert set(learned_nowhere) == never_learned_anywhere
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """More than a row group of scores, of which the ids are no row numbers."""
+    recording = Recording(tmp_path_factory.mktemp("arrays"))
+    path = tmp_path_factory.mktemp("wide") / "experiment"
+    ids = np.arange(140_000) * 3 + 7
+    recording.open(path, "only", 2, logits="off")
+    for epoch in range(2):
+        order = np.random.default_rng(epoch).permutation(ids)
+        logits = np.stack([order % 5 - 2, np.zeros(len(order))], 1).astype(np.float32)
+        recording.record("train", order, np.zeros(len(order)), logits, epoch=epoch, batch_rows=4096)
+    assert recording.finish()["status"] == "finished"
+    recording.close()
+    return path, ids
+
+
+def test_every_reader_agrees_on_a_large_table(wide, tmp_path):
+    path, ids = wide
+    output = tmp_path / "scores.parquet"
+    data_diet("scores", path, "-o", output)
+    by_pl, by_pd = pl.read_parquet(output), pd.read_parquet(output)
+    by_duck = duckdb.sql(f"SELECT * FROM read_parquet('{output}')").pl()
+    assert by_pl["example"].equals(pl.Series("example", ids))
+    np.testing.assert_allclose(by_pl["aum_mean"].to_numpy(), ids % 5 - 2.0)
+    for name in by_pl.columns:
+        expected = by_pl[name].to_numpy()
+        np.testing.assert_array_equal(by_pd[name].to_numpy(), expected, err_msg=name)
+        np.testing.assert_array_equal(by_duck[name].to_numpy(), expected, err_msg=name)
 
 
 def test_columns_of_the_scores(scores_of_ten):

@@ -4,7 +4,8 @@ import struct
 
 import numpy as np
 import polars as pl
-from recording import ALL_SIGNALS
+import pytest
+from recording import ALL_SIGNALS, data_diet
 
 # A query of Spark's takes its time, and training publishes many parts in it.
 GROWTHS = 6
@@ -22,6 +23,17 @@ def test_observations_with_their_partitions(spark, small):
     expected = pl.read_parquet(small.path / "observations").select(columns)
     # A float32 becomes the Python float of the same value in both: equality is equality of bits.
     assert sorted(map(tuple, frame.select(columns).collect())) == sorted(expected.iter_rows())
+
+
+def test_scores(spark, small, tmp_path):
+    output = tmp_path / "scores.parquet"
+    data_diet("scores", small.path, "-o", output)
+    frame, expected = spark.read.parquet(str(output)), pl.read_parquet(output)
+    types = {pl.Int64: "bigint", pl.Int32: "int", pl.Float64: "double"}
+    assert dict(frame.dtypes) == {name: types[kind] for name, kind in expected.schema.items()}
+    # NaN equals nothing, not even itself.
+    rows = [tuple(map(repr, row)) for row in sorted(frame.collect())]
+    assert rows == [tuple(map(repr, row)) for row in expected.iter_rows()]
 
 
 def test_logits_as_list(spark, small):

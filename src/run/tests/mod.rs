@@ -1,5 +1,6 @@
 //! Runs on disks that fail, fill up, lie and lose power.
 
+mod columns;
 mod crash;
 mod faulty_disk;
 mod forgetful_disk;

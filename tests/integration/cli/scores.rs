@@ -1,6 +1,6 @@
 //! `data-diet scores`.
 
-use data_diet::{Epochs, Experiment, Phase, ScoreColumn, ScoreOptions, ScoreTable};
+use data_diet::{Experiment, Phase, Score, ScoreColumn, ScoreOptions, ScoreTable};
 
 use super::Twelve;
 use crate::harness::data_diet;
@@ -11,7 +11,7 @@ fn writes_the_table_that_the_library_folds() {
     let twelve = Twelve::new();
     let output = twelve.beside("scores.parquet");
     let call = data_diet(&["scores", &twelve.shown(), "-o", &output], 0);
-    call.tells(&format!("12 examples, 12 scores over 2 runs (seed-0, seed-1) -> {output}"));
+    call.tells(&format!("12 examples, 13 scores over 2 runs (seed-0, seed-1) -> {output}"));
     call.tells("el2n is el2n_score_epoch_3");
     assert!(call.stdout.is_empty() && call.stderr.lines().count() == 2, "{}", call.describe());
     let experiment = Experiment::open(twelve.path()).unwrap();
@@ -23,26 +23,84 @@ fn writes_the_table_that_the_library_folds() {
     }
 }
 
+/// The names of the scores in a table, in the order of the columns.
+fn names(output: &str) -> Vec<String> {
+    let error = ScoreColumn::read(output, "no such score").unwrap_err().to_string();
+    let (_, names) = error.split_once("there are: ").unwrap();
+    names.split(", ").map(str::to_owned).collect()
+}
+
 #[test]
 fn chooses_runs_and_epochs() {
     let twelve = Twelve::new();
     let output = twelve.beside("scores.parquet");
     let experiment = twelve.shown();
     let arguments = ["scores", &experiment, "-o", &output];
-    let call = data_diet(&[&arguments[..], &["--run", "seed-1", "--epochs", "1, 2"]].concat(), 0);
-    call.tells("over 1 run (seed-1)").tells("el2n is el2n_score_epoch_2");
+    let options = ["--run", "seed-1", "--score", "el2n_score_epoch_2"];
+    let call = data_diet(&[&arguments[..], &options].concat(), 0);
+    call.tells("1 score over 1 run (seed-1)");
     let mut options = ScoreOptions::default();
     options.runs = vec!["seed-1".to_owned()];
-    options.epochs = Epochs::List(vec![2]);
+    options.scores = vec!["el2n_score_epoch_2".parse::<Score>().unwrap().into()];
     let table = ScoreTable::fold(&Experiment::open(twelve.path()).unwrap(), &options).unwrap();
     let expected = table.column("el2n_score_epoch_2").unwrap();
-    let written = ScoreColumn::read(&output, "el2n").unwrap();
+    let written = ScoreColumn::read(&output, "el2n_score_epoch_2").unwrap();
     assert_eq!(written.scores(), expected.scores());
-    assert!(ScoreColumn::read(&output, "el2n_train_epoch_0").is_err());
-    let call = data_diet(&[&arguments[..], &["--epochs", "last"]].concat(), 0);
-    call.tells("el2n is el2n_score_epoch_3");
-    assert!(ScoreColumn::read(&output, "el2n_score_epoch_2").is_err());
-    ScoreColumn::read(&output, "el2n_train_epoch_2").unwrap();
+}
+
+#[test]
+fn names_and_moments_become_columns() {
+    let twelve = Twelve::new();
+    let output = twelve.beside("scores.parquet");
+    let experiment = twelve.shown();
+    let of_training =
+        ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations", "aum"];
+    let standard = |el2n: &[&'static str]| [&["el2n"], el2n, &of_training].concat();
+    for (options, expected) in [
+        (
+            "",
+            standard(&[
+                "el2n_train_epoch_0",
+                "el2n_train_epoch_1",
+                "el2n_train_epoch_2",
+                "el2n_score_epoch_1",
+                "el2n_score_epoch_2",
+                "el2n_score_epoch_3",
+            ]),
+        ),
+        ("--at-epoch last", standard(&["el2n_train_epoch_2", "el2n_score_epoch_3"])),
+        ("--at-epoch 0,3", standard(&["el2n_train_epoch_0", "el2n_score_epoch_3"])),
+        ("--at-epoch 2,1 --phase train", standard(&["el2n_train_epoch_1", "el2n_train_epoch_2"])),
+        ("--at-step 3", standard(&["el2n_train_step_3", "el2n_score_step_3"])),
+        ("--score el2n", vec!["el2n"]),
+        ("--score el2n --phase train", vec!["el2n_train_epoch_2"]),
+        (
+            "--score margin --score el2n --at-epoch 1..2",
+            vec![
+                "margin_train_epochs_1_to_2",
+                "margin_score_epochs_1_to_2",
+                "el2n_train_epochs_1_to_2",
+                "el2n_score_epochs_1_to_2",
+            ],
+        ),
+        ("--score loss --at-step 0..5 --phase train", vec!["loss_train_steps_0_to_5"]),
+        ("--score loss --at-step 8,0", vec!["loss_train_step_0", "loss_train_step_8"]),
+        ("--score aum --score forgetting --score aum", vec!["aum", "forgetting"]),
+        (
+            "--score aum --score el2n --at-epoch last --phase score",
+            vec!["aum", "el2n_score_epoch_3"],
+        ),
+        ("--score cartography_correctness", vec!["cartography_correctness"]),
+        (
+            "--score el2n_train_epoch_1 --score el2n --at-epoch 1",
+            vec!["el2n_train_epoch_1", "el2n_score_epoch_1"],
+        ),
+    ] {
+        let mut arguments = vec!["scores", &experiment, "-o", &output];
+        arguments.extend(options.split_whitespace());
+        data_diet(&arguments, 0);
+        assert_eq!(names(&output), expected, "{options}");
+    }
 }
 
 #[test]
@@ -62,6 +120,18 @@ fn says_what_it_left_out() {
     let call = data_diet(&["scores", &path.display().to_string(), "-o", &output], 0);
     call.tells("3 examples").tells("1 observation with non-finite logits left out");
     call.tells("1 observation repeated on a second rank in an epoch left out");
+}
+
+#[test]
+fn says_which_examples_some_runs_have_not_seen() {
+    let twelve = Twelve::new();
+    let mut recorder = recorded::builder(&twelve.path(), "seed-2", 3).start().unwrap();
+    let row = |example| Presented { example, label: 0, logits: vec![1.0, 0.0, 0.0] };
+    recorded::record(&mut recorder, Phase::Train, 0, 0, &[row(4), row(77)]);
+    finish(recorder);
+    let output = twelve.beside("scores.parquet");
+    let call = data_diet(&["scores", &twelve.shown(), "-o", &output], 0);
+    call.tells("13 examples").tells("12 examples not seen by every run: `runs` says by how many");
 }
 
 #[test]
@@ -89,8 +159,18 @@ fn mistakes_are_named_with_what_there_is() {
     let arguments = ["scores", &experiment, "-o", &output];
     let with = |more: &[&str], code| data_diet(&[&arguments[..], more].concat(), code);
     with(&["--run", "seed-9"], 1).tells("has no run `seed-9`; there are: seed-0, seed-1");
-    with(&["--epochs", "7"], 1).tells("epoch 7 was not recorded; there are: 0, 1, 2, 3");
-    with(&["--epochs", "first"], 2).tells("expected `all`, `last` or a list such as 1,5,10");
+    with(&["--at-epoch", "7"], 1).tells("epoch 7 was not recorded; there are: 0, 1, 2, 3");
+    with(&["--at-epoch", "first"], 2)
+        .tells("expected `all`, `last`, a list such as 1,5,10 or a range");
+    with(&["--at-step", "1", "--at-epoch", "1"], 2).tells("cannot be used with");
+    with(&["--at-step", "12"], 1)
+        .tells("step 12 was not recorded; the steps there are lie in 0 to 9");
+    with(&["--phase", "test"], 2).tells("phase: expected `train` or `score`, got `test`");
+    with(&["--score", "el3n"], 2).tells("score: expected SIGNAL, SIGNAL_PHASE_epoch_E");
+    with(&["--score", "cartography"], 1)
+        .tells("`seed-0` has el2n, loss, margin (phases: train, score)");
+    with(&["--score", "aum", "--at-epoch", "1"], 2).tells("scores: expected a signal or `grand`");
+    with(&["--score", "aum", "--phase", "train"], 2).tells("scores: expected a signal to take in");
     finish(recorded::builder(&twelve.path(), "wider", 10).start().unwrap());
     with(&[], 2).tells("`seed-0` has 3 and `wider` has 10; choose the runs by name");
     with(&["--run", "wider"], 1).tells("the runs have no published observations");

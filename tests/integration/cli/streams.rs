@@ -24,7 +24,23 @@ fn help_teaches() {
     let inspect = data_diet(&["inspect", "--help"], 0);
     inspect.says("runs/digits").says("--examples <N>").says("[default: 5]");
     let scores = data_diet(&["scores", "--help"], 0);
-    for words in ["el2n_PHASE_epoch_E", "forgetting_inf", "never_learned", "NAME_std", "--epochs"] {
+    for words in [
+        "el2n_PHASE_epoch_E",
+        "el2n_PHASE_steps_A_to_B",
+        "forgetting_inf",
+        "never_learned",
+        "aum",
+        "cartography_variability",
+        "grand_epoch_E",
+        "NAME_std",
+        "--at-epoch",
+        "--at-step",
+        "--phase",
+        "Toneva et al. 2018",
+        "Pleiss et al. 2020",
+        "Swayamdipta et al. 2020",
+        "Paul et al. 2021",
+    ] {
         scores.says(words);
     }
     data_diet(&["recover", "--help"], 0).says("interrupted runs");

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use data_diet::{Epochs, ErrorKind, Experiment, Phase, ScoreOptions, ScoreTable};
+use data_diet::{
+    At, ErrorKind, Experiment, Phase, Score, ScoreOptions, ScoreRequest, ScoreTable, Signal,
+};
 use tempfile::TempDir;
 
 use crate::harness::recorded::{self, Presented, finish, finished};
@@ -30,14 +32,86 @@ fn an_unknown_run() {
     assert!(message.ends_with("has no run `seed-7`; there are: seed-0, seed-1"), "{message}");
 }
 
-#[test]
-fn an_epoch_that_was_not_recorded() {
-    let (_directory, experiment) = two_runs();
+fn asking(requests: impl IntoIterator<Item = ScoreRequest>) -> ScoreOptions {
     let mut options = ScoreOptions::default();
-    options.epochs = Epochs::List(vec![1, 9]);
-    let (kind, message) = refused(&experiment, &options);
-    assert_eq!(kind, ErrorKind::NotFound);
-    assert_eq!(message, "epoch 9 was not recorded; there are: 0, 1, 2, 3");
+    options.scores = requests.into_iter().collect();
+    options
+}
+
+/// Epochs 0 to 2 of training with steps 0 to 8, epochs 1 to 3 of scoring at steps 3, 6 and 9.
+#[test]
+fn moments_that_were_not_recorded_are_told_which_there_are() {
+    let (_directory, experiment) = two_runs();
+    let el2n = |at: At| ScoreRequest::signal(Signal::El2n).at(at);
+    let score = |name: &str| name.parse::<ScoreRequest>().unwrap();
+    let steps = "the steps there are lie in";
+    for (request, expected) in [
+        (
+            el2n(At::Epochs(vec![1, 9])),
+            "epoch 9 was not recorded; there are: 0, 1, 2, 3".to_owned(),
+        ),
+        (
+            el2n(At::Epochs(vec![3])).phase(Phase::Train),
+            "epoch 3 was not recorded in the train phase; there are: 0, 1, 2".to_owned(),
+        ),
+        (
+            el2n(At::EpochRange(4, 7)),
+            "epochs 4 to 7 were not recorded; there are: 0, 1, 2, 3".to_owned(),
+        ),
+        (
+            score("el2n_score_epoch_0"),
+            "epoch 0 was not recorded in the score phase; there are: 1, 2, 3".to_owned(),
+        ),
+        (el2n(At::Steps(vec![2, 10])), format!("step 10 was not recorded; {steps} 0 to 9")),
+        (
+            el2n(At::Steps(vec![9])).phase(Phase::Train),
+            format!("step 9 was not recorded in the train phase; {steps} 0 to 8"),
+        ),
+        // Between two passes, which only reading the rows can tell.
+        (
+            score("loss_score_step_4"),
+            format!("step 4 was not recorded in the score phase; {steps} 3 to 9"),
+        ),
+        (
+            score("loss_score_steps_7_to_8"),
+            format!("steps 7 to 8 were not recorded in the score phase; {steps} 3 to 9"),
+        ),
+        (
+            el2n(At::StepRange(10, u64::MAX)),
+            format!("steps 10 to {} were not recorded; {steps} 0 to 9", u64::MAX),
+        ),
+    ] {
+        let (kind, message) = refused(&experiment, &asking([request]));
+        assert_eq!((kind, message), (ErrorKind::NotFound, expected));
+    }
+    // In the other phase there is such a step, which is enough for a request for both.
+    let options = asking([el2n(At::Steps(vec![4]))]);
+    let table = ScoreTable::fold(&experiment, &options).unwrap();
+    assert_eq!(table.statistics().len(), 1);
+    assert_eq!(table.statistics()[0].name, "el2n_train_step_4");
+    let options = asking([el2n(At::Steps(vec![4])), score("el2n_score_step_4")]);
+    assert_eq!(refused(&experiment, &options).0, ErrorKind::NotFound);
+    for at in [At::EpochRange(3, 1), At::StepRange(9, 0)] {
+        let (kind, message) = refused(&experiment, &asking([el2n(at)]));
+        assert_eq!(kind, ErrorKind::InvalidArgument);
+        assert!(message.ends_with("expected the lower end first"), "{message}");
+    }
+}
+
+#[test]
+fn moments_for_scores_that_take_none() {
+    let mut options = asking([Score::Aum.into(), ScoreRequest::cartography()]);
+    let error = options.take_at(&At::LastEpoch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().starts_with("scores: expected a signal or `grand`"), "{error}");
+    let error = options.take_in(Phase::Train).unwrap_err();
+    assert!(error.to_string().starts_with("scores: expected a signal to take in"), "{error}");
+    options.scores.push(ScoreRequest::signal(Signal::Loss));
+    options.take_at(&At::LastEpoch).unwrap();
+    options.take_in(Phase::Score).unwrap();
+    let expected = ScoreRequest::signal(Signal::Loss).at(At::LastEpoch).phase(Phase::Score);
+    assert_eq!(options.scores[2], expected);
+    assert_eq!(options.scores[0], Score::Aum.into());
 }
 
 #[test]
@@ -92,21 +166,82 @@ fn a_run_that_never_began_hides_no_other() {
 }
 
 #[test]
-fn a_signal_that_was_not_recorded_has_no_scores() {
+fn a_signal_that_was_not_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let mut format = recorded::format(2);
-    format.signals = vec![data_diet::Signal::Loss];
+    format.signals = vec![Signal::Loss];
     let recorder = data_diet::Recorder::builder(directory.path(), "seed-0", format);
     let mut recorder = recorder.start().unwrap();
     let row = Presented { example: 3, label: 0, logits: vec![1.0, 0.0] };
     recorded::record(&mut recorder, Phase::Train, 0, 0, &[row]);
     finish(recorder);
     let experiment = Experiment::open(directory.path()).unwrap();
+    // Nobody has asked for it by name.
     let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
     let names: Vec<&str> = table.statistics().iter().map(|s| s.name.as_str()).collect();
     assert_eq!(
         names,
         ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations"]
     );
-    assert_eq!(table.info().el2n, None);
+    assert!(table.info().aliases.is_empty());
+    let there = "`seed-0` has loss (phases: train)";
+    for (name, expected) in [
+        ("el2n", format!("`el2n` was recorded by no chosen run; {there}")),
+        (
+            "el2n_train_epoch_0",
+            format!(
+                "`el2n_train_epoch_0` is made of `el2n`, which no chosen run has recorded in the \
+                     train phase; {there}"
+            ),
+        ),
+        (
+            "loss_score_epoch_0",
+            format!(
+                "`loss_score_epoch_0` is made of `loss`, which no chosen run has recorded in the \
+                     score phase; {there}"
+            ),
+        ),
+        (
+            "aum",
+            format!(
+                "`aum` is made of `margin`, which no chosen run has recorded in the train phase; \
+                     {there}"
+            ),
+        ),
+        (
+            "cartography",
+            format!(
+                "`cartography_confidence` is made of `confidence`, which no chosen run has \
+                     recorded in the train phase; {there}"
+            ),
+        ),
+        ("grand", format!("`grand` was recorded by no chosen run; {there}")),
+    ] {
+        let (kind, message) = refused(&experiment, &asking([name.parse().unwrap()]));
+        assert_eq!((kind, message), (ErrorKind::NotFound, expected));
+        let request: ScoreRequest = name.parse().unwrap();
+        let options = asking([request.if_recorded(), Score::Presentations.into()]);
+        assert_eq!(ScoreTable::fold(&experiment, &options).unwrap().statistics().len(), 1);
+    }
+    let options = asking([Score::CartographyCorrectness.into()]);
+    let table = ScoreTable::fold(&experiment, &options).unwrap();
+    assert_eq!(table.column("cartography_correctness").unwrap().scores(), [1.0]);
+}
+
+#[test]
+fn runs_that_share_no_epoch_have_no_last_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for epoch in 0..2 {
+        let builder = recorded::builder(directory.path(), &format!("seed-{epoch}"), 2);
+        let mut recorder = builder.start().unwrap();
+        let row = Presented { example: 0, label: 0, logits: vec![1.0, 0.0] };
+        recorded::record(&mut recorder, Phase::Train, 0, epoch, &[row]);
+        finish(recorder);
+    }
+    let experiment = Experiment::open(directory.path()).unwrap();
+    let (kind, message) = refused(&experiment, &asking([ScoreRequest::signal(Signal::El2n)]));
+    assert_eq!(kind, ErrorKind::NotFound);
+    let expected = "no score `el2n`: there is no epoch in which every run has recorded it; ask for an \
+                    epoch";
+    assert_eq!(message, expected);
 }

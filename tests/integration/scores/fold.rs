@@ -1,17 +1,22 @@
 //! `ScoreTable::fold` against the reference, over random experiments.
 
-use data_diet::{Epochs, Experiment, Phase, ScoreOptions, ScoreStatistics, ScoreTable};
+use std::num::NonZeroUsize;
+
+use data_diet::{
+    At, ErrorKind, Experiment, Phase, Score, ScoreOptions, ScoreRequest, ScoreStatistics,
+    ScoreTable, Signal, Span,
+};
 use proptest::prelude::*;
 
 use super::plan::{self, CLASSES, name};
-use super::reference::{Expected, Statistics, el2n_of, expected};
+use super::reference::{CARTOGRAPHY, Expected, OF_TRAINING, Reference, Statistics, el2n};
 use crate::harness::recorded::{self, Presented, finish};
 
-/// Recorded EL2N is an `f32`; everything after it is `f64`.
+/// Recorded signals are `f32`; everything after them is `f64`.
 const TOLERANCE: f64 = 3e-7;
 
 fn is_close(a: f64, b: f64) -> bool {
-    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * (1.0 + b.abs())
 }
 
 fn rows(score: &ScoreStatistics) -> Vec<Statistics> {
@@ -38,16 +43,36 @@ fn assert_table(table: &ScoreTable, expected: &Expected) {
             );
         }
     }
-    assert_eq!(table.info().el2n, expected.el2n);
+    assert_eq!(table.info().aliases.get("el2n"), expected.el2n.as_ref());
     assert_eq!(table.info().non_finite, expected.non_finite);
     assert_eq!(table.info().repeated, expected.repeated);
+    assert_eq!(table.info().partial, expected.partial);
+}
+
+/// Any score whose name says everything, mostly at moments that are there.
+fn score() -> impl Strategy<Value = Score> {
+    let ends = (0_u32..12, 0_u32..6).prop_map(|(first, more)| (first, first + more));
+    let span = (ends, 0..4).prop_map(|((first, last), kind)| match kind {
+        0 => Span::epoch(first),
+        1 => Span::epochs(first, last),
+        2 => Span::step(first.into()),
+        _ => Span::steps(first.into(), last.into()),
+    });
+    let signal = prop::sample::select(Signal::ALL.to_vec());
+    let phase = prop::sample::select(Phase::ALL.to_vec());
+    let of_training = OF_TRAINING.into_iter().chain(CARTOGRAPHY).collect::<Vec<_>>();
+    prop_oneof![
+        3 => (signal, phase, span)
+            .prop_map(|(signal, phase, span)| Score::Signal { signal, phase, span }),
+        1 => prop::sample::select(of_training),
+    ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_table_is_what_the_definitions_say(plan in plan::plan()) {
+    fn the_standard_table_is_what_the_definitions_say(plan in plan::plan()) {
         let directory = tempfile::tempdir().unwrap();
         let observations = plan.record(directory.path());
         prop_assume!(!observations.is_empty());
@@ -56,55 +81,99 @@ proptest! {
         let options = ScoreOptions::default();
         let table =
             ScoreTable::fold_with_progress(&experiment, &options, |rows| read += rows).unwrap();
-        assert_table(&table, &expected(&observations, plan.runs()));
-        prop_assert_eq!(read, observations.len() as u64);
+        assert_table(&table, &Reference::new(&plan, &observations).standard());
+        let is_read = |o: &&plan::Observation| {
+            o.phase == Phase::Train || plan.records(o.run, Signal::El2n)
+        };
+        prop_assert_eq!(read, observations.iter().filter(is_read).count() as u64);
     }
 
-    /// Asking for less changes no number of what is asked for.
+    /// Also that asking for less changes no number of what is asked for.
     #[test]
-    fn fewer_epochs_or_runs_give_the_same_numbers(
+    fn scores_asked_for_by_name(
         plan in plan::plan(),
-        which in any::<prop::sample::Index>(),
-        forgetting: bool,
+        asked in prop::collection::vec(score(), 1..5),
+        threads in 1_usize..4,
     ) {
+        let directory = tempfile::tempdir().unwrap();
+        let observations = plan.record(&directory.path().join("runs"));
+        prop_assume!(!observations.is_empty());
+        let experiment = Experiment::open(directory.path().join("runs")).unwrap();
+        let reference = Reference::new(&plan, &observations);
+        let mut options = ScoreOptions::default();
+        options.threads = NonZeroUsize::new(threads);
+        options.scores = asked.iter().copied().map(ScoreRequest::from).collect();
+        let table = ScoreTable::fold(&experiment, &options);
+        if asked.iter().all(|&score| reference.has(score)) {
+            let table = table.unwrap();
+            assert_table(&table, &reference.table(&asked));
+            let [whole, spilled] = ["whole", "spilled"].map(|name| directory.path().join(name));
+            table.write(&whole).unwrap();
+            options.threads = NonZeroUsize::new(4 - threads);
+            ScoreTable::fold_to_file(&experiment, &options, &spilled, |_| {}).unwrap();
+            prop_assert!(std::fs::read(&whole).unwrap() == std::fs::read(&spilled).unwrap());
+        } else {
+            prop_assert_eq!(table.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn one_run_by_itself(plan in plan::plan(), which in any::<prop::sample::Index>()) {
         let directory = tempfile::tempdir().unwrap();
         let observations = plan.record(directory.path());
         prop_assume!(!observations.is_empty());
         let experiment = Experiment::open(directory.path()).unwrap();
-        let all = expected(&observations, plan.runs());
-        let epoch = which.get(&observations).epoch;
-        let mut options = ScoreOptions::default();
-        options.epochs = Epochs::List(vec![epoch]);
-        options.forgetting = forgetting;
-        let table = ScoreTable::fold(&experiment, &options).unwrap();
-        let of_epoch = Phase::ALL.map(|phase| format!("el2n_{phase}_epoch_{epoch}"));
-        for score in table.statistics().iter().filter(|score| score.name != "el2n") {
-            prop_assert!(of_epoch.contains(&score.name) || !score.name.starts_with("el2n"));
-            prop_assert!(forgetting || score.name.starts_with("el2n"));
-            for (row, &example) in rows(score).iter().zip(table.examples()) {
-                let place = all.examples.binary_search(&example).unwrap();
-                let expected = all.scores[&score.name][place];
-                prop_assert!(is_close(row.0, expected.0) && row.2 == expected.2);
-            }
-        }
-        let expected_here = of_epoch.iter().filter(|name| all.scores.contains_key(*name)).count();
-        let nan = |o: &&plan::Observation| o.epoch == epoch && el2n_of(o).is_nan();
-        // What was left out of other epochs' means is left out of no mean here.
-        prop_assert!(table.info().non_finite <= observations.iter().filter(nan).count() as u64);
-        let here = table.statistics().iter().filter(|s| of_epoch.contains(&s.name)).count();
-        prop_assert_eq!(here, expected_here);
-
         let run = which.get(&observations).run;
         let mut options = ScoreOptions::default();
         options.runs = vec![name(run), name(run)];
-        let mut alone = observations.clone();
-        alone.retain(|o| o.run == run);
-        for observation in &mut alone {
-            observation.run = 0;
+        let (alone, mut rows) = (plan.alone(run), observations.clone());
+        rows.retain(|o| o.run == run);
+        for row in &mut rows {
+            row.run = 0;
         }
         let table = ScoreTable::fold(&experiment, &options).unwrap();
-        assert_table(&table, &expected(&alone, 1));
+        assert_table(&table, &Reference::new(&alone, &rows).standard());
         prop_assert_eq!(&table.info().runs, &[name(run)]);
+    }
+
+    /// Moments are resolved to the scores that there are, and those are the same numbers.
+    #[test]
+    fn moments_of_a_signal(plan in plan::plan(), phase in prop::option::of(0..2_usize)) {
+        let directory = tempfile::tempdir().unwrap();
+        let observations = plan.record(directory.path());
+        let phases: Vec<Phase> =
+            phase.map_or(Phase::ALL.to_vec(), |phase| vec![Phase::ALL[phase]]);
+        let with_el2n = |o: &&plan::Observation| {
+            plan.records(o.run, Signal::El2n) && phases.contains(&o.phase)
+        };
+        let mut epochs: Vec<(Phase, u32)> =
+            observations.iter().filter(with_el2n).map(|o| (o.phase, o.epoch)).collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        prop_assume!(!epochs.is_empty());
+        let experiment = Experiment::open(directory.path()).unwrap();
+        let names = |at: At| {
+            let request = ScoreRequest::signal(Signal::El2n).at(at);
+            let mut options = ScoreOptions::default();
+            options.scores =
+                vec![if phase.is_some() { request.phase(phases[0]) } else { request }];
+            let table = ScoreTable::fold(&experiment, &options).unwrap();
+            let names = table.statistics().iter().map(|score| score.name.clone());
+            names.collect::<Vec<String>>()
+        };
+        let all: Vec<String> =
+            epochs.iter().map(|&(phase, epoch)| el2n(phase, epoch).to_string()).collect();
+        prop_assert_eq!(&names(At::EveryEpoch), &all);
+        let numbers = epochs.iter().map(|&(_, epoch)| epoch).rev().collect();
+        prop_assert_eq!(&names(At::Epochs(numbers)), &all);
+        let first = epochs.iter().map(|&(_, epoch)| epoch).min().unwrap();
+        let ranges = phases.iter().filter(|phase| epochs.iter().any(|(of, _)| of == *phase));
+        let span = Span::epochs(first, first + 100);
+        let ranges: Vec<String> =
+            ranges.map(|phase| format!("el2n_{phase}_{span}")).collect();
+        prop_assert_eq!(names(At::EpochRange(first, first + 100)), ranges);
+        let last = names(At::LastEpoch);
+        prop_assert!(last.iter().all(|name| all.contains(name)) && !last.is_empty());
     }
 }
 
@@ -175,8 +244,9 @@ fn an_epoch_deep_inside_a_large_part() {
     let experiment = Experiment::open(directory.path()).unwrap();
     for (forgetting, epochs) in [(false, vec![2]), (false, vec![1, 3]), (true, vec![3])] {
         let mut options = ScoreOptions::default();
-        options.epochs = Epochs::List(epochs.clone());
-        options.forgetting = forgetting;
+        let at = At::Epochs(epochs.clone());
+        options.scores = vec![ScoreRequest::signal(Signal::El2n).at(at)];
+        options.scores.extend(forgetting.then_some(Score::Forgetting.into()));
         let table = ScoreTable::fold(&experiment, &options).unwrap();
         assert_eq!(table.examples().len(), EXAMPLES as usize);
         for epoch in epochs {
@@ -186,4 +256,25 @@ fn an_epoch_deep_inside_a_large_part() {
             assert!(column.scores().iter().all(|&score| is_close(score, el2n)), "epoch {epoch}");
         }
     }
+}
+
+/// What one rank has not recorded, its examples have no value of.
+#[test]
+fn ranks_that_record_different_signals() {
+    let directory = tempfile::tempdir().unwrap();
+    for (rank, signals) in [(0, vec![Signal::Margin]), (1, vec![Signal::Loss])] {
+        let mut format = recorded::format(CLASSES);
+        format.signals = signals;
+        let builder = data_diet::Recorder::builder(directory.path(), "seed-0", format).rank(rank);
+        let mut recorder = builder.start().unwrap();
+        let row = classified_as(rank.into(), 0);
+        recorded::record(&mut recorder, Phase::Train, 0, 0, &[row]);
+        finish(recorder);
+    }
+    let experiment = Experiment::open(directory.path()).unwrap();
+    let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
+    assert_eq!(table.column("presentations").unwrap().scores(), [1.0, 1.0]);
+    let aum = table.column("aum").unwrap().scores().to_vec();
+    assert!(aum[0] == 2.0 && aum[1].is_nan(), "{aum:?}");
+    assert_eq!(table.info().non_finite, 0);
 }

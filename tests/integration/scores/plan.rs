@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use data_diet::{Phase, Recorder};
+use data_diet::{Phase, Recorder, Signal};
 use proptest::prelude::*;
 
-use crate::harness::recorded::{Presented, builder, finish, in_small_parts, record};
+use crate::harness::recorded::{Presented, finish, format, in_small_parts, record};
 
 pub(crate) const CLASSES: usize = 3;
 
@@ -31,6 +31,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 struct RunPlan {
     ranks: usize,
+    signals: Vec<Signal>,
     moments: Vec<MomentPlan>,
 }
 
@@ -66,7 +67,13 @@ fn run_plan() -> impl Strategy<Value = RunPlan> {
         let moment = (phase, epochs_passed, batches).prop_map(|(phase, epochs_passed, batches)| {
             MomentPlan { phase, epochs_passed, batches }
         });
-        prop::collection::vec(moment, 0..14).prop_map(move |moments| RunPlan { ranks, moments })
+        let signals = prop::sample::select(vec![
+            Signal::ALL.to_vec(),
+            vec![Signal::El2n, Signal::Loss, Signal::Margin],
+            vec![Signal::Loss, Signal::Confidence],
+        ]);
+        let moments = prop::collection::vec(moment, 0..14);
+        (signals, moments).prop_map(move |(signals, moments)| RunPlan { ranks, signals, moments })
     })
 }
 
@@ -80,12 +87,24 @@ impl Plan {
         self.runs.len()
     }
 
+    /// Whether a run records a signal.
+    pub(crate) fn records(&self, run: usize, signal: Signal) -> bool {
+        self.runs[run].signals.contains(&signal)
+    }
+
+    /// The same with one run only, which is the first one then.
+    pub(crate) fn alone(&self, run: usize) -> Self {
+        Self { runs: vec![self.runs[run].clone()], ..self.clone() }
+    }
+
     /// Records the experiment, and returns all its rows.
     pub(crate) fn record(&self, experiment: &Path) -> Vec<Observation> {
         let mut observations = Vec::new();
         for (run, plan) in self.runs.iter().enumerate() {
             let start = |rank| {
-                let builder = builder(experiment, &name(run), CLASSES).rank(rank as u32);
+                let mut format = format(CLASSES);
+                format.signals.clone_from(&plan.signals);
+                let builder = Recorder::builder(experiment, name(run), format).rank(rank as u32);
                 let builder = if self.small_parts { in_small_parts(builder) } else { builder };
                 builder.start().unwrap()
             };

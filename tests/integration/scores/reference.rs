@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data_diet::Phase;
+use data_diet::{Phase, Score, Signal, Span};
 
-use super::plan::Observation;
+use super::plan::{Observation, Plan};
 
 /// Mean, standard deviation (`n - 1`) and count over runs.
 pub(crate) type Statistics = (f64, f64, i32);
 
-/// What the table of scores should hold.
+/// What a table of scores should hold.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) examples: Vec<i64>,
@@ -21,78 +21,193 @@ pub(crate) struct Expected {
     pub(crate) el2n: Option<String>,
     pub(crate) non_finite: u64,
     pub(crate) repeated: u64,
+    pub(crate) partial: u64,
 }
 
-pub(crate) fn expected(observations: &[Observation], runs: usize) -> Expected {
-    let counted: Vec<&Observation> =
-        observations.iter().filter(|row| is_on_its_first_rank(row, observations)).collect();
-    let examples: BTreeSet<i64> = observations.iter().map(|o| o.row.example).collect();
-    let per_run = |value: &dyn Fn(usize, i64) -> Option<f64>| -> Vec<Statistics> {
-        let over_runs = |&example: &i64| {
-            statistics(&(0..runs).filter_map(|run| value(run, example)).collect::<Vec<_>>())
+/// An experiment with everything known of it.
+pub(crate) struct Reference<'a> {
+    plan: &'a Plan,
+    rows: &'a [Observation],
+    /// Those on the first rank that has their example in their epoch.
+    counted: Vec<&'a Observation>,
+}
+
+impl<'a> Reference<'a> {
+    pub(crate) fn new(plan: &'a Plan, rows: &'a [Observation]) -> Self {
+        let counted = rows.iter().filter(|row| is_on_its_first_rank(row, rows)).collect();
+        Self { plan, rows, counted }
+    }
+
+    /// Whether a run has recorded what a score is made of, at the moments that it is about.
+    fn is_of(&self, score: Score, row: &Observation) -> bool {
+        let records = |signal| self.plan.records(row.run, signal);
+        let train = row.phase == Phase::Train;
+        match score {
+            Score::Signal { signal, phase, span } => {
+                records(signal) && row.phase == phase && is_within(row, span)
+            }
+            Score::Aum => train && records(Signal::Margin),
+            Score::CartographyConfidence | Score::CartographyVariability => {
+                train && records(Signal::Confidence)
+            }
+            _ => train,
+        }
+    }
+
+    /// The value of one run, if it has one.
+    fn value(&self, score: Score, run: usize, example: i64) -> Option<f64> {
+        let rows = self.counted.iter().filter(|row| row.run == run && self.is_of(score, row));
+        let rows: Vec<&Observation> = rows.copied().collect();
+        let of_example = || in_order(rows.iter().copied().filter(|row| row.row.example == example));
+        let finite = |signal| {
+            let values = of_example().into_iter().map(|row| signal_of(row, signal));
+            values.filter(|value| value.is_finite()).collect::<Vec<_>>()
         };
-        examples.iter().map(over_runs).collect()
-    };
-    let mut scores = BTreeMap::new();
-    let epochs: BTreeSet<(Phase, u32)> = observations.iter().map(|o| (o.phase, o.epoch)).collect();
-    for &(phase, epoch) in &epochs {
-        let mean_el2n = |run, example| {
-            let of_epoch = |o: &&&Observation| {
-                (o.run, o.row.example, o.phase, o.epoch) == (run, example, phase, epoch)
+        let history: Vec<bool> = of_example().into_iter().map(is_correct).collect();
+        if history.is_empty() {
+            return None;
+        }
+        let never = !history.contains(&true);
+        // Toneva et al. 2018: acc(t) > acc(t + 1).
+        let events = history.windows(2).filter(|w| w[0] && !w[1]).count() as f64;
+        match score {
+            Score::Signal { signal, .. } => mean(&finite(signal)),
+            Score::Aum => mean(&finite(Signal::Margin)),
+            Score::CartographyConfidence => mean(&finite(Signal::Confidence)),
+            Score::CartographyVariability => {
+                let values = finite(Signal::Confidence);
+                let mean_value = mean(&values)?;
+                let squares: Vec<f64> = values.iter().map(|v| (v - mean_value).powi(2)).collect();
+                mean(&squares).map(f64::sqrt)
+            }
+            Score::CartographyCorrectness => mean(
+                &history.iter().map(|&correct| f64::from(u8::from(correct))).collect::<Vec<_>>(),
+            ),
+            // Never learned ranks above every learned one, also of those that were presented more.
+            Score::Forgetting if never => {
+                let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+                for row in &rows {
+                    *counts.entry(row.row.example).or_default() += 1;
+                }
+                counts.values().max().map(|&most| most as f64)
+            }
+            Score::ForgettingInf if never => Some(f64::INFINITY),
+            Score::Forgetting | Score::ForgettingInf => Some(events),
+            Score::NeverLearned => Some(f64::from(u8::from(never))),
+            Score::FirstLearned => history.iter().position(|&correct| correct).map(|at| at as f64),
+            Score::Presentations => Some(history.len() as f64),
+            score => panic!("the reference does not know {score}"),
+        }
+    }
+
+    /// Whether a broken row is missed by a score.
+    fn misses(&self, score: Score, row: &Observation) -> bool {
+        let is_mean = matches!(
+            score,
+            Score::Signal { .. }
+                | Score::Aum
+                | Score::CartographyConfidence
+                | Score::CartographyVariability
+        );
+        is_mean && self.is_of(score, row) && row.row.logits.iter().any(|logit| !logit.is_finite())
+    }
+
+    /// Whether some run has rows that a score is made of.
+    pub(crate) fn has(&self, score: Score) -> bool {
+        self.rows.iter().any(|row| self.is_of(score, row))
+    }
+
+    /// The table of these scores.
+    pub(crate) fn table(&self, scores: &[Score]) -> Expected {
+        let is_used = |row: &&Observation| scores.iter().any(|&score| self.is_of(score, row));
+        let used: Vec<&Observation> = self.counted.iter().copied().filter(is_used).collect();
+        let examples: BTreeSet<i64> = used.iter().map(|row| row.row.example).collect();
+        let over_runs = |score: Score| -> Vec<Statistics> {
+            let of_example = |&example: &i64| {
+                let values =
+                    (0..self.plan.runs()).filter_map(|run| self.value(score, run, example));
+                statistics(&values.collect::<Vec<_>>())
             };
-            let values = counted.iter().filter(of_epoch).filter_map(|o| el2n(o));
-            mean(&values.collect::<Vec<_>>())
+            examples.iter().map(of_example).collect()
         };
-        scores.insert(format!("el2n_{phase}_epoch_{epoch}"), per_run(&mean_el2n));
+        let of = |example| used.iter().filter(move |row| row.row.example == example);
+        let label = |&example: &i64| of(example).next().map_or(0, |row| row.row.label as i32);
+        let runs_of =
+            |&example: &i64| of(example).map(|row| row.run).collect::<BTreeSet<_>>().len() as i32;
+        let runs: Vec<i32> = examples.iter().map(runs_of).collect();
+        let with_rows: BTreeSet<usize> =
+            self.rows.iter().filter(is_used).map(|row| row.run).collect();
+        let partial = runs.iter().filter(|&&runs| (runs as usize) < with_rows.len()).count();
+        let missed = |row: &&&Observation| scores.iter().any(|&score| self.misses(score, row));
+        Expected {
+            labels: examples.iter().map(label).collect(),
+            runs,
+            scores: scores.iter().map(|&score| (score.to_string(), over_runs(score))).collect(),
+            el2n: None,
+            non_finite: used.iter().filter(missed).count() as u64,
+            repeated: (self.rows.iter().filter(is_used).count() - used.len()) as u64,
+            partial: partial as u64,
+            examples: examples.into_iter().collect(),
+        }
     }
-    let el2n = last_common_epoch(observations, runs);
-    if let Some(name) = &el2n {
-        scores.insert("el2n".to_owned(), scores[name].clone());
+
+    /// The standard table, and the observations that it reads.
+    pub(crate) fn standard(&self) -> Expected {
+        let epochs: BTreeSet<(Phase, u32)> =
+            self.with(Signal::El2n).map(|row| (row.phase, row.epoch)).collect();
+        let el2n = |&(phase, epoch): &(Phase, u32)| el2n(phase, epoch);
+        let mut scores: Vec<Score> = epochs.iter().map(el2n).collect();
+        scores.extend(OF_TRAINING.iter().filter(|&&score| self.has(score)));
+        if self.has(Score::CartographyConfidence) {
+            scores.extend(CARTOGRAPHY);
+        }
+        let mut table = self.table(&scores);
+        table.el2n = self.last_common_epoch();
+        if let Some(name) = &table.el2n {
+            table.scores.insert("el2n".to_owned(), table.scores[name].clone());
+        }
+        table
     }
-    // Per run and example: whether it was classified correctly, presentation by presentation.
-    let mut histories: BTreeMap<(usize, i64), Vec<bool>> = BTreeMap::new();
-    let mut presentations: Vec<&&Observation> =
-        counted.iter().filter(|o| o.phase == Phase::Train).collect();
-    presentations.sort_by_key(|o| (o.step, o.position));
-    for o in presentations {
-        histories.entry((o.run, o.row.example)).or_default().push(is_correct(o));
+
+    fn with(&self, signal: Signal) -> impl Iterator<Item = &Observation> {
+        self.rows.iter().filter(move |row| self.plan.records(row.run, signal))
     }
-    // Never learned ranks above every learned one, also of those that were presented more often.
-    let most = |run| {
-        let counts = histories.iter().filter(|((of, _), _)| *of == run).map(|(_, h)| h.len());
-        counts.max().unwrap_or(0) as f64
-    };
-    let history = |run, example| histories.get(&(run, example));
-    // Toneva et al. 2018: acc(t) > acc(t + 1).
-    let events = |history: &[bool]| history.windows(2).filter(|w| w[0] && !w[1]).count() as f64;
-    let never = |history: &[bool]| !history.contains(&true);
-    let forgetting = |unlearned: &dyn Fn(usize) -> f64| {
-        per_run(&|run, example| {
-            let history = history(run, example)?;
-            Some(if never(history) { unlearned(run) } else { events(history) })
+
+    /// The last epoch of the score phase that every run has recorded EL2N in, or else of the train
+    /// phase. A run without any such rows in a phase has no say in it.
+    fn last_common_epoch(&self) -> Option<String> {
+        [Phase::Score, Phase::Train].into_iter().find_map(|phase| {
+            let of_phase = || self.with(Signal::El2n).filter(|row| row.phase == phase);
+            let runs: BTreeSet<usize> = of_phase().map(|row| row.run).collect();
+            let has =
+                |run: usize, epoch: u32| of_phase().any(|row| (row.run, row.epoch) == (run, epoch));
+            let epochs = of_phase().map(|row| row.epoch);
+            let common = epochs.filter(|&epoch| runs.iter().all(|&run| has(run, epoch)));
+            common.max().map(|epoch| el2n(phase, epoch).to_string())
         })
-    };
-    let columns = [
-        ("forgetting", forgetting(&most)),
-        ("forgetting_inf", forgetting(&|_| f64::INFINITY)),
-        ("never_learned", per_run(&|r, e| Some(f64::from(u8::from(never(history(r, e)?)))))),
-        ("first_learned", per_run(&|r, e| Some(history(r, e)?.iter().position(|&c| c)? as f64))),
-        ("presentations", per_run(&|r, e| Some(history(r, e)?.len() as f64))),
-    ];
-    let has_values = |values: &[Statistics]| values.iter().any(|value| value.2 > 0);
-    let columns = columns.into_iter().filter(|(_, values)| has_values(values));
-    scores.extend(columns.map(|(name, values)| (name.to_owned(), values)));
-    let of = |example| observations.iter().filter(move |o| o.row.example == example);
-    let label = |&example: &i64| of(example).next().map_or(0, |o| o.row.label as i32);
-    let seen_in = |&example: &i64| of(example).map(|o| o.run).collect::<BTreeSet<_>>().len() as i32;
-    Expected {
-        labels: examples.iter().map(label).collect(),
-        runs: examples.iter().map(seen_in).collect(),
-        scores,
-        el2n,
-        non_finite: counted.iter().filter(|o| el2n_of(o).is_nan()).count() as u64,
-        repeated: (observations.len() - counted.len()) as u64,
-        examples: examples.into_iter().collect(),
+    }
+}
+
+/// The scores of whole train phases in the standard table.
+pub(crate) const OF_TRAINING: [Score; 6] = [
+    Score::Forgetting,
+    Score::ForgettingInf,
+    Score::NeverLearned,
+    Score::FirstLearned,
+    Score::Presentations,
+    Score::Aum,
+];
+pub(crate) const CARTOGRAPHY: [Score; 3] =
+    [Score::CartographyConfidence, Score::CartographyVariability, Score::CartographyCorrectness];
+
+pub(crate) fn el2n(phase: Phase, epoch: u32) -> Score {
+    Score::Signal { signal: Signal::El2n, phase, span: Span::epoch(epoch) }
+}
+
+fn is_within(row: &Observation, span: Span) -> bool {
+    match span {
+        Span::Epochs { first, last } => (first..=last).contains(&row.epoch),
+        Span::Steps { first, last } => (first..=last).contains(&row.step),
     }
 }
 
@@ -103,32 +218,36 @@ fn is_on_its_first_rank(row: &Observation, all: &[Observation]) -> bool {
     all.iter().filter(|other| key(other) == key(row)).all(|other| other.rank >= row.rank)
 }
 
-/// The last epoch of the score phase that every run has recorded, or else of the train phase. A run
-/// without any rows in a phase has no say in it.
-fn last_common_epoch(observations: &[Observation], runs: usize) -> Option<String> {
-    [Phase::Score, Phase::Train].into_iter().find_map(|phase| {
-        let has = |run: usize, epoch: u32| {
-            observations.iter().any(|o| (o.run, o.phase, o.epoch) == (run, phase, epoch))
-        };
-        let of_phase = || observations.iter().filter(|o| o.phase == phase);
-        let is_empty = |run: usize| !of_phase().any(|o| o.run == run);
-        let epochs = of_phase().map(|o| o.epoch);
-        let common = epochs.filter(|&epoch| (0..runs).all(|run| is_empty(run) || has(run, epoch)));
-        common.max().map(|epoch| format!("el2n_{phase}_epoch_{epoch}"))
-    })
+/// Presentations of one example by step, then by position in the batch.
+fn in_order<'a>(rows: impl Iterator<Item = &'a Observation>) -> Vec<&'a Observation> {
+    let mut rows: Vec<&Observation> = rows.collect();
+    rows.sort_by_key(|row| (row.step, row.position));
+    rows
 }
 
-fn el2n(o: &Observation) -> Option<f64> {
-    Some(el2n_of(o)).filter(|value| !value.is_nan())
-}
-
-/// `||softmax(z) - y||_2`, NaN if a logit is.
-pub(crate) fn el2n_of(o: &Observation) -> f64 {
-    let exponentials: Vec<f64> = o.row.logits.iter().map(|&z| f64::from(z).exp()).collect();
+/// A signal from its definition, NaN if a logit is not finite.
+pub(crate) fn signal_of(row: &Observation, signal: Signal) -> f64 {
+    let logits: Vec<f64> = row.row.logits.iter().map(|&z| f64::from(z)).collect();
+    let exponentials: Vec<f64> = logits.iter().map(|z| z.exp()).collect();
     let total: f64 = exponentials.iter().sum();
-    let error =
-        |(class, e): (usize, &f64)| e / total - f64::from(u8::from(class as i64 == o.row.label));
-    exponentials.iter().enumerate().map(error).map(|error| error * error).sum::<f64>().sqrt()
+    let p: Vec<f64> = exponentials.iter().map(|e| e / total).collect();
+    let label = row.row.label as usize;
+    let error = |class: usize| p[class] - f64::from(u8::from(class == label));
+    let classes = 0..logits.len();
+    match signal {
+        Signal::El2n => classes.map(|class| error(class).powi(2)).sum::<f64>().sqrt(),
+        Signal::El1n => classes.map(|class| error(class).abs()).sum(),
+        Signal::Loss => -p[label].ln(),
+        Signal::Margin => {
+            let others = classes.filter(|&class| class != label).map(|class| logits[class]);
+            let is_broken = logits.iter().any(|z| z.is_nan());
+            let margin = logits[label] - others.fold(f64::NEG_INFINITY, f64::max);
+            if is_broken { f64::NAN } else { margin }
+        }
+        Signal::Confidence => p[label],
+        Signal::Entropy => -p.iter().map(|p| p * p.ln()).sum::<f64>(),
+        signal => panic!("the reference does not know {signal}"),
+    }
 }
 
 /// The lowest class wins a tie; a row with a broken logit is not correct.

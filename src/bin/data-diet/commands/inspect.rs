@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use data_diet::{Epochs, ErrorKind, Experiment, Phase, Run, ScoreOptions, ScoreTable};
+use data_diet::{
+    ErrorKind, Experiment, Phase, Run, ScoreOptions, ScoreRequest, ScoreTable, Signal,
+};
 
 use crate::Failure;
 use crate::args::Inspect;
@@ -75,8 +77,7 @@ fn show_examples(
     number: usize,
 ) -> Result<(), Failure> {
     let mut options = ScoreOptions::default();
-    options.epochs = Epochs::Last;
-    options.forgetting = false;
+    options.scores = vec![ScoreRequest::signal(Signal::El2n).if_recorded()];
     let scores = match ScoreTable::fold(experiment, &options) {
         Err(error) if error.kind() == ErrorKind::Empty => {
             writeln!(output, "\nno observations are published yet")?;
@@ -102,7 +103,7 @@ fn show_examples(
         ]
     };
     let heading = ["example", "label", "el2n", "std", "runs"];
-    let source = scores.info().el2n.as_deref().unwrap_or("el2n");
+    let source = scores.info().aliases.get("el2n").map_or("el2n", String::as_str);
     writeln!(output, "\nhardest examples ({source})")?;
     let hardest: Vec<_> = order.iter().rev().take(number).map(row).collect();
     table(output, &heading, &hardest)?;

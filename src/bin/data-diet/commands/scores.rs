@@ -2,17 +2,15 @@
 
 use std::process::ExitCode;
 
-use data_diet::{Experiment, Phase, Run, ScoreOptions, ScoreTable};
+use data_diet::{Experiment, Run, ScoreTable};
 
 use crate::args::Scores;
 use crate::text::{counted, tell};
 use crate::{Failure, progress};
 
 pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
+    let options = arguments.options()?;
     let experiment = super::open(&arguments.experiment)?;
-    let mut options = ScoreOptions::default();
-    options.runs.clone_from(&arguments.runs);
-    options.epochs.clone_from(&arguments.epochs);
     let bar = progress::bar(rows(&experiment, &arguments.runs)?, "rows");
     let file =
         ScoreTable::fold_to_file(&experiment, &options, &arguments.output, |rows| bar.inc(rows))?;
@@ -26,9 +24,11 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
         info.runs.join(", "),
         arguments.output.display()
     ));
-    match &info.el2n {
-        Some(el2n) => tell(format_args!("el2n is {el2n}")),
-        None => tell("no score `el2n`: there is no epoch in which every run has recorded it"),
+    for (alias, score) in &info.aliases {
+        tell(format_args!("{alias} is {score}"));
+    }
+    if arguments.takes_the_standard() && !info.aliases.contains_key("el2n") {
+        tell("no score `el2n`: there is no epoch in which every run has recorded it");
     }
     if info.non_finite > 0 {
         let rows = counted(info.non_finite, "observation");
@@ -38,16 +38,16 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
         let rows = counted(info.repeated, "observation");
         tell(format_args!("{rows} repeated on a second rank in an epoch left out"));
     }
+    if info.partial > 0 {
+        let examples = counted(info.partial, "example");
+        tell(format_args!("{examples} not seen by every run: `runs` says by how many"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+/// How many rows the chosen runs have committed, as they say themselves.
 fn rows(experiment: &Experiment, names: &[String]) -> data_diet::Result<u64> {
-    let chosen = |run: &Run| names.is_empty() || names.iter().any(|name| name == run.name());
-    let mut rows = 0;
-    for run in experiment.runs()?.iter().filter(|run| chosen(run)) {
-        for phase in Phase::ALL {
-            rows += run.rows(phase)?;
-        }
-    }
-    Ok(rows)
+    let chosen = |run: &&Run| names.is_empty() || names.iter().any(|name| name == run.name());
+    let runs = experiment.runs()?;
+    Ok(runs.iter().filter(chosen).flat_map(Run::ranks).map(|rank| rank.rows.written).sum())
 }

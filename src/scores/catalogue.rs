@@ -1,0 +1,97 @@
+//! What the chosen runs have recorded, from the footers of their parts: nothing is decoded yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::run::{Experiment, PartReader, RowGroupOutline, Run};
+
+/// A run and its tables.
+pub(super) struct RecordedRun {
+    pub(super) run: Run,
+    /// One per [`Source`], in the order of `Source::ALL`.
+    tables: Vec<RecordedTable>,
+}
+
+/// One table of a run.
+pub(super) struct RecordedTable {
+    /// The row groups of each rank, in the order in which they were recorded.
+    pub(super) ranks: Vec<Vec<Group>>,
+    /// The distinct epochs.
+    pub(super) epochs: BTreeSet<u32>,
+}
+
+/// A row group that can be read.
+#[derive(Clone)]
+pub(super) struct Group {
+    pub(super) part: Arc<PartReader>,
+    pub(super) index: usize,
+    pub(super) outline: RowGroupOutline,
+}
+
+impl RecordedRun {
+    fn open(run: Run) -> Result<Self> {
+        let tables = Source::ALL.map(|source| RecordedTable::open(&run, source));
+        let tables = tables.into_iter().collect::<Result<_>>()?;
+        Ok(Self { run, tables })
+    }
+
+    pub(super) fn table(&self, source: Source) -> &RecordedTable {
+        let place = Source::ALL.iter().position(|&other| other == source).unwrap_or(0);
+        &self.tables[place]
+    }
+
+    /// Whether the run has rows with this column.
+    pub(super) fn has(&self, source: Source, column: &str) -> bool {
+        !self.table(source).epochs.is_empty() && source.has(&self.run, column)
+    }
+}
+
+impl RecordedTable {
+    fn open(run: &Run, source: Source) -> Result<Self> {
+        let (mut ranks, mut epochs) = (Vec::new(), BTreeSet::new());
+        for rank in 0..run.ranks().len() {
+            let mut groups = Vec::new();
+            for part in source.parts(run, rank)? {
+                epochs.extend(part.epochs().iter().filter_map(|&epoch| u32::try_from(epoch).ok()));
+                let part = Arc::new(part);
+                let outlines = part.outlines().enumerate().filter(|(_, outline)| outline.rows > 0);
+                let group = |(index, outline)| Group { part: Arc::clone(&part), index, outline };
+                groups.extend(outlines.map(group));
+            }
+            ranks.push(groups);
+        }
+        Ok(Self { ranks, epochs })
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.ranks.iter().flatten()
+    }
+
+    /// The first and the last step.
+    pub(super) fn steps(&self) -> Option<(u64, u64)> {
+        let first = self.groups().map(|group| *group.outline.steps.start()).min()?;
+        let last = self.groups().map(|group| *group.outline.steps.end()).max()?;
+        Some((u64::try_from(first).ok()?, u64::try_from(last).ok()?))
+    }
+}
+
+/// Opens the runs of these names, or all, and makes sure that they can be averaged.
+pub(super) fn open(experiment: &Experiment, names: &[String]) -> Result<Vec<RecordedRun>> {
+    let runs = if names.is_empty() {
+        experiment.runs()?
+    } else {
+        let names: BTreeSet<&String> = names.iter().collect();
+        names.into_iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
+    };
+    let classes = |run: &Run| format!("`{}` has {}", run.name(), run.classes());
+    if let Some(other) = runs.iter().find(|run| run.classes() != runs[0].classes()) {
+        return Err(Error::invalid(format!(
+            "runs: expected one class count, but {} and {}; choose the runs by name",
+            classes(&runs[0]),
+            classes(other)
+        )));
+    }
+    runs.into_iter().map(RecordedRun::open).collect()
+}

@@ -1,0 +1,159 @@
+//! A row group on its way into a fold: chosen by what its footer tells, decoded, perhaps sorted.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use super::buckets::{Buckets, Sorted};
+use super::catalogue::Group;
+use super::score::Span;
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::run::{Bits, RowGroup, RowGroupOutline};
+
+/// A row group on its way to a decoder.
+pub(super) struct Task {
+    pub(super) rank: usize,
+    pub(super) group: Group,
+    /// Which of the pass's columns are wanted of it.
+    pub(super) columns: Vec<bool>,
+    pub(super) steps: bool,
+    pub(super) buckets: Option<Buckets>,
+}
+
+/// A decoded row group.
+pub(super) struct Decoded {
+    pub(super) rank: usize,
+    group: RowGroup,
+    pub(super) epochs: Moments<i32>,
+    steps: Moments<i64>,
+    pub(super) examples: Vec<i64>,
+    labels: OnceCell<Vec<i32>>,
+    pub(super) correct: Bits,
+    columns: Vec<Vec<f32>>,
+    /// If rows are not in the order in which they were recorded: they are all of one epoch then.
+    pub(super) sorted: Option<Sorted>,
+}
+
+/// When rows were recorded, ascending.
+pub(super) enum Moments<T> {
+    /// All of them at one moment, or nobody asks.
+    One(T),
+    Each(Vec<T>),
+}
+
+impl<T: Copy + PartialOrd> Moments<T> {
+    /// The rows of `within` from `first` to `last`.
+    pub(super) fn rows(&self, within: &Range<usize>, first: T, last: T) -> Range<usize> {
+        match self {
+            Self::One(moment) if first <= *moment && *moment <= last => within.clone(),
+            Self::One(_) => within.start..within.start,
+            Self::Each(moments) => {
+                let moments = &moments[within.clone()];
+                let start = moments.partition_point(|&moment| moment < first);
+                let end = moments.partition_point(|&moment| moment <= last);
+                within.start + start..within.start + end
+            }
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn decode(
+        &self,
+        source: Source,
+        columns: &[&'static str],
+        bits: bool,
+    ) -> Result<Decoded> {
+        let RowGroupOutline { epochs, steps, .. } = &self.group.outline;
+        let path = || self.group.part.path();
+        let group = self.group.part.row_group(self.group.index)?;
+        let group = group.ok_or_else(|| Error::corrupt(path(), "a row group is missing"))?;
+        let fall = |what: &str| Error::corrupt(path(), format!("{what} fall in {}", source.name()));
+        let epochs = if epochs.start() == epochs.end() {
+            Moments::One(*epochs.start())
+        } else {
+            let epochs = group.int32("epoch")?;
+            if !epochs.is_sorted() {
+                return Err(fall("epochs"));
+            }
+            Moments::Each(epochs)
+        };
+        let steps = if self.steps && steps.start() != steps.end() {
+            let steps = group.int64("step")?;
+            if !steps.is_sorted() {
+                return Err(fall("steps"));
+            }
+            Moments::Each(steps)
+        } else {
+            Moments::One(*steps.start())
+        };
+        let mut examples = group.int64("example")?;
+        let sorted = self.buckets.map(|buckets| buckets.sort(&examples));
+        let mut correct = if bits { group.bits("correct")? } else { Bits::default() };
+        let wanted = columns.iter().zip(&self.columns);
+        let column = |(name, &wanted): (&&str, &bool)| {
+            if wanted { group.float32(name) } else { Ok(Vec::new()) }
+        };
+        let mut columns = wanted.map(column).collect::<Result<Vec<_>>>()?;
+        if let Some(sorted) = &sorted {
+            examples = sorted.scatter(&examples);
+            correct = correct.scattered(&sorted.places);
+            for column in columns.iter_mut().filter(|column| !column.is_empty()) {
+                *column = sorted.scatter(column);
+            }
+        }
+        let (rank, labels) = (self.rank, OnceCell::new());
+        Ok(Decoded { rank, group, epochs, steps, examples, labels, correct, columns, sorted })
+    }
+}
+
+impl Decoded {
+    pub(super) fn rows(&self) -> usize {
+        self.examples.len()
+    }
+
+    pub(super) fn values(&self, column: usize, rows: &Range<usize>) -> &[f32] {
+        self.columns[column].get(rows.clone()).unwrap_or_default()
+    }
+
+    /// Decoded only where an example is new.
+    pub(super) fn labels(&self, rows: &Range<usize>) -> Result<&[i32]> {
+        let labels = if let Some(labels) = self.labels.get() {
+            labels
+        } else {
+            let labels = self.group.int32("label")?;
+            let labels = match &self.sorted {
+                Some(sorted) => sorted.scatter(&labels),
+                None => labels,
+            };
+            self.labels.get_or_init(|| labels)
+        };
+        Ok(labels.get(rows.clone()).unwrap_or_default())
+    }
+
+    /// The rows of a span within some rows of one epoch.
+    pub(super) fn rows_of(&self, span: Span, rows: &Range<usize>, epoch: u32) -> Range<usize> {
+        match span {
+            Span::Epochs { first, last } if (first..=last).contains(&epoch) => rows.clone(),
+            Span::Epochs { .. } => rows.start..rows.start,
+            Span::Steps { first, last } => match i64::try_from(first) {
+                Ok(first) => self.steps.rows(rows, first, i64::try_from(last).unwrap_or(i64::MAX)),
+                Err(_beyond) => rows.start..rows.start,
+            },
+        }
+    }
+}
+
+/// Whether a row group may hold rows of a span.
+pub(super) fn overlaps(outline: &RowGroupOutline, span: Span) -> bool {
+    match span {
+        Span::Epochs { first, last } => {
+            i64::from(*outline.epochs.start()) <= i64::from(last)
+                && i64::from(first) <= i64::from(*outline.epochs.end())
+        }
+        Span::Steps { first, last } => {
+            i128::from(*outline.steps.start()) <= i128::from(last)
+                && i128::from(first) <= i128::from(*outline.steps.end())
+        }
+    }
+}

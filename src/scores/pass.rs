@@ -1,0 +1,373 @@
+//! One pass over one table of one run: row groups are decoded on several threads and folded in order.
+//!
+//! Epochs follow one another, and within an epoch the ranks of the run do. An example that a data loader
+//! repeated on a second rank in an epoch, to make the ranks equally long, counts on the first one only.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::accumulate::{SKIPPED, Slots, WindowMean};
+use super::buckets::Buckets;
+use super::catalogue::{Group, RecordedRun};
+use super::decoded::{Decoded, Moments, Task, overlaps};
+use super::fold::{Columns, Fold};
+use super::pipeline::in_order;
+use super::plan::{Computed, Plan, signal_of_training};
+use super::score::Span;
+use super::source::Source;
+use super::training::Training;
+use crate::error::Result;
+use crate::step::Phase;
+
+/// Rows that are folded at once, score by score: few enough to stay in the nearest cache.
+const ROWS_AT_ONCE: usize = 8192;
+/// Sorted row groups that are folded together.
+const ROW_GROUPS_AT_ONCE: usize = 8;
+
+/// What one pass computes.
+pub(super) struct Pass<'a> {
+    recorded: &'a RecordedRun,
+    source: Source,
+    /// The columns of floats that are read.
+    columns: Vec<&'static str>,
+    windows: Vec<OpenWindow>,
+    training: Training,
+    /// The rank that had an example in this epoch, plus one; `None` for a run of one rank.
+    owners: Option<Vec<u32>>,
+    places: Vec<u32>,
+}
+
+/// A mean over a span that has not ended.
+struct OpenWindow {
+    computed: usize,
+    /// In `Pass::columns`.
+    column: usize,
+    span: Span,
+    /// After this epoch it is complete.
+    last_epoch: u32,
+    mean: WindowMean,
+}
+
+impl<'a> Pass<'a> {
+    /// What a plan has to do with one table of a run; `None` if that is nothing.
+    pub(super) fn new(plan: &Plan, recorded: &'a RecordedRun, source: Source) -> Option<Self> {
+        let mut columns: Vec<&'static str> = Vec::new();
+        let mut place = |name: &'static str| {
+            columns.iter().position(|&column| column == name).unwrap_or_else(|| {
+                columns.push(name);
+                columns.len() - 1
+            })
+        };
+        let table = recorded.table(source);
+        let (mut windows, mut training) = (Vec::new(), Training::default());
+        for (computed, what) in plan.computed.iter().enumerate() {
+            match *what {
+                Computed::Window(window) => {
+                    if window.source == source && recorded.has(source, window.column) {
+                        let of_span =
+                            table.groups().filter(|group| overlaps(&group.outline, window.span));
+                        let last = of_span.map(|group| *group.outline.epochs.end()).max();
+                        let last_epoch = match (window.span, last) {
+                            (Span::Epochs { last, .. }, Some(_)) => last,
+                            (Span::Steps { .. }, Some(last)) => u32::try_from(last).unwrap_or(0),
+                            (_, None) => continue,
+                        };
+                        windows.push(OpenWindow {
+                            computed,
+                            column: place(window.column),
+                            span: window.span,
+                            last_epoch,
+                            mean: WindowMean::new(),
+                        });
+                    }
+                }
+                Computed::OfTraining(score) if source == Source::Observations(Phase::Train) => {
+                    let signal = signal_of_training(score);
+                    if signal.is_none_or(|signal| recorded.has(source, signal.name())) {
+                        training.add(computed, score, signal.map(|signal| place(signal.name())));
+                    }
+                }
+                Computed::OfTraining(_) => {}
+            }
+        }
+        let idle = table.epochs.is_empty() || (windows.is_empty() && training.scores.is_empty());
+        let owners = (table.ranks.len() > 1).then(Vec::new);
+        (!idle).then_some(Self {
+            recorded,
+            source,
+            columns,
+            windows,
+            training,
+            owners,
+            places: Vec::new(),
+        })
+    }
+
+    /// How to sort rows by example; none of the first epoch is sorted if that shows what examples there
+    /// are, and none that has to be told apart by its step.
+    fn buckets(&self, fold: &Fold) -> (Option<Buckets>, Option<i32>) {
+        let groups = || self.recorded.table(self.source).groups().map(|group| &group.outline);
+        let last = groups().map(|outline| outline.last_example).max().unwrap_or(0);
+        if fold.is_settled() {
+            return (Buckets::new(fold.index.len(), last), None);
+        }
+        let first = groups().map(|outline| *outline.epochs.start()).min();
+        let of_first = groups().filter(|outline| Some(*outline.epochs.start()) == first);
+        (Buckets::new(of_first.map(|outline| outline.rows).sum(), last), first)
+    }
+
+    /// The row groups to read, in the order of epochs, then of ranks.
+    fn tasks(&self, fold: &Fold) -> Vec<Task> {
+        let (buckets, unsorted) = self.buckets(fold);
+        let table = self.recorded.table(self.source);
+        let whole = !self.training.scores.is_empty();
+        let wanted = |group: &&Group| {
+            whole || self.windows.iter().any(|window| overlaps(&group.outline, window.span))
+        };
+        // Whether a row counts depends on the epoch's rows of all lower ranks.
+        let mut epochs: Vec<Span> = Vec::new();
+        if self.owners.is_some() {
+            epochs.extend(table.groups().filter(wanted).map(|group| {
+                let epoch = |epoch: i32| u32::try_from(epoch).unwrap_or(0);
+                let epochs = &group.outline.epochs;
+                Span::epochs(epoch(*epochs.start()), epoch(*epochs.end()))
+            }));
+            epochs.sort_unstable();
+            epochs.dedup();
+        }
+        let mut tasks = Vec::new();
+        for (rank, groups) in table.ranks.iter().enumerate() {
+            let needed = |group: &&Group| {
+                wanted(group) || epochs.iter().any(|&epochs| overlaps(&group.outline, epochs))
+            };
+            for group in groups.iter().filter(needed) {
+                let mut columns = vec![false; self.columns.len()];
+                self.training.columns().for_each(|column| columns[column] = true);
+                let mut steps = false;
+                for window in self.windows.iter().filter(|w| overlaps(&group.outline, w.span)) {
+                    columns[window.column] = true;
+                    steps |= matches!(window.span, Span::Steps { .. });
+                }
+                // Ranks need not have recorded the same signals.
+                let schema = group.part.schema();
+                for (wanted, name) in columns.iter_mut().zip(&self.columns) {
+                    *wanted &= schema.field_with_name(name).is_ok();
+                }
+                let (first, last) = (*group.outline.epochs.start(), *group.outline.epochs.end());
+                let sorts = first == last && !steps && unsorted != Some(first);
+                let buckets = buckets.filter(|_| sorts);
+                tasks.push(Task { rank, group: group.clone(), columns, steps, buckets });
+            }
+        }
+        // Stable: the row groups of a rank stay in their order.
+        tasks.sort_by_key(|task| (*task.group.outline.epochs.start(), task.rank));
+        tasks
+    }
+
+    /// Reads the table and hands finished columns on.
+    pub(super) fn run(
+        mut self,
+        fold: &mut Fold,
+        threads: usize,
+        columns: &mut dyn Columns,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let tasks = self.tasks(fold);
+        let (source, names) = (self.source, self.columns.clone());
+        // `grand` has no column `correct`, and nobody asks it for one.
+        let bits = self.training.reads_correct();
+        let first_epochs: Vec<(i32, usize)> =
+            tasks.iter().map(|task| (*task.group.outline.epochs.start(), task.rank)).collect();
+        let epochs: BTreeSet<u32> = self.recorded.table(source).epochs.clone();
+        let ranks = self.recorded.table(source).ranks.len();
+        let decode = |task: &Task| task.decode(source, &names, bits);
+        in_order(threads, &tasks, decode, |next| {
+            let mut upcoming = first_epochs.iter().peekable();
+            // A row group that reaches into later epochs waits for them, with the first row it has left.
+            let mut waiting: Vec<Option<(Decoded, usize)>> = (0..ranks).map(|_| None).collect();
+            let mut batch = Vec::new();
+            for &epoch in &epochs {
+                let now = i32::try_from(epoch).unwrap_or(i32::MAX);
+                if let Some(owners) = &mut self.owners {
+                    owners.fill(0);
+                }
+                for rank in 0..ranks {
+                    loop {
+                        let (decoded, start) = if let Some(waiting) = waiting[rank].take() {
+                            waiting
+                        } else {
+                            let is_due = |task: &&(i32, usize)| task.0 <= now && task.1 == rank;
+                            if upcoming.next_if(is_due).is_none() {
+                                break;
+                            }
+                            let Some(decoded) = next() else { break };
+                            let decoded = decoded?;
+                            progress(decoded.rows() as u64);
+                            (decoded, 0)
+                        };
+                        if decoded.sorted.is_some() {
+                            batch.push(decoded);
+                            if batch.len() == ROW_GROUPS_AT_ONCE {
+                                self.add_batch(fold, &mut batch, epoch)?;
+                            }
+                            continue;
+                        }
+                        self.add_batch(fold, &mut batch, epoch)?;
+                        let left = start..decoded.rows();
+                        let rows = decoded.epochs.rows(&left, now, now);
+                        for start in rows.clone().step_by(ROWS_AT_ONCE) {
+                            let rows = start..rows.end.min(start + ROWS_AT_ONCE);
+                            self.add(fold, &decoded, &rows, epoch)?;
+                        }
+                        if matches!(decoded.epochs, Moments::Each(_)) && rows.end < left.end {
+                            waiting[rank] = Some((decoded, rows.end));
+                            break;
+                        }
+                    }
+                    self.add_batch(fold, &mut batch, epoch)?;
+                }
+                self.end_epoch(epoch, fold, columns)?;
+            }
+            Ok(())
+        })?;
+        self.end(fold, columns)
+    }
+
+    /// Folds row groups of one epoch and rank whose rows are sorted, bucket by bucket.
+    fn add_batch(&mut self, fold: &mut Fold, batch: &mut Vec<Decoded>, epoch: u32) -> Result<()> {
+        let ranges = |decoded: &Decoded| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
+        for bucket in 0..batch.iter().map(ranges).max().unwrap_or(0) {
+            for decoded in batch.iter() {
+                if let Some(rows) = decoded.sorted.as_ref().and_then(|s| s.ranges.get(bucket)) {
+                    self.add(fold, decoded, rows, epoch)?;
+                }
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    /// Folds some rows of one epoch.
+    fn add(
+        &mut self,
+        fold: &mut Fold,
+        decoded: &Decoded,
+        rows: &Range<usize>,
+        epoch: u32,
+    ) -> Result<()> {
+        // Which rows count at all, and which of them for which window.
+        let whole = !self.training.scores.is_empty();
+        let open: Vec<(usize, Range<usize>)> = (0..self.windows.len())
+            .map(|at| (at, decoded.rows_of(self.windows[at].span, rows, epoch)))
+            .filter(|(_, of_window)| !of_window.is_empty())
+            .collect();
+        let counts = |row: usize| whole || open.iter().any(|(_, rows)| rows.contains(&row));
+        if !whole && open.is_empty() && self.owners.is_none() {
+            return Ok(());
+        }
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        let labels = || decoded.labels(rows);
+        fold.index.places(&decoded.examples[rows.clone()], labels, &mut places)?;
+        if let Some(owners) = &mut self.owners {
+            owners.grow(fold.index.len());
+            let rank = decoded.rank as u32 + 1;
+            for (place, row) in places.iter_mut().zip(rows.clone()) {
+                let owner = &mut owners[*place as usize];
+                if *owner != 0 && *owner != rank {
+                    fold.repeated += u64::from(counts(row));
+                    *place = SKIPPED;
+                } else {
+                    *owner = rank;
+                }
+            }
+        }
+        if whole {
+            fold.see(&places);
+        } else {
+            for (_, of_window) in &open {
+                fold.see(&places[of_window.start - rows.start..of_window.end - rows.start]);
+            }
+        }
+        let broken = self
+            .columns_of(&open, rows)
+            .any(|(column, rows)| has_broken(decoded.values(column, &rows)));
+        if broken {
+            fold.non_finite += self.count_broken(&open, decoded, rows, &places);
+        }
+        let examples = fold.index.len();
+        for (at, of_window) in &open {
+            let window = &mut self.windows[*at];
+            window.mean.grow(examples);
+            let values = decoded.values(window.column, of_window);
+            let places = &places[of_window.start - rows.start..of_window.end - rows.start];
+            window.mean.add(places, values);
+            fold.rows[window.computed] += of_window.len() as u64;
+        }
+        if whole {
+            self.training.slots().for_each(|slots| slots.grow(examples));
+            self.training.add_rows(&places, decoded, rows);
+        }
+        self.places = places;
+        Ok(())
+    }
+
+    /// The columns that go into means, each with the rows for which it does.
+    fn columns_of<'b>(
+        &'b self,
+        open: &'b [(usize, Range<usize>)],
+        rows: &'b Range<usize>,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> + 'b {
+        let windows = open.iter().map(|(at, rows)| (self.windows[*at].column, rows.clone()));
+        windows.chain(self.training.columns().map(|column| (column, rows.clone())))
+    }
+
+    /// How many rows are left out of a mean.
+    fn count_broken(
+        &self,
+        open: &[(usize, Range<usize>)],
+        decoded: &Decoded,
+        rows: &Range<usize>,
+        places: &[u32],
+    ) -> u64 {
+        let is_broken = |row: usize| {
+            self.columns_of(open, rows).any(|(column, rows)| {
+                rows.contains(&row) && has_broken(decoded.values(column, &(row..row + 1)))
+            })
+        };
+        let counted = rows.clone().zip(places).filter(|(_, place)| **place != SKIPPED);
+        counted.filter(|(row, _)| is_broken(*row)).count() as u64
+    }
+
+    /// Hands on what ends with an epoch.
+    fn end_epoch(&mut self, epoch: u32, fold: &mut Fold, columns: &mut dyn Columns) -> Result<()> {
+        // After the first epoch, nearly all examples are known: from here on their places are sorted.
+        if let Some(from) = fold.settle() {
+            self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));
+            self.training.slots().for_each(|slots| slots.reorder(&from));
+        }
+        let (ended, open): (Vec<OpenWindow>, Vec<OpenWindow>) =
+            std::mem::take(&mut self.windows).into_iter().partition(|w| w.last_epoch <= epoch);
+        self.windows = open;
+        let mut ended = ended.into_iter();
+        ended.try_for_each(|window| columns.push(window.computed, window.mean.into_values()))
+    }
+
+    fn end(self, fold: &mut Fold, columns: &mut dyn Columns) -> Result<()> {
+        for window in self.windows {
+            columns.push(window.computed, window.mean.into_values())?;
+        }
+        for &(computed, score) in &self.training.scores {
+            fold.rows[computed] += 1;
+            columns.push(computed, self.training.values(score))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is not finite: the exponent's bits are all set.
+fn has_broken(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let is_broken = |value: &f32| value.to_bits() & EXPONENT == EXPONENT;
+    values.iter().fold(false, |broken, value| broken | is_broken(value))
+}

@@ -1,0 +1,385 @@
+//! What was asked for meets what was recorded: which columns there will be, and what each is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalogue::{RecordedRun, RecordedTable};
+use super::request::{At, Quantity, ScoreRequest};
+use super::score::{Score, Span};
+use super::source::{GRAND, Source, recorded_signals};
+use crate::error::{Error, ErrorKind, Result};
+use crate::signal::Signal;
+use crate::step::Phase;
+
+const TRAIN: Source = Source::Observations(Phase::Train);
+const SCORE: Source = Source::Observations(Phase::Score);
+
+/// What a fold has to do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The columns of the table, and which of `computed` each shows.
+    pub(super) columns: Vec<(String, usize)>,
+    /// What is computed, each once.
+    pub(super) computed: Vec<Computed>,
+    /// Which score a name without a moment stands for.
+    pub(super) aliases: BTreeMap<String, String>,
+    /// Columns at steps, those that one request asks for at one span together: some of each have to
+    /// come to rows.
+    pub(super) steps: Vec<Vec<usize>>,
+}
+
+/// A value per run and example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Computed {
+    /// The mean of a column of a table over a span.
+    Window(Window),
+    /// A score of a whole train phase.
+    OfTraining(Score),
+}
+
+/// The rows of a table that a mean is taken over, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) source: Source,
+    pub(super) column: &'static str,
+    pub(super) span: Span,
+}
+
+/// The column that a score of whole train phases is made of beside `correct`.
+pub(super) fn signal_of_training(score: Score) -> Option<Signal> {
+    match score {
+        Score::Aum => Some(Signal::Margin),
+        Score::CartographyConfidence | Score::CartographyVariability => Some(Signal::Confidence),
+        _ => None,
+    }
+}
+
+/// Whether a table has rows in a span, as far as the footers tell: exactly for epochs, and for steps
+/// whether a row group reaches over it.
+fn reaches(table: &RecordedTable, span: Span) -> bool {
+    match span {
+        Span::Epochs { first, last } => table.epochs.range(first..=last).next().is_some(),
+        Span::Steps { first, last } => table.groups().any(|group| {
+            let (from, to) = (*group.outline.steps.start(), *group.outline.steps.end());
+            i128::from(from) <= i128::from(last) && i128::from(first) <= i128::from(to)
+        }),
+    }
+}
+
+impl Plan {
+    /// Resolves requests against what some runs have recorded.
+    pub(super) fn new(requests: &[ScoreRequest], runs: &[RecordedRun]) -> Result<Self> {
+        let mut plan = Self::default();
+        for request in requests {
+            plan.add(request, runs)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, request: &ScoreRequest, runs: &[RecordedRun]) -> Result<()> {
+        match request.quantity {
+            Quantity::Signal(signal) => {
+                let asked = Asked { request, runs, column: signal.name() };
+                let sources = match request.phase {
+                    Some(phase) => vec![Source::Observations(phase)],
+                    None => vec![TRAIN, SCORE],
+                };
+                let score = |source, span| match source {
+                    Source::Observations(phase) => Score::Signal { signal, phase, span },
+                    Source::Grand => Score::Grand(span),
+                };
+                self.add_windows(&asked, &sources, &[SCORE, TRAIN], score)
+            }
+            Quantity::Grand => {
+                let asked = Asked { request, runs, column: GRAND };
+                let score = |_, span| Score::Grand(span);
+                self.add_windows(&asked, &[Source::Grand], &[Source::Grand], score)
+            }
+            Quantity::Cartography => {
+                let scores = [
+                    Score::CartographyConfidence,
+                    Score::CartographyVariability,
+                    Score::CartographyCorrectness,
+                ];
+                // Correctness alone is no map.
+                let confidence = Signal::Confidence.name();
+                let is_there = runs.iter().any(|run| run.has(TRAIN, confidence));
+                if request.if_recorded && !is_there {
+                    return Ok(());
+                }
+                scores.iter().try_for_each(|&score| self.add_score(score, request, runs))
+            }
+            Quantity::Score(score) => self.add_score(score, request, runs),
+        }
+    }
+
+    /// A score whose name says everything.
+    fn add_score(
+        &mut self,
+        score: Score,
+        request: &ScoreRequest,
+        runs: &[RecordedRun],
+    ) -> Result<()> {
+        let (source, column, span) = match score {
+            Score::Signal { signal, phase, span } => {
+                (Source::Observations(phase), Some(signal.name()), Some(span))
+            }
+            Score::Grand(span) => (Source::Grand, Some(GRAND), Some(span)),
+            _ => (TRAIN, signal_of_training(score).map(Signal::name), None),
+        };
+        let has = |run: &&RecordedRun| match column {
+            Some(column) => run.has(source, column),
+            None => !run.table(source).epochs.is_empty(),
+        };
+        if runs.iter().find(has).is_none() {
+            let missing = || not_recorded(&score.to_string(), column, &[source], runs);
+            return if request.if_recorded { Ok(()) } else { Err(missing()) };
+        }
+        let computed = match (column, span) {
+            (Some(column), Some(span)) => {
+                Asked { request, runs, column }.check(&[source], span)?;
+                Computed::Window(Window { source, column, span })
+            }
+            _ => Computed::OfTraining(score),
+        };
+        let computed = self.push(score.to_string(), computed);
+        if let Some(Span::Steps { .. }) = span {
+            self.steps.push(vec![computed]);
+        }
+        Ok(())
+    }
+
+    /// The mean of a column in some sources, at the moments of a request. Where there is no moment, the
+    /// name is the column's, and the first of `latest` that has a common epoch is what it stands for.
+    fn add_windows(
+        &mut self,
+        asked: &Asked,
+        sources: &[Source],
+        latest: &[Source],
+        score: impl Fn(Source, Span) -> Score,
+    ) -> Result<()> {
+        let Asked { request, runs, column } = *asked;
+        if !sources.iter().any(|&source| asked.tables(source).next().is_some()) {
+            let missing = || not_recorded(column, Some(column), sources, runs);
+            return if request.if_recorded { Ok(()) } else { Err(missing()) };
+        }
+        let mut push = |source: Source, span: Span| {
+            let name = score(source, span).to_string();
+            self.push(name, Computed::Window(Window { source, column, span }))
+        };
+        let at = match (&request.at, request.phase) {
+            (None, None) => {
+                let common = |&source: &Source| Some((source, asked.last_common(source)?));
+                let Some((source, epoch)) = latest.iter().find_map(common) else {
+                    let message = format!(
+                        "no score `{column}`: there is no epoch in which every run has recorded it; \
+                         ask for an epoch"
+                    );
+                    let missing = Error::new(ErrorKind::NotFound, message);
+                    return if request.if_recorded { Ok(()) } else { Err(missing) };
+                };
+                let span = Span::epoch(epoch);
+                let computed = self.compute(Computed::Window(Window { source, column, span }));
+                if !self.columns.iter().any(|(name, _)| name == column) {
+                    self.columns.push((column.to_owned(), computed));
+                    self.aliases.insert(column.to_owned(), score(source, span).to_string());
+                }
+                return Ok(());
+            }
+            (None, Some(_)) => &At::LastEpoch,
+            (Some(at), _) => at,
+        };
+        let spans: Vec<Span> = match at {
+            At::EveryEpoch => {
+                for &source in sources {
+                    for epoch in asked.epochs(source) {
+                        push(source, Span::epoch(epoch));
+                    }
+                }
+                return Ok(());
+            }
+            At::LastEpoch => {
+                for &source in sources {
+                    let last = || asked.epochs(source).last().copied();
+                    if let Some(epoch) = asked.last_common(source).or_else(last) {
+                        push(source, Span::epoch(epoch));
+                    }
+                }
+                return Ok(());
+            }
+            At::Epochs(epochs) => epochs
+                .iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .map(|&e| Span::epoch(e))
+                .collect(),
+            At::Steps(steps) => {
+                steps.iter().collect::<BTreeSet<_>>().into_iter().map(|&s| Span::step(s)).collect()
+            }
+            &At::EpochRange(first, last) => vec![Span::epochs(first, last)],
+            &At::StepRange(first, last) => vec![Span::steps(first, last)],
+        };
+        for &span in &spans {
+            asked.check(sources, span)?;
+        }
+        let mut pushed = vec![Vec::new(); spans.len()];
+        for &source in sources {
+            for (&span, pushed) in spans.iter().zip(&mut pushed) {
+                if asked.tables(source).any(|table| reaches(table, span)) {
+                    pushed.push(push(source, span));
+                }
+            }
+        }
+        if matches!(at, At::Steps(_) | At::StepRange(..)) {
+            self.steps.extend(pushed);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: String, computed: Computed) -> usize {
+        let computed = self.compute(computed);
+        if !self.columns.iter().any(|(other, _)| *other == name) {
+            self.columns.push((name, computed));
+        }
+        computed
+    }
+
+    fn compute(&mut self, computed: Computed) -> usize {
+        let place = self.computed.iter().position(|other| *other == computed);
+        place.unwrap_or_else(|| {
+            self.computed.push(computed);
+            self.computed.len() - 1
+        })
+    }
+}
+
+/// A request for means of one column.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a ScoreRequest,
+    runs: &'a [RecordedRun],
+    column: &'static str,
+}
+
+impl<'a> Asked<'a> {
+    /// The tables that have the column.
+    fn tables(&self, source: Source) -> impl Iterator<Item = &'a RecordedTable> {
+        let column = self.column;
+        let runs = self.runs.iter().filter(move |run| run.has(source, column));
+        runs.map(move |run| run.table(source))
+    }
+
+    fn epochs(&self, source: Source) -> BTreeSet<u32> {
+        self.tables(source).flat_map(|table| table.epochs.iter().copied()).collect()
+    }
+
+    /// The last epoch that every run has. A run without rows here has no say in it.
+    fn last_common(&self, source: Source) -> Option<u32> {
+        let in_all = |epoch: &u32| self.tables(source).all(|table| table.epochs.contains(epoch));
+        self.epochs(source).into_iter().rev().find(in_all)
+    }
+
+    /// An error if there is nothing of a span in any of these sources.
+    fn check(&self, sources: &[Source], span: Span) -> Result<()> {
+        let is_empty = match span {
+            Span::Epochs { first, last } => first > last,
+            Span::Steps { first, last } => first > last,
+        };
+        if is_empty {
+            let range = match span {
+                Span::Epochs { first, last } => format!("epochs: got {first} to {last}"),
+                Span::Steps { first, last } => format!("steps: got {first} to {last}"),
+            };
+            return Err(Error::invalid(format!("{range}, expected the lower end first")));
+        }
+        if sources.iter().any(|&s| self.tables(s).any(|table| reaches(table, span))) {
+            return Ok(());
+        }
+        Err(nothing_at(span, sources, self.runs, self.column))
+    }
+}
+
+/// The error for a span in which nothing was recorded, with what there is.
+pub(super) fn nothing_at(
+    span: Span,
+    sources: &[Source],
+    runs: &[RecordedRun],
+    column: &'static str,
+) -> Error {
+    let place = match sources {
+        [Source::Observations(phase)] => format!(" in the {phase} phase"),
+        [Source::Grand] => " in the table `grand`".to_owned(),
+        _ => String::new(),
+    };
+    let tables = || {
+        let pairs = sources.iter().flat_map(|&source| runs.iter().map(move |run| (source, run)));
+        pairs
+            .filter(|(source, run)| run.has(*source, column))
+            .map(|(source, run)| run.table(source))
+    };
+    let message = match span {
+        Span::Epochs { first, last } => {
+            let epochs: BTreeSet<u32> =
+                tables().flat_map(|table| table.epochs.iter().copied()).collect();
+            let what = if first == last {
+                format!("epoch {first} was")
+            } else {
+                format!("epochs {first} to {last} were")
+            };
+            format!("{what} not recorded{place}; there are: {}", list(&epochs))
+        }
+        Span::Steps { first, last } => {
+            let what = if first == last {
+                format!("step {first} was")
+            } else {
+                format!("steps {first} to {last} were")
+            };
+            let steps = tables().filter_map(RecordedTable::steps);
+            let steps = steps.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            let (from, to) = steps.unwrap_or_default();
+            format!("{what} not recorded{place}; the steps there are lie in {from} to {to}")
+        }
+    };
+    Error::new(ErrorKind::NotFound, message)
+}
+
+/// `0, 1, 2, 5 to 90`.
+fn list(epochs: &BTreeSet<u32>) -> String {
+    let mut stretches: Vec<(u32, u32)> = Vec::new();
+    for &epoch in epochs {
+        match stretches.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(epoch) => *last = epoch,
+            _ => stretches.push((epoch, epoch)),
+        }
+    }
+    let shown = stretches.into_iter().flat_map(|(first, last)| match last - first {
+        0..5 => (first..=last).map(|epoch| epoch.to_string()).collect(),
+        _ => vec![format!("{first} to {last}")],
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn not_recorded(
+    name: &str,
+    column: Option<&str>,
+    sources: &[Source],
+    runs: &[RecordedRun],
+) -> Error {
+    let what = match column {
+        Some(column) if column != name => {
+            format!("`{name}` is made of `{column}`, which no chosen run has recorded")
+        }
+        _ => format!("`{name}` was recorded by no chosen run"),
+    };
+    let place = match sources {
+        [Source::Observations(phase)] => format!(" in the {phase} phase"),
+        _ => String::new(),
+    };
+    let signals = |run: &RecordedRun| {
+        let phases = [TRAIN, SCORE].into_iter().filter(|s| !run.table(*s).epochs.is_empty());
+        let phases: Vec<&str> = phases.map(Source::name).collect();
+        let signals = recorded_signals(&run.run).join(", ");
+        format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))
+    };
+    let runs: Vec<String> = runs.iter().map(signals).collect();
+    Error::new(ErrorKind::NotFound, format!("{what}{place}; {}", runs.join("; ")))
+}

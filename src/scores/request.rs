@@ -1,0 +1,250 @@
+//! What to compute: scores asked for before it is known which epochs there are.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use super::score::{Score, unknown_score};
+use crate::error::{Error, Result};
+use crate::signal::Signal;
+use crate::step::Phase;
+
+/// What to compute from which runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ScoreOptions {
+    /// The runs by name; empty for all of the experiment.
+    pub runs: Vec<String>,
+    /// The scores, in the order of the columns; one that is asked for twice is computed once.
+    /// [`ScoreRequest::standard`] unless set.
+    pub scores: Vec<ScoreRequest>,
+    /// The most threads to use; as many as the machine runs at once without it. The numbers do not
+    /// depend on it.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Default for ScoreOptions {
+    fn default() -> Self {
+        let scores = ScoreRequest::standard(&At::EveryEpoch, None);
+        Self { runs: Vec::new(), scores, threads: None }
+    }
+}
+
+impl ScoreOptions {
+    /// Takes every signal and `GraNd` among the scores at these moments.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is none, so that the moments
+    /// would mean nothing.
+    pub fn take_at(&mut self, at: &At) -> Result<()> {
+        if !self.scores.iter().any(ScoreRequest::takes_a_moment) {
+            return Err(Error::invalid(
+                "scores: expected a signal or `grand` to take at an epoch or a step, but the name of \
+                 each score says when it is taken",
+            ));
+        }
+        let taken = std::mem::take(&mut self.scores).into_iter();
+        self.scores = taken.map(|request| request.at(at.clone())).collect();
+        Ok(())
+    }
+
+    /// Takes every signal among the scores in this phase only.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is none, so that the phase would
+    /// mean nothing.
+    pub fn take_in(&mut self, phase: Phase) -> Result<()> {
+        if !self.scores.iter().any(ScoreRequest::takes_a_phase) {
+            return Err(Error::invalid(
+                "scores: expected a signal to take in one phase, but the name of each score says where \
+                 it is taken",
+            ));
+        }
+        let taken = std::mem::take(&mut self.scores).into_iter();
+        self.scores = taken.map(|request| request.phase(phase)).collect();
+        Ok(())
+    }
+}
+
+/// When to take a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum At {
+    /// Every recorded epoch, a score for each.
+    EveryEpoch,
+    /// The last epoch of each phase that every run has.
+    LastEpoch,
+    /// These epochs, a score for each.
+    Epochs(Vec<u32>),
+    /// One score over these epochs, both ends included.
+    EpochRange(u32, u32),
+    /// These steps, a score for each.
+    Steps(Vec<u64>),
+    /// One score over these steps, both ends included.
+    StepRange(u64, u64),
+}
+
+/// One score or several of a kind, as far as they are known before the experiment is opened.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::{At, Phase, Score, ScoreOptions, ScoreRequest, Signal};
+///
+/// let mut options = ScoreOptions::default();
+/// options.scores = vec![
+///     // A column for every epoch of the score phase, and one over the first five of training.
+///     ScoreRequest::signal(Signal::El2n).at(At::EveryEpoch).phase(Phase::Score),
+///     ScoreRequest::signal(Signal::Loss).at(At::EpochRange(0, 4)).phase(Phase::Train),
+///     // Scores that have one name only.
+///     Score::Forgetting.into(),
+///     "el2n_train_step_500".parse::<Score>()?.into(),
+///     // Three columns, where confidence was recorded.
+///     ScoreRequest::cartography().if_recorded(),
+/// ];
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoreRequest {
+    pub(super) quantity: Quantity,
+    pub(super) at: Option<At>,
+    pub(super) phase: Option<Phase>,
+    pub(super) if_recorded: bool,
+}
+
+/// What is asked for, whenever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quantity {
+    Signal(Signal),
+    Grand,
+    Cartography,
+    Score(Score),
+}
+
+impl ScoreRequest {
+    /// A signal. Without [`at`](Self::at) and [`phase`](Self::phase) it is the score of the signal's
+    /// own name, [`Score::Latest`]; with a phase alone, the last epoch of that phase.
+    #[must_use]
+    pub fn signal(signal: Signal) -> Self {
+        Self::new(Quantity::Signal(signal))
+    }
+
+    /// `GraNd`, which has no phase. Without [`at`](Self::at) it is [`Score::LatestGrand`].
+    #[must_use]
+    pub fn grand() -> Self {
+        Self::new(Quantity::Grand)
+    }
+
+    /// The three coordinates of a dataset map: [`Score::CartographyConfidence`],
+    /// [`Score::CartographyVariability`] and [`Score::CartographyCorrectness`].
+    #[must_use]
+    pub fn cartography() -> Self {
+        Self::new(Quantity::Cartography)
+    }
+
+    /// What is computed unless something else is asked for: `el2n`, EL2N at these moments, forgetting
+    /// and what belongs to it, `aum`, and cartography where confidence was recorded. Each is left out
+    /// where nothing of it was recorded.
+    #[must_use]
+    pub fn standard(at: &At, phase: Option<Phase>) -> Vec<Self> {
+        let el2n = Self { phase, ..Self::signal(Signal::El2n).at(at.clone()) };
+        let mut scores = vec![Self::signal(Signal::El2n), el2n];
+        let of_training = [
+            Score::Forgetting,
+            Score::ForgettingInf,
+            Score::NeverLearned,
+            Score::FirstLearned,
+            Score::Presentations,
+            Score::Aum,
+        ];
+        scores.extend(of_training.map(Self::from));
+        scores.push(Self::cartography());
+        scores.into_iter().map(Self::if_recorded).collect()
+    }
+
+    /// When to take a signal or `GraNd`; nothing to any other score, whose name says it.
+    #[must_use]
+    pub fn at(mut self, at: At) -> Self {
+        if self.takes_a_moment() {
+            self.at = Some(at);
+        }
+        self
+    }
+
+    /// In which phase to take a signal, instead of in both; nothing to any other score.
+    #[must_use]
+    pub fn phase(mut self, phase: Phase) -> Self {
+        if self.takes_a_phase() {
+            self.phase = Some(phase);
+        }
+        self
+    }
+
+    /// Leaves the score out where no chosen run has recorded what it is made of, which is an error
+    /// otherwise.
+    #[must_use]
+    pub fn if_recorded(mut self) -> Self {
+        self.if_recorded = true;
+        self
+    }
+
+    /// Whether [`at`](Self::at) means something to it.
+    #[must_use]
+    pub fn takes_a_moment(&self) -> bool {
+        matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand)
+    }
+
+    fn takes_a_phase(&self) -> bool {
+        matches!(self.quantity, Quantity::Signal(_))
+    }
+
+    fn new(quantity: Quantity) -> Self {
+        Self { quantity, at: None, phase: None, if_recorded: false }
+    }
+}
+
+impl From<Score> for ScoreRequest {
+    fn from(score: Score) -> Self {
+        Self::new(match score {
+            Score::Latest(signal) => Quantity::Signal(signal),
+            Score::LatestGrand => Quantity::Grand,
+            score => Quantity::Score(score),
+        })
+    }
+}
+
+impl FromStr for ScoreRequest {
+    type Err = Error;
+
+    /// A score's name, or `cartography`.
+    fn from_str(name: &str) -> Result<Self> {
+        if name == "cartography" {
+            return Ok(Self::cartography());
+        }
+        name.parse::<Score>().map(Self::from).map_err(|_error| unknown_score(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_no_moment_in_its_name_takes_one() {
+        let at = At::Steps(vec![5]);
+        for (name, takes) in [
+            ("el2n", true),
+            ("grand", true),
+            ("cartography", false),
+            ("aum", false),
+            ("el2n_train_epoch_1", false),
+            ("grand_epoch_1", false),
+        ] {
+            let request: ScoreRequest = name.parse().unwrap();
+            assert_eq!(request.takes_a_moment(), takes, "{name}");
+            assert_eq!(request.at(at.clone()).at.is_some(), takes, "{name}");
+        }
+        assert!("cartographer".parse::<ScoreRequest>().is_err());
+    }
+}

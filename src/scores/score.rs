@@ -1,0 +1,320 @@
+//! What a score is called: the one place where its name is written and read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::signal::Signal;
+use crate::step::Phase;
+
+/// A score by its name. `Display` gives the name, `FromStr` reads it, and a table of scores has the
+/// columns `NAME_mean`, `NAME_std` and `NAME_count` over runs.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::{Phase, Score, Signal, Span};
+///
+/// let score: Score = "el2n_score_epoch_3".parse()?;
+/// let span = Span::epoch(3);
+/// assert_eq!(score, Score::Signal { signal: Signal::El2n, phase: Phase::Score, span });
+/// let early = Score::Signal { signal: Signal::Loss, phase: Phase::Train, span: Span::epochs(0, 4) };
+/// assert_eq!(early.to_string(), "loss_train_epochs_0_to_4");
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Score {
+    /// `el2n`, `loss`, ...: the last epoch of the score phase that every run with a score phase has;
+    /// of the train phase if no run has a score phase.
+    Latest(Signal),
+    /// `el2n_score_epoch_3`, `margin_train_steps_0_to_500`, ...: a run's value is the mean over the
+    /// example's observations in this phase and span. The signal says which direction is hard.
+    Signal {
+        /// What was recorded.
+        signal: Signal,
+        /// In which kind of pass.
+        phase: Phase,
+        /// When.
+        span: Span,
+    },
+    /// `grand`: the last epoch that every run with `GraNd` scores has.
+    LatestGrand,
+    /// `grand_epoch_3`, `grand_step_100`, ...: the gradient norm of the example's loss; high is hard.
+    /// Paul et al. 2021, definition 2.1. At initialisation it follows the norm of the input and prunes
+    /// badly (Kirsch 2023).
+    Grand(Span),
+    /// `forgetting`: forgetting events in the train phase; an example that a run never learned counts
+    /// as that run's largest number of presentations. High is hard. Toneva et al. 2018, section 3.
+    Forgetting,
+    /// `forgetting_inf`: the same, but never learned counts as infinity, as in the Data Diet code.
+    ForgettingInf,
+    /// `never_learned`: 1 if no presentation in the train phase was classified correctly, else 0.
+    NeverLearned,
+    /// `first_learned`: the index of the first correct presentation, from 0, over runs that have one.
+    FirstLearned,
+    /// `presentations`: how often the example was presented in the train phase.
+    Presentations,
+    /// `aum`: the mean margin, in logits, over the finite observations of the train phase; low is
+    /// suspicious of a wrong label. Pleiss et al. 2020, equation 1.
+    Aum,
+    /// `cartography_confidence`: the mean of `p_y` over the train phase; low is hard. Swayamdipta et
+    /// al. 2020, section 2.
+    CartographyConfidence,
+    /// `cartography_variability`: the population standard deviation of `p_y` over the train phase; high
+    /// is ambiguous. Swayamdipta et al. 2020, section 2.
+    CartographyVariability,
+    /// `cartography_correctness`: the share of correct presentations in the train phase. Swayamdipta et
+    /// al. 2020, section 2.
+    CartographyCorrectness,
+}
+
+/// A stretch of training, both ends included; a single epoch or step is a stretch of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Span {
+    /// `epoch_3` or `epochs_3_to_7`.
+    Epochs {
+        /// The first epoch.
+        first: u32,
+        /// The last epoch.
+        last: u32,
+    },
+    /// `step_100` or `steps_0_to_500`.
+    Steps {
+        /// The first step.
+        first: u64,
+        /// The last step.
+        last: u64,
+    },
+}
+
+impl Span {
+    /// One epoch.
+    #[must_use]
+    pub fn epoch(epoch: u32) -> Self {
+        Self::Epochs { first: epoch, last: epoch }
+    }
+
+    /// Some epochs, both ends included.
+    #[must_use]
+    pub fn epochs(first: u32, last: u32) -> Self {
+        Self::Epochs { first, last }
+    }
+
+    /// One step.
+    #[must_use]
+    pub fn step(step: u64) -> Self {
+        Self::Steps { first: step, last: step }
+    }
+
+    /// Some steps, both ends included.
+    #[must_use]
+    pub fn steps(first: u64, last: u64) -> Self {
+        Self::Steps { first, last }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Epochs { first, last } if first == last => write!(f, "epoch_{first}"),
+            Self::Epochs { first, last } => write!(f, "epochs_{first}_to_{last}"),
+            Self::Steps { first, last } if first == last => write!(f, "step_{first}"),
+            Self::Steps { first, last } => write!(f, "steps_{first}_to_{last}"),
+        }
+    }
+}
+
+impl Score {
+    /// Every score that has no phase and no moment in its name, without the signals.
+    pub(super) const OF_RUNS: [Self; 9] = [
+        Self::Forgetting,
+        Self::ForgettingInf,
+        Self::NeverLearned,
+        Self::FirstLearned,
+        Self::Presentations,
+        Self::Aum,
+        Self::CartographyConfidence,
+        Self::CartographyVariability,
+        Self::CartographyCorrectness,
+    ];
+
+    /// The name of a score of whole runs.
+    fn fixed_name(self) -> &'static str {
+        match self {
+            Self::Latest(signal) | Self::Signal { signal, .. } => signal.name(),
+            Self::LatestGrand | Self::Grand(_) => "grand",
+            Self::Forgetting => "forgetting",
+            Self::ForgettingInf => "forgetting_inf",
+            Self::NeverLearned => "never_learned",
+            Self::FirstLearned => "first_learned",
+            Self::Presentations => "presentations",
+            Self::Aum => "aum",
+            Self::CartographyConfidence => "cartography_confidence",
+            Self::CartographyVariability => "cartography_variability",
+            Self::CartographyCorrectness => "cartography_correctness",
+        }
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal { signal, phase, span } => write!(f, "{signal}_{phase}_{span}"),
+            Self::Grand(span) => write!(f, "grand_{span}"),
+            _ => f.write_str(self.fixed_name()),
+        }
+    }
+}
+
+impl FromStr for Score {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        // Written back, so that every score has one name only: no `epoch_03`, no `epochs_3_to_3`.
+        parse(name).filter(|score| score.to_string() == name).ok_or_else(|| unknown_score(name))
+    }
+}
+
+/// What there is to ask for, when something else was.
+pub(super) fn unknown_score(name: &str) -> Error {
+    let signals = Signal::ALL.map(Signal::name).join(", ");
+    let fixed = Score::OF_RUNS.map(Score::fixed_name).join(", ");
+    Error::invalid(format!(
+        "score: expected SIGNAL, SIGNAL_PHASE_epoch_E, SIGNAL_PHASE_epochs_A_to_B, \
+         SIGNAL_PHASE_step_S, SIGNAL_PHASE_steps_A_to_B (SIGNAL: {signals}; PHASE: train, score), \
+         {fixed}, grand, grand_epoch_E or grand_step_S, got `{name}`"
+    ))
+}
+
+fn parse(name: &str) -> Option<Score> {
+    let fixed = Signal::ALL.into_iter().map(Score::Latest).chain(Score::OF_RUNS);
+    let fixed = fixed.chain([Score::LatestGrand]);
+    if let Some(score) = fixed.into_iter().find(|score| score.fixed_name() == name) {
+        return Some(score);
+    }
+    let (first, rest) = name.split_once('_')?;
+    if first == "grand" {
+        return Some(Score::Grand(span(rest)?));
+    }
+    let (phase, rest) = rest.split_once('_')?;
+    Some(Score::Signal {
+        signal: first.parse().ok()?,
+        phase: phase.parse().ok()?,
+        span: span(rest)?,
+    })
+}
+
+fn span(text: &str) -> Option<Span> {
+    fn ends<T: FromStr + PartialOrd>(text: &str) -> Option<(T, T)> {
+        let (first, last) = text.split_once("_to_")?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some((first, last))
+    }
+    let (unit, rest) = text.split_once('_')?;
+    Some(match unit {
+        "epoch" => Span::epoch(rest.parse().ok()?),
+        "step" => Span::step(rest.parse().ok()?),
+        "epochs" => ends(rest).map(|(first, last)| Span::epochs(first, last))?,
+        "steps" => ends(rest).map(|(first, last)| Span::steps(first, last))?,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn score() -> impl Strategy<Value = Score> {
+        let signal = prop::sample::select(Signal::ALL.to_vec());
+        let phase = prop::sample::select(Phase::ALL.to_vec());
+        let epochs = (0..=u32::MAX).prop_flat_map(|first| {
+            (first..=u32::MAX).prop_map(move |last| Span::epochs(first, last))
+        });
+        let steps = (0..=u64::MAX).prop_flat_map(|first| {
+            (first..=u64::MAX).prop_map(move |last| Span::steps(first, last))
+        });
+        let single = (0_u32..200).prop_map(Span::epoch);
+        let span = prop_oneof![epochs, steps, single, (0_u64..200).prop_map(Span::step)];
+        let span = span.boxed();
+        prop_oneof![
+            signal.clone().prop_map(Score::Latest),
+            (signal, phase, span.clone()).prop_map(|(signal, phase, span)| Score::Signal {
+                signal,
+                phase,
+                span
+            }),
+            span.prop_map(Score::Grand),
+            prop::sample::select(Score::OF_RUNS.to_vec()),
+            Just(Score::LatestGrand),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn names_read_back(score in score()) {
+            prop_assert_eq!(score.to_string().parse::<Score>().unwrap(), score);
+        }
+    }
+
+    #[test]
+    fn names_are_what_the_columns_are_called() {
+        for name in [
+            "el2n",
+            "entropy",
+            "el2n_train_epoch_0",
+            "el1n_score_epochs_3_to_7",
+            "loss_train_step_100",
+            "margin_train_steps_0_to_500",
+            "forgetting",
+            "forgetting_inf",
+            "never_learned",
+            "first_learned",
+            "presentations",
+            "aum",
+            "cartography_confidence",
+            "cartography_variability",
+            "cartography_correctness",
+            "grand",
+            "grand_epoch_4",
+            "grand_step_0",
+        ] {
+            assert_eq!(name.parse::<Score>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_told_what_there_is() {
+        for name in [
+            "",
+            "el3n",
+            "EL2N",
+            "el2n_train",
+            "el2n_test_epoch_1",
+            "el2n_train_epoch_",
+            "el2n_epoch_1",
+            "el2n_train_epoch_03",
+            "el2n_train_epoch_+3",
+            "el2n_train_epoch_-1",
+            "el2n_train_epochs_3_to_3",
+            "el2n_train_epochs_7_to_3",
+            "el2n_train_epochs_3",
+            "el2n_train_epoch_4294967296",
+            "grand_train_epoch_1",
+            "cartography",
+            "aum_epoch_3",
+        ] {
+            let error = name.parse::<Score>().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+            let message = error.to_string();
+            assert!(
+                message.starts_with("score: expected SIGNAL, SIGNAL_PHASE_epoch_E"),
+                "{message}"
+            );
+            assert!(message.contains("forgetting_inf") && message.contains("el2n, loss"));
+            assert!(message.ends_with(&format!("got `{name}`")), "{message}");
+        }
+    }
+}

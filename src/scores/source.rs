@@ -1,0 +1,55 @@
+//! Where the rows of a fold come from: a table with one or more values per example and moment.
+
+use crate::error::Result;
+use crate::run::{PartReader, Run, Table};
+use crate::signal::Signal;
+use crate::step::Phase;
+
+/// A table of a run that is folded in a pass of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Observations(Phase),
+    /// One `grand` per example and moment; no phase, no `correct`.
+    Grand,
+}
+
+impl Source {
+    /// In the order of the passes.
+    pub(super) const ALL: [Self; 3] =
+        [Self::Observations(Phase::Train), Self::Observations(Phase::Score), Self::Grand];
+
+    /// The name in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Observations(phase) => phase.name(),
+            Self::Grand => "grand",
+        }
+    }
+
+    /// The published parts of one rank, in order.
+    pub(super) fn parts(self, run: &Run, rank: usize) -> Result<Vec<PartReader>> {
+        match self {
+            Self::Observations(phase) => run.open_parts(Table::Observations, phase, rank),
+            Self::Grand => run.open_parts(Table::Grand, Phase::Score, rank),
+        }
+    }
+
+    /// Whether a run of this format has a column of this name here, once it has rows.
+    pub(super) fn has(self, run: &Run, column: &str) -> bool {
+        match self {
+            Self::Observations(_) => {
+                run.ranks().any(|rank| rank.format.signals.iter().any(|s| s.name() == column))
+            }
+            Self::Grand => column == GRAND,
+        }
+    }
+}
+
+/// The column that holds `GraNd`.
+pub(super) const GRAND: &str = "grand";
+
+/// The signals that any of these runs records.
+pub(super) fn recorded_signals(run: &Run) -> Vec<&'static str> {
+    let recorded = |signal: &Signal| run.ranks().any(|rank| rank.format.signals.contains(signal));
+    Signal::ALL.into_iter().filter(recorded).map(Signal::name).collect()
+}

@@ -1,0 +1,114 @@
+//! What is computed over the whole train phase of a run: forgetting, margins, the dataset map.
+
+use std::ops::Range;
+
+use super::accumulate::{Share, Slots, Spread, Sum, add_up, count_correct, means, spread_out};
+use super::decoded::Decoded;
+use super::forgetting::Presentations;
+use super::score::Score;
+use super::values::Values;
+
+/// The slots of the scores that are asked for, and no others.
+#[derive(Default)]
+pub(super) struct Training {
+    pub(super) scores: Vec<(usize, Score)>,
+    presentations: Option<Vec<Presentations>>,
+    /// Of the margin, with its place among the columns of the pass.
+    margins: Option<(usize, Vec<Sum>)>,
+    /// Of the confidence, likewise.
+    confidences: Option<(usize, Vec<Spread>)>,
+    correct: Option<Vec<Share>>,
+}
+
+impl Training {
+    /// Computes a score, out of the column of floats at this place of the pass if it is made of one.
+    pub(super) fn add(&mut self, computed: usize, score: Score, column: Option<usize>) {
+        self.scores.push((computed, score));
+        match (score, column) {
+            (Score::Aum, Some(column)) => self.margins = Some((column, Vec::new())),
+            (Score::CartographyConfidence | Score::CartographyVariability, Some(column)) => {
+                self.confidences = Some((column, Vec::new()));
+            }
+            (Score::CartographyCorrectness, _) => self.correct = Some(Vec::new()),
+            _ => self.presentations = Some(Vec::new()),
+        }
+    }
+
+    /// Whether it needs the column `correct`.
+    pub(super) fn reads_correct(&self) -> bool {
+        self.presentations.is_some() || self.correct.is_some()
+    }
+
+    pub(super) fn slots(&mut self) -> impl Iterator<Item = &mut dyn Slots> {
+        let presentations = self.presentations.iter_mut().map(|slots| slots as &mut dyn Slots);
+        let margins = self.margins.iter_mut().map(|(_, slots)| slots as &mut dyn Slots);
+        let confidences = self.confidences.iter_mut().map(|(_, slots)| slots as &mut dyn Slots);
+        let correct = self.correct.iter_mut().map(|slots| slots as &mut dyn Slots);
+        presentations.chain(margins).chain(confidences).chain(correct)
+    }
+
+    /// The columns that go into a mean.
+    pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
+        let margins = self.margins.iter().map(|(column, _)| *column);
+        margins.chain(self.confidences.iter().map(|(column, _)| *column))
+    }
+
+    pub(super) fn add_rows(&mut self, places: &[u32], decoded: &Decoded, rows: &Range<usize>) {
+        if let Some(presentations) = &mut self.presentations {
+            for (&place, row) in places.iter().zip(rows.clone()) {
+                if let Some(example) = presentations.get_mut(place as usize) {
+                    example.present(decoded.correct.get(row));
+                }
+            }
+        }
+        if let Some((column, sums)) = &mut self.margins {
+            add_up(sums, places, decoded.values(*column, rows));
+        }
+        if let Some((column, spreads)) = &mut self.confidences {
+            spread_out(spreads, places, decoded.values(*column, rows));
+        }
+        if let Some(shares) = &mut self.correct {
+            count_correct(shares, places, &decoded.correct, rows.start);
+        }
+    }
+
+    /// A finished score.
+    pub(super) fn values(&self, score: Score) -> Values {
+        let presentations = self.presentations.as_deref().unwrap_or_default();
+        let forgetting = |value: &dyn Fn(&Presentations) -> f64| {
+            let value = |example: &Presentations| match example.count() {
+                0 => f64::NAN,
+                _ => value(example),
+            };
+            Values::collect(presentations.len(), |place| value(&presentations[place]))
+        };
+        let spreads = self.confidences.as_ref().map_or(&[][..], |(_, spreads)| spreads);
+        match score {
+            Score::Forgetting => {
+                let most = presentations.iter().map(Presentations::count).max().unwrap_or(0);
+                forgetting(&|example| example.score(most))
+            }
+            Score::ForgettingInf => forgetting(&Presentations::score_or_infinity),
+            Score::NeverLearned => {
+                forgetting(&|example| f64::from(u8::from(example.never_learned())))
+            }
+            Score::FirstLearned => {
+                forgetting(&|example| example.first_learned().map_or(f64::NAN, f64::from))
+            }
+            Score::Presentations => forgetting(&|example| f64::from(example.count())),
+            Score::Aum => means(self.margins.as_ref().map_or(&[], |(_, sums)| sums)),
+            Score::CartographyConfidence => {
+                Values::collect(spreads.len(), |place| spreads[place].mean())
+            }
+            Score::CartographyVariability => {
+                Values::collect(spreads.len(), |place| spreads[place].deviation())
+            }
+            Score::CartographyCorrectness => {
+                let shares = self.correct.as_deref().unwrap_or_default();
+                Values::collect(shares.len(), |place| shares[place].share())
+            }
+            // Not a score of a whole phase.
+            _ => Values::F32(Vec::new()),
+        }
+    }
+}
