@@ -22,7 +22,8 @@
 //!   Spark just as well.
 //! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
 //!   forgetting events, each with mean, standard deviation and count over runs.
-//! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
+//! - [`Rule`] chooses examples by a score, a [`Recipe`] does so in steps that can be stored and
+//!   replayed, [`Selection`] is the choice, for a data loader or for [`Manifest`], which applies it to
 //!   the files that list a data set.
 //!
 //! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
@@ -78,6 +79,7 @@ mod batch;
 mod error;
 mod manifest;
 mod parquet_output;
+mod recipe;
 mod record;
 mod run;
 mod scores;
@@ -90,6 +92,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
     ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };
+pub use recipe::{ManifestOrigin, Outcome, Recipe, RecipeFile, ScoresOrigin, Step};
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
@@ -98,6 +101,6 @@ pub use run::{
 pub use scores::{
     Epochs, Presentations, ScoreFile, ScoreInfo, ScoreOptions, ScoreStatistics, ScoreTable,
 };
-pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
+pub use selection::{Amount, Classes, Fate, Hard, Kept, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use step::{Clock, Moment, Phase};

@@ -1,5 +1,6 @@
 //! The command line's grammar, and nothing else; commands with many options have a file each.
 
+mod choice;
 mod filter;
 mod scores;
 
@@ -34,7 +35,7 @@ pub(crate) enum Command {
     /// Compute the scores of every example over runs, and write them as one Parquet table
     Scores(Scores),
     /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
-    Filter(Filter),
+    Filter(Box<Filter>),
     /// Bring back what interrupted runs have left unpublished
     Recover(Recover),
     /// Read every published byte and check it against its checksums and counts

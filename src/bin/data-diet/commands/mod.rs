@@ -2,6 +2,7 @@
 
 pub(crate) mod filter;
 pub(crate) mod inspect;
+mod plan;
 pub(crate) mod recover;
 pub(crate) mod scores;
 pub(crate) mod verify;
