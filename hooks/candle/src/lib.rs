@@ -53,12 +53,14 @@ mod arguments;
 mod builder;
 mod error;
 mod hook;
+mod selection;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
 pub use hook::DataDietHook;
+pub use selection::kept_indices;
 
 pub use data_diet::{
     Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Signal, WhenFull,

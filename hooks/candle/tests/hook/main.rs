@@ -17,4 +17,5 @@ mod loops;
 mod options;
 mod reference;
 mod refusals;
+mod selection;
 mod training;

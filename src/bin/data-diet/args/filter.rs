@@ -82,7 +82,7 @@ pub(crate) struct Filter {
     )]
     pub(crate) recipe: Option<PathBuf>,
     /// Fail if the scores are not, byte for byte, those that the recipe was made from [default: warn]
-    #[arg(long, requires = "recipe", help_heading = "Recipes")]
+    #[arg(long, help_heading = "Recipes")]
     pub(crate) exact: bool,
     /// Write the recipe here [default: beside the output, kept.recipe.json for kept.csv; none for a
     /// dry run or `-o -`]

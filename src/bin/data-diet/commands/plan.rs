@@ -24,6 +24,10 @@ impl Plan {
     pub(super) fn of(arguments: &Filter) -> Result<Self, Failure> {
         let save_to = save_to(arguments);
         let Some(path) = &arguments.recipe else {
+            // The grammar does not ask for what the other options exclude.
+            if arguments.exact {
+                return Err(Failure::Arguments("--exact goes with --recipe".to_owned()));
+            }
             let recipe = arguments.choice.recipe().map_err(Failure::Arguments)?;
             // The grammar has made sure of both.
             let scores = arguments.scores.clone().unwrap_or_default();
