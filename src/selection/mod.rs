@@ -4,7 +4,7 @@
 //! ScoreColumn (ids, classes, one score) -+
 //! Rule (which), Amount (how many) -------+-> Narrowing, step by step -> Selection
 //! Classes (and of which class) ----------+     choice: one rule on some rows
-//!                                              share, strata: how many of each class and stratum
+//!                                              classes, share, strata: how many of which
 //! ```
 //!
 //! Every rule orders the examples by ascending score and breaks ties by example id, so that a
@@ -13,6 +13,7 @@
 
 mod amount;
 mod choice;
+mod classes;
 mod column;
 mod ids;
 mod narrowing;

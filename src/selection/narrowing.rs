@@ -1,13 +1,12 @@
 //! A choice in steps: each keeps or drops some of the examples that the earlier ones have left.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{Chooser, Preference, group};
+use super::choice::{Chooser, Preference};
+use super::classes::ClassSizes;
 use super::ids::Ids;
-use super::share::apportion;
 use super::{Classes, Fate, Rule, Selection};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -150,45 +149,20 @@ impl Choice<'_> {
         };
         let count = amount.of(scored, left - skip)?;
         let mut chooser = Chooser::new(self.scores, preference, seed);
-        if self.classes == Classes::Ignored {
-            chooser.favour(&mut rows, skip, count);
-            rows.truncate(count);
-            return Ok(rows);
-        }
-        let classes = ClassesOf::these(self.state);
-        if let Classes::AtLeast(floor) = self.classes {
-            let mut left = vec![0; classes.sizes.len()];
-            for &row in &rows {
-                left[classes.of(row)] += 1;
+        let classes = || ClassSizes::new(&self.state.labels, &self.state.fates);
+        match self.classes {
+            Classes::Ignored => {
+                chooser.favour(&mut rows, skip, count);
+                rows.truncate(count);
+                Ok(rows)
             }
-            let floors = classes.sizes.iter().zip(left);
-            let floors: Vec<usize> =
-                floors.map(|(&size, left)| floor.count_of(size).min(left)).collect();
-            let all: usize = floors.iter().sum();
-            if all > count {
-                return Err(Error::invalid(format!(
-                    "class floor: expected at most {count} examples over all classes, the amount \
-                     that was asked for, got {all}"
-                )));
+            Classes::Balanced => Ok(classes().divided(&rows, skip, count, &mut chooser, true)),
+            Classes::Proportional => Ok(classes().divided(&rows, skip, count, &mut chooser, false)),
+            Classes::AtLeast(floor) => {
+                chooser.arrange(&mut rows, skip, count);
+                classes().first_with_floors(&rows, count, floor)
             }
-            chooser.arrange(&mut rows, skip, count);
-            return Ok(with_floors(&rows, count, floors, |row| classes.of(row)));
         }
-        let (mut rows, left) = group(&rows, classes.sizes.len(), |row| classes.of(row));
-        let skips = apportion(skip, &classes.sizes, &left);
-        let rooms: Vec<usize> = left.iter().zip(&skips).map(|(left, skip)| left - skip).collect();
-        let budgets = match self.classes {
-            Classes::Proportional => apportion(count, &classes.sizes, &rooms),
-            _ => apportion(count, &vec![1; rooms.len()], &rooms),
-        };
-        let (mut chosen, mut start) = (Vec::with_capacity(count), 0);
-        for ((size, skip), budget) in left.into_iter().zip(skips).zip(budgets) {
-            let of_class = &mut rows[start..start + size];
-            start += size;
-            chooser.favour(of_class, skip, budget);
-            chosen.extend_from_slice(&of_class[..budget]);
-        }
-        Ok(chosen)
     }
 
     fn expect_finite(&self, rows: &[u32]) -> Result<()> {
@@ -209,10 +183,10 @@ impl Choice<'_> {
         let Classes::AtLeast(floor) = self.classes else {
             return rows.into_iter().filter(inside).collect();
         };
-        let classes = ClassesOf::these(self.state);
+        let classes = ClassSizes::new(&self.state.labels, &self.state.fates);
         let (mut chosen, mut others): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(inside);
         let mut lacks: Vec<usize> =
-            classes.sizes.iter().map(|&size| floor.count_of(size)).collect();
+            classes.sizes().iter().map(|&size| floor.count_of(size)).collect();
         for &row in &chosen {
             let lack = &mut lacks[classes.of(row)];
             *lack = lack.saturating_sub(1);
@@ -242,54 +216,5 @@ impl Choice<'_> {
             let upwards = a_score.total_cmp(&b_score);
             if above_a { upwards } else { upwards.reverse() }.then(a.cmp(&b))
         })
-    }
-}
-
-/// The first rows of an order, of every class at least its floor: floors first, then by the order.
-fn with_floors(
-    order: &[u32],
-    count: usize,
-    mut floors: Vec<usize>,
-    class: impl Fn(u32) -> usize,
-) -> Vec<u32> {
-    let (mut chosen, mut others) = (Vec::with_capacity(count), Vec::new());
-    for &row in order {
-        let floor = &mut floors[class(row)];
-        if *floor > 0 {
-            *floor -= 1;
-            chosen.push(row);
-        } else {
-            others.push(row);
-        }
-    }
-    others.truncate(count - chosen.len());
-    chosen.append(&mut others);
-    chosen
-}
-
-/// The classes of the scored examples in ascending order.
-struct ClassesOf<'a> {
-    labels: &'a [i32],
-    classes: Vec<i32>,
-    /// The scored examples of each, before any step.
-    sizes: Vec<usize>,
-}
-
-impl<'a> ClassesOf<'a> {
-    fn these(state: &'a Narrowing) -> Self {
-        let mut sizes = BTreeMap::new();
-        for (label, fate) in state.labels.iter().zip(&state.fates) {
-            if *fate != Fate::Unscored {
-                *sizes.entry(*label).or_insert(0) += 1;
-            }
-        }
-        let (classes, sizes) = sizes.into_iter().unzip();
-        Self { labels: &state.labels, classes, sizes }
-    }
-
-    /// The place of a scored row's class.
-    fn of(&self, row: u32) -> usize {
-        // Every scored row's class is there.
-        self.classes.partition_point(|&class| class < self.labels[row as usize])
     }
 }

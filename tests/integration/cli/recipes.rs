@@ -202,6 +202,8 @@ fn options_that_make_no_sense_together() {
     refused(&["--drop-hardest", "1", "--drop-lowest", "1"]).tells("cannot be used with");
     refused(&["--classes", "balanced", "--class-floor", "1"]).tells("cannot be used with");
     refused(&["--save-recipe", "x.json", "--no-recipe"]).tells("cannot be used with");
+    refused(&["--save-recipe", &scored.output])
+        .tells("expected another file than that of the output");
     refused(&["--drop-hardest", "1", "--drop-by", "presentations"])
         .tells("which end of `presentations` is hard? Say --hard");
     for part in ["1.5", "-1", "101%", "nan", "x", "5 apples"] {

@@ -45,8 +45,6 @@ pub(crate) struct Filter {
     /// The manifest to filter; `-` for standard input [default with --recipe: that of the recipe]
     #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
     pub(crate) manifest: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) choice: Choice,
     /// The manifest's column with the example id [default: the number of the row, from 0]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
@@ -71,6 +69,8 @@ pub(crate) struct Filter {
     /// Only say what would be kept
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Choose as this recipe says, and read the manifest as it says
     #[arg(
         long,

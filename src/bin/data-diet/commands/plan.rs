@@ -23,6 +23,10 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn of(arguments: &Filter) -> Result<Self, Failure> {
         let save_to = save_to(arguments);
+        if save_to.is_some() && save_to == arguments.output {
+            let message = "--save-recipe: expected another file than that of the output";
+            return Err(Failure::Arguments(message.to_owned()));
+        }
         let Some(path) = &arguments.recipe else {
             // The grammar does not ask for what the other options exclude.
             if arguments.exact {
