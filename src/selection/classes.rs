@@ -14,18 +14,53 @@ pub(super) struct ClassSizes<'a> {
     labels: &'a [i32],
     classes: Vec<i32>,
     sizes: Vec<usize>,
+    lookup: Option<Lookup>,
+}
+
+/// The place of every label between the lowest and the highest, where these are near each other as
+/// class indices are: a search would take most of the time of a choice among millions.
+#[derive(Debug)]
+struct Lookup {
+    lowest: i32,
+    places: Vec<u32>,
+}
+
+impl Lookup {
+    const MOST_LABELS: i64 = 1 << 20;
+
+    fn new(labels: &[i32]) -> Option<Self> {
+        let (lowest, highest) = (*labels.iter().min()?, *labels.iter().max()?);
+        let labels = i64::from(highest) - i64::from(lowest) + 1;
+        let places = (labels <= Self::MOST_LABELS).then(|| vec![0; labels as usize])?;
+        Some(Self { lowest, places })
+    }
+
+    fn place(&mut self, label: i32) -> &mut u32 {
+        &mut self.places[(label - self.lowest) as usize]
+    }
 }
 
 impl<'a> ClassSizes<'a> {
     pub(super) fn new(labels: &'a [i32], fates: &[Fate]) -> Self {
+        let scored = labels.iter().zip(fates).filter(|&(_, &fate)| fate != Fate::Unscored);
+        let scored = scored.map(|(&label, _)| label);
+        let mut lookup = Lookup::new(labels);
         let mut sizes = BTreeMap::new();
-        for (label, fate) in labels.iter().zip(fates) {
-            if *fate != Fate::Unscored {
-                *sizes.entry(*label).or_insert(0) += 1;
+        if let Some(lookup) = &mut lookup {
+            // Counts first, places then.
+            scored.for_each(|label| *lookup.place(label) += 1);
+            // Wider, since the highest label may be the last there is.
+            let labels = i64::from(lookup.lowest)..;
+            let counts = labels.zip(&lookup.places).filter(|&(_, &count)| count > 0);
+            sizes.extend(counts.map(|(label, &count)| (label as i32, count as usize)));
+            for (place, &label) in (0..).zip(sizes.keys()) {
+                *lookup.place(label) = place;
             }
+        } else {
+            scored.for_each(|label| *sizes.entry(label).or_insert(0) += 1);
         }
         let (classes, sizes) = sizes.into_iter().unzip();
-        Self { labels, classes, sizes }
+        Self { labels, classes, sizes, lookup }
     }
 
     pub(super) fn sizes(&self) -> &[usize] {
@@ -34,8 +69,12 @@ impl<'a> ClassSizes<'a> {
 
     /// The place of a scored row's class.
     pub(super) fn of(&self, row: u32) -> usize {
-        // Every scored row's class is there.
-        self.classes.partition_point(|&class| class < self.labels[row as usize])
+        let label = self.labels[row as usize];
+        match &self.lookup {
+            Some(lookup) => lookup.places[(label - lookup.lowest) as usize] as usize,
+            // Every scored row's class is there.
+            None => self.classes.partition_point(|&class| class < label),
+        }
     }
 
     /// The best `count` of some rows, chosen class by class: equal numbers of every class, or else

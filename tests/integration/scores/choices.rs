@@ -13,9 +13,16 @@ fn examples() -> impl Strategy<Value = Vec<Example>> {
     let score = prop_oneof![9 => (-8_i8..=8).prop_map(f64::from), 1 => Just(f64::NAN)];
     let class = prop_oneof![4 => Just(3), 2 => Just(-1), 1 => 5..8_i32];
     let id = prop_oneof![0..60_i64, 0..i64::MAX];
-    prop::collection::hash_map(id, (class, score), 1..50).prop_flat_map(|examples| {
+    let examples = prop::collection::hash_map(id, (class, score), 1..50);
+    (examples, any::<bool>()).prop_flat_map(|(examples, far)| {
+        // Classes are near each other, as indices are, or as far apart as can be.
+        let apart = |class| match class {
+            -1 if far => i32::MIN,
+            3 | 7 if far => i32::MAX - (class - 3) / 4,
+            class => class,
+        };
         let mut examples: Vec<Example> =
-            examples.into_iter().map(|(id, (class, score))| (id, class, score)).collect();
+            examples.into_iter().map(|(id, (class, score))| (id, apart(class), score)).collect();
         examples.sort_unstable_by_key(|example| example.0);
         Just(examples).prop_shuffle()
     })
