@@ -28,6 +28,13 @@ impl AtomicFile {
                 path.display()
             )));
         }
+        // Renaming over a device or a pipe would replace what everybody else writes to.
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::invalid(format!(
+                "output: expected the name of an ordinary file, got {}, which is none",
+                path.display()
+            )));
+        }
         let draft = tempfile::Builder::new()
             .prefix(".data-diet-")
             .suffix(".draft")
@@ -67,5 +74,22 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file().flush()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_ordinary_file_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _socket = UnixListener::bind(&path).unwrap();
+        let error = AtomicFile::create(&path).unwrap_err();
+        assert!(error.to_string().contains("expected the name of an ordinary file"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -25,7 +25,8 @@
 //!   deviation and count over runs.
 //! - [`Agreement`] says how far two scores agree, [`ScoreSeries`] how early and after how many runs one
 //!   is settled.
-//! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
+//! - [`Rule`] chooses examples by a score, a [`Recipe`] does so in steps that can be stored and
+//!   replayed, [`Selection`] is the choice, for a data loader or for [`Manifest`], which applies it to
 //!   the files that list a data set.
 //!
 //! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
@@ -82,6 +83,8 @@ mod batch;
 mod error;
 mod manifest;
 mod parquet_output;
+mod random;
+mod recipe;
 mod record;
 mod run;
 mod schedule;
@@ -100,6 +103,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
     ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };
+pub use recipe::{ManifestOrigin, Outcome, Recipe, RecipeFile, ScoresOrigin, Step};
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
@@ -110,7 +114,7 @@ pub use scores::{
     At, Presentations, Score, ScoreFile, ScoreInfo, ScoreOptions, ScoreRequest, ScoreStatistics,
     ScoreTable, Span,
 };
-pub use selection::{Amount, Fate, Member, Rule, ScoreColumn, Selection};
+pub use selection::{Amount, Classes, Fate, Hard, Kept, Member, Rule, ScoreColumn, Selection};
 pub use signal::{ExampleSignals, Signal, Target};
 pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};
 pub use step::{Clock, Moment, Phase};

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::Bootstrap;
-use crate::selection::SplitMix64;
+use crate::random::SplitMix64;
 
 /// Measures resamples of `examples`, each handed over as multiplicities, in the order of their numbers.
 /// Every thread works in a workspace of its own, made by `start`.
@@ -58,8 +58,8 @@ pub(super) fn resample<M: Send, W>(
 /// Draws as many examples as there are, with replacement: how often each came.
 fn draw(weights: &mut [u32], seed: u64, number: u64) {
     // A generator of its own for each resample, far from those of its neighbours.
-    let stream = SplitMix64(seed).next() ^ number;
-    let mut random = SplitMix64(SplitMix64(stream).next());
+    let stream = SplitMix64::new(seed).next() ^ number;
+    let mut random = SplitMix64::new(SplitMix64::new(stream).next());
     weights.fill(0);
     let count = weights.len() as u64;
     for _ in 0..count {

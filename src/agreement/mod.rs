@@ -231,8 +231,10 @@ impl Agreement {
             )));
         }
         let pair = Pair::new(&matched.scores);
-        let counts =
-            options.fractions.iter().map(|&fraction| Amount::Fraction(fraction).of(examples));
+        let counts = options
+            .fractions
+            .iter()
+            .map(|&fraction| Amount::Fraction(fraction).of(examples, examples));
         let counts = counts.collect::<Result<Vec<usize>>>()?;
         let mut workspace = Workspace::new(&pair);
         let all = pair.measures(&vec![1; examples], &counts, options.keep, &mut workspace);

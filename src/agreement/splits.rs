@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::series::ScoreSeries;
 use super::{Agreement, AgreementOptions};
 use crate::error::{Error, Result};
-use crate::selection::SplitMix64;
+use crate::random::SplitMix64;
 
 /// Which ways to part the runs in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn subsets(all: usize, size: usize, splits: SplitOptions) -> Vec<Vec<usize>> {
         }
         return found;
     }
-    let mut random = SplitMix64(splits.seed);
+    let mut random = SplitMix64::new(splits.seed);
     let mut found = BTreeSet::new();
     while found.len() < splits.most {
         let mut members: Vec<usize> = (0..free).collect();

@@ -23,6 +23,8 @@ mod tests;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 pub use format::ManifestFormat;
 pub use input::ManifestInput;
 pub use summary::{ClassCounts, ManifestSummary};
@@ -33,7 +35,8 @@ use crate::selection::Selection;
 use sieve::Sieve;
 
 /// What to do with rows whose example the selection never saw, or whose score is NaN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unscored {
     /// Refuse the manifest, and say how many there are.
     #[default]
@@ -45,7 +48,8 @@ pub enum Unscored {
 }
 
 /// What to do when several rows carry the same id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Duplicates {
     /// Refuse the manifest, and say how many there are. Ids that have no score are not compared.
     #[default]
@@ -73,15 +77,25 @@ pub enum Duplicates {
 /// assert_eq!((summary.kept, summary.rows), (2, 3));
 /// # Ok::<(), data_diet::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "nothing is filtered before `filter` or `filter_to_file`"]
 pub struct Manifest {
     format: ManifestFormat,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(default = "yes")]
     header: bool,
+    #[serde(default = "yes")]
     quotes: bool,
+    #[serde(default)]
     unscored: Unscored,
+    #[serde(default)]
     duplicates: Duplicates,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Manifest {

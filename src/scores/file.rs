@@ -250,11 +250,39 @@ impl ScoreColumn {
     }
 }
 
+impl ScoreInfo {
+    /// Where the scores of a file come from; `None` for a table that [`ScoreTable`] has not written.
+    ///
+    /// [`ScoreTable`]: crate::ScoreTable
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) for a file that cannot be opened;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for one that is no Parquet.
+    pub fn read(path: impl AsRef<Path>) -> Result<Option<Self>> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+        // Some decoders of the Parquet crate panic on damaged input.
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+            let entries = reader.metadata().file_metadata().key_value_metadata();
+            let entry = entries.into_iter().flatten().find(|entry| entry.key == INFO_KEY);
+            Ok(entry.and_then(|entry| entry.value.clone()))
+        }));
+        let read =
+            read.map_err(|_panic| Error::corrupt(path, "makes the Parquet decoder panic"))?;
+        let text = read.map_err(|error: ParquetError| not_a_table(path, error))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+}
+
+fn not_a_table(path: &Path, error: ParquetError) -> Error {
+    Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
+}
+
 fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let corrupt = |error: ParquetError| {
-        Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
-    };
+    let corrupt = |error: ParquetError| not_a_table(path, error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
     let schema = Arc::clone(reader.schema());
     let has = |column: &str| schema.field_with_name(column).is_ok();
@@ -285,8 +313,14 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     let mut columns = vec!["example", score];
     columns.extend(has("label").then_some("label"));
     let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
+    let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
     let reader = reader.with_projection(mask).build().map_err(corrupt)?;
     let (mut examples, mut labels, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    // A vector that grows by doubling takes up to three times its length. A file may lie about its
+    // own, so this is allowed to fail.
+    let _ = examples.try_reserve_exact(rows);
+    let _ = labels.try_reserve_exact(rows);
+    let _ = scores.try_reserve_exact(rows);
     for batch in reader {
         let batch = batch.map_err(|error| corrupt(error.into()))?;
         let column = |name: &str, data_type: DataType| {

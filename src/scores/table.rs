@@ -44,6 +44,7 @@ pub struct ScoreStatistics {
 
 /// Where scores come from; kept in the file's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ScoreInfo {
     /// The runs that were folded.

@@ -53,6 +53,7 @@ mod arguments;
 mod builder;
 mod error;
 mod hook;
+mod selection;
 mod snapshots;
 mod transfer;
 
@@ -60,6 +61,7 @@ pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
 pub use hook::DataDietHook;
+pub use selection::kept_indices;
 pub use snapshots::{Snapshots, Weights};
 
 pub use data_diet::{

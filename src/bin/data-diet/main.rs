@@ -43,6 +43,14 @@ fn main() -> ExitCode {
                 _ => ExitCode::FAILURE,
             }
         }
+        Err(Failure::Finding(message)) => {
+            text::tell(format_args!("data-diet: {message}"));
+            ExitCode::FAILURE
+        }
+        Err(Failure::Arguments(message)) => {
+            text::tell(format_args!("data-diet: {message}"));
+            ExitCode::from(2)
+        }
         // Whoever read our output has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
@@ -58,6 +66,10 @@ fn main() -> ExitCode {
 #[derive(Debug)]
 enum Failure {
     Library(data_diet::Error),
+    /// Something is not what it was asked to be.
+    Finding(String),
+    /// Options that the grammar allows and that make no sense together.
+    Arguments(String),
     Output(io::Error),
 }
 

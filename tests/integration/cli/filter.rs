@@ -229,9 +229,17 @@ fn policies_are_flags() {
 #[test]
 fn help_teaches() {
     let help = data_diet(&["filter", "--help"], 0);
-    for words in
-        ["--keep highest --fraction 0.7", "--dry-run", "--unscored", "from a pipe to a pipe"]
-    {
+    for words in [
+        "--keep highest --fraction 0.7",
+        "--dry-run",
+        "--unscored",
+        "from a pipe to a pipe",
+        "--drop-highest",
+        "--classes balanced",
+        "--class-floor 20%",
+        "--recipe kept.recipe.json",
+        "--keep window --offset 10%",
+    ] {
         help.says(words);
     }
 }

@@ -1,5 +1,6 @@
 //! Scores and selections against references that hold everything in memory and do it the plain way.
 
+mod choices;
 mod closed_forms;
 mod errors;
 mod files;

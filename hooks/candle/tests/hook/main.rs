@@ -18,5 +18,6 @@ mod loops;
 mod options;
 mod reference;
 mod refusals;
+mod selection;
 mod snapshots;
 mod training;

@@ -1,14 +1,14 @@
 //! The grammar of `data-diet filter`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::{Amount, Manifest, ManifestFormat, Rule};
+use data_diet::{Manifest, ManifestFormat};
+
+use super::choice::Choice;
 
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("rule").required(true).multiple(true).args(["min", "max", "keep"])),
-    group(ArgGroup::new("amount").args(["fraction", "count"])),
     group(ArgGroup::new("target").required(true).args(["output", "dry_run"])),
     after_help = "Examples:\n\n  \
         Keep the hardest 70 % by EL2N (the lowest 30 % are pruned, as in the paper):\n    \
@@ -16,44 +16,41 @@ use data_diet::{Amount, Manifest, ManifestFormat, Rule};
         --keep highest --fraction 0.7 -o kept.csv\n\n  \
         Keep what was forgotten at least once, from a pipe to a pipe:\n    \
         cat train.jsonl | data-diet filter --scores scores.parquet --manifest - --format jsonl \\\n        \
-        --key id --by forgetting --min 1 -o - > kept.jsonl\n\n\
+        --key id --by forgetting --min 1 -o - > kept.jsonl\n\n  \
+        The other choices, in place of `--keep highest --fraction 0.7`:\n    \
+        --keep random --fraction 0.7 --seed 1         the baseline to compare with\n    \
+        --keep window --offset 10% --fraction 0.5     skip the easiest tenth\n    \
+        --keep stratified --fraction 0.1 --drop-hardest 30%\n                                                  \
+        coverage-centric: all the range of scores\n\n  \
+        Drop what is probably mislabelled first, then keep the hard half of all:\n    \
+        ... --by el2n --drop-lowest 5% --drop-by aum --keep highest --fraction 0.5 ...\n\n  \
+        Equal numbers of every class; or at least a fifth of every class:\n    \
+        ... --keep highest --count 5000 --classes balanced ...\n    \
+        ... --keep highest --fraction 0.5 --class-floor 20% ...\n\n  \
+        Do the same again, as kept.recipe.json beside the first output says:\n    \
+        data-diet filter --recipe kept.recipe.json -o again.csv\n\n\
+        An AMOUNT is a share of all examples with a score, 0.05 or 5%, or a number of examples, 500. \
+        Shares always mean all examples with a score, whatever was dropped before: \
+        `--drop-highest 5% --keep highest --fraction 0.5` keeps half of all. Ties go by example id; \
+        an example without a score is never chosen, and counted.\n\n\
         EL2N at initialisation or after very few steps can prune badly, and the highest scores \
         can be wrong labels: look at them with `data-diet inspect` first."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Filter {
     /// A table of scores, as `data-diet scores` writes it, or any Parquet with an `example` column
-    #[arg(long, value_name = "FILE")]
-    pub(crate) scores: PathBuf,
-    /// The manifest to filter; `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) manifest: PathBuf,
-    /// The score to choose by: its mean over runs, or a column by its full name
-    #[arg(long, value_name = "SCORE")]
-    pub(crate) by: String,
+    /// [default with --recipe: the file that it was made from]
+    #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
+    pub(crate) scores: Option<PathBuf>,
+    /// The manifest to filter; `-` for standard input [default with --recipe: that of the recipe]
+    #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
+    pub(crate) manifest: Option<PathBuf>,
     /// The manifest's column with the example id [default: the number of the row, from 0]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
     /// The manifest's format [default: by its extension]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
-    /// Keep scores of at least this
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
-    pub(crate) min: Option<f64>,
-    /// Keep scores of at most this
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
-    pub(crate) max: Option<f64>,
-    /// Keep the highest or lowest scores, or a random part as the baseline
-    #[arg(long, value_name = "WHICH", requires = "amount")]
-    pub(crate) keep: Option<Keep>,
-    /// How much to keep, of all examples with a score, from 0 to 1
-    #[arg(long, value_name = "F", requires = "keep")]
-    pub(crate) fraction: Option<f64>,
-    /// How many to keep
-    #[arg(long, value_name = "N", requires = "keep")]
-    pub(crate) count: Option<usize>,
-    /// The seed of `--keep random`
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub(crate) seed: u64,
     /// Delimited text has no line of column names; `--key` is a column's number, from 0
     #[arg(long)]
     pub(crate) no_header: bool,
@@ -72,6 +69,28 @@ pub(crate) struct Filter {
     /// Only say what would be kept
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// Choose as this recipe says, and read the manifest as it says
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Recipes",
+        conflicts_with_all = [
+            "Choice", "key", "format", "no_header", "no_quotes", "duplicates", "unscored",
+        ]
+    )]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Fail if the scores are not, byte for byte, those that the recipe was made from [default: warn]
+    #[arg(long, help_heading = "Recipes")]
+    pub(crate) exact: bool,
+    /// Write the recipe here [default: beside the output, kept.recipe.json for kept.csv; none for a
+    /// dry run or `-o -`]
+    #[arg(long, value_name = "FILE", help_heading = "Recipes")]
+    pub(crate) save_recipe: Option<PathBuf>,
+    /// Write no recipe
+    #[arg(long, conflicts_with = "save_recipe", help_heading = "Recipes")]
+    pub(crate) no_recipe: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -80,13 +99,6 @@ pub(crate) enum Format {
     Tsv,
     Jsonl,
     Parquet,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Keep {
-    Highest,
-    Lowest,
-    Random,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -108,14 +120,14 @@ pub(crate) enum Duplicates {
 }
 
 impl Filter {
-    /// How to read the manifest.
-    pub(crate) fn manifest(&self) -> data_diet::Result<Manifest> {
+    /// How the options say that the manifest is read, which has this path.
+    pub(crate) fn manifest(&self, path: &Path) -> data_diet::Result<Manifest> {
         let format = match self.format {
             Some(Format::Csv) => ManifestFormat::Csv,
             Some(Format::Tsv) => ManifestFormat::Tsv,
             Some(Format::Jsonl) => ManifestFormat::Jsonl,
             Some(Format::Parquet) => ManifestFormat::Parquet,
-            None => ManifestFormat::of_path(&self.manifest)?,
+            None => ManifestFormat::of_path(path)?,
         };
         let unscored = match self.unscored {
             Unscored::Fail => data_diet::Unscored::Fail,
@@ -135,19 +147,5 @@ impl Filter {
             Some(key) => manifest.key(key),
             None => manifest,
         })
-    }
-
-    /// The rule that the options describe. The grammar has made sure that there is one.
-    pub(crate) fn rule(&self) -> Rule {
-        let amount = match (self.fraction, self.count) {
-            (Some(fraction), _) => Amount::Fraction(fraction),
-            (None, count) => Amount::Count(count.unwrap_or(0)),
-        };
-        match self.keep {
-            Some(Keep::Highest) => Rule::Highest(amount),
-            Some(Keep::Lowest) => Rule::Lowest(amount),
-            Some(Keep::Random) => Rule::Random { amount, seed: self.seed },
-            None => Rule::Threshold { min: self.min, max: self.max },
-        }
     }
 }

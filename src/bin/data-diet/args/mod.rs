@@ -1,5 +1,6 @@
 //! The command line's grammar, and nothing else; commands with many options have a file each.
 
+mod choice;
 mod compare;
 mod filter;
 mod scores;
@@ -38,7 +39,7 @@ pub(crate) enum Command {
     /// Compare scores with each other, between epochs or between seeds: rank correlation, kept sets
     Compare(Compare),
     /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
-    Filter(Filter),
+    Filter(Box<Filter>),
     /// Bring back what interrupted runs have left unpublished
     Recover(Recover),
     /// Read every published byte and check it against its checksums and counts

@@ -5,22 +5,25 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_diet::{ClassCounts, ManifestInput, ManifestSummary, ScoreColumn, Selection};
+use data_diet::{
+    ClassCounts, ManifestInput, ManifestSummary, Outcome, Recipe, ScoreColumn, Selection,
+};
 
+use super::plan::Plan;
 use crate::args::Filter;
-use crate::text::{count, table};
+use crate::text::{self, count, table};
 use crate::{Failure, progress};
 
-const STANDARD_STREAM: &str = "-";
+pub(super) const STANDARD_STREAM: &str = "-";
 
 pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
-    let scores = ScoreColumn::read(&arguments.scores, &arguments.by)?;
-    let selection = scores.select(arguments.rule())?;
-    let manifest = arguments.manifest()?;
-    let input = if arguments.manifest == Path::new(STANDARD_STREAM) {
+    let plan = Plan::of(arguments)?;
+    let selection = plan.recipe.select(|score| ScoreColumn::read(&plan.scores, score))?;
+    let manifest = &plan.read_as;
+    let input = if plan.manifest == Path::new(STANDARD_STREAM) {
         ManifestInput::stream(io::stdin().lock())
     } else {
-        ManifestInput::file(&arguments.manifest)?
+        ManifestInput::file(&plan.manifest)?
     };
     let bar = input.bytes().map(progress::bytes);
     let input = input.on_progress(|bytes| bar.iter().for_each(|bar| bar.inc(bytes)));
@@ -40,7 +43,13 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
-    tell(&mut io::stderr().lock(), arguments, &selection, &summary, output)?;
+    tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
+    // Only now, so that there is no recipe of an output that does not exist.
+    if let Some((path, mut file)) = plan.file() {
+        file.outcome = Some(Outcome::new(&selection, &summary));
+        file.write(&path)?;
+        text::tell(format_args!("recipe -> {}", path.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,17 +59,19 @@ fn spool() -> io::Result<File> {
 
 fn tell(
     output: &mut dyn Write,
-    arguments: &Filter,
+    recipe: &Recipe,
     selection: &Selection,
     summary: &ManifestSummary,
     path: Option<&Path>,
+    dry_run: bool,
 ) -> io::Result<()> {
-    let would = if arguments.dry_run { "would have " } else { "" };
+    let would = if dry_run { "would have " } else { "" };
     let to = path.map(|path| format!(" -> {}", path.display())).unwrap_or_default();
     writeln!(output, "{would}{summary}{to}")?;
     if selection.without_score() > 0 {
-        let (without, by) = (count(selection.without_score() as u64), &arguments.by);
-        writeln!(output, "{without} examples have no `{by}`")?;
+        let without = count(selection.without_score() as u64);
+        let scores = recipe.scores().join("` or no `");
+        writeln!(output, "{without} examples have no `{scores}`")?;
     }
     let share = |kept: u64, rows: u64| format!("{:.1} %", 100.0 * kept as f64 / rows as f64);
     let row = |class: &ClassCounts| {

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod filter;
 pub(crate) mod inspect;
+mod plan;
 pub(crate) mod recover;
 pub(crate) mod scores;
 pub(crate) mod verify;

@@ -1,0 +1,200 @@
+//! Which examples `data-diet filter` keeps: options in, a recipe out.
+
+use std::str::FromStr;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use data_diet::{Amount, Classes, Hard, Recipe, Rule, Step};
+
+/// Everything that a recipe says, which stands in the place of all of it.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Choice",
+    group(
+        ArgGroup::new("rule")
+            .required(true)
+            .multiple(true)
+            .args(["min", "max", "keep", "recipe"])
+    ),
+    group(ArgGroup::new("amount").args(["fraction", "count"])),
+    group(ArgGroup::new("drop").multiple(true).args(["drop_highest", "drop_lowest", "drop_hardest"])),
+)]
+pub(crate) struct Choice {
+    /// The score to choose by: its mean over runs, or a column by its full name
+    #[arg(long, value_name = "SCORE", required_unless_present = "recipe")]
+    pub(crate) by: Option<String>,
+    /// Keep scores of at least this
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
+    pub(crate) min: Option<f64>,
+    /// Keep scores of at most this
+    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "keep")]
+    pub(crate) max: Option<f64>,
+    /// What to keep
+    #[arg(long, value_name = "WHICH", requires = "amount")]
+    pub(crate) keep: Option<Keep>,
+    /// How much to keep, of all examples with a score, from 0 to 1
+    #[arg(long, value_name = "F", requires = "keep")]
+    pub(crate) fraction: Option<f64>,
+    /// How many to keep
+    #[arg(long, value_name = "N", requires = "keep")]
+    pub(crate) count: Option<usize>,
+    /// With `--keep window`: how many of the lowest scores to skip
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) offset: Option<Part>,
+    /// With `--keep stratified`: how many strata [default: 50]
+    #[arg(long, value_name = "K")]
+    pub(crate) strata: Option<usize>,
+    /// The seed of `--keep random` and `--keep stratified` [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+    /// Drop the highest scores first
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) drop_highest: Option<Part>,
+    /// Drop the lowest scores first
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) drop_lowest: Option<Part>,
+    /// Drop the hard end of the score first: the highest EL2N, the lowest margin (the beta of
+    /// coverage-centric selection)
+    #[arg(long, value_name = "AMOUNT", conflicts_with_all = ["drop_highest", "drop_lowest"])]
+    pub(crate) drop_hardest: Option<Part>,
+    /// The score to drop by [default: that of --by]
+    #[arg(long, value_name = "SCORE", requires = "drop")]
+    pub(crate) drop_by: Option<String>,
+    /// Which end of the score is hard [default: what is known of it by its name]
+    #[arg(long, value_name = "END", requires = "drop_hardest")]
+    pub(crate) hard: Option<HardEnd>,
+    /// How to divide what is kept among the classes; what is dropped is divided in proportion then
+    #[arg(long, value_name = "HOW", conflicts_with = "class_floor")]
+    pub(crate) classes: Option<Division>,
+    /// Keep at least this many of every class, or this share of its examples with a score; other
+    /// classes give up as many
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) class_floor: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Keep {
+    /// The highest scores
+    Highest,
+    /// The lowest scores
+    Lowest,
+    /// What follows after the lowest scores are skipped, see --offset
+    Window,
+    /// A random part, the baseline
+    Random,
+    /// Of every part of the range of scores, see --strata and --drop-hardest
+    Stratified,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum HardEnd {
+    High,
+    Low,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Division {
+    /// Equal numbers; what a small class lacks goes to the others
+    Balanced,
+    /// The same share of every class
+    Proportional,
+}
+
+/// A share (`0.05`, `5%`) or a number of examples (`500`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part(Amount);
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected a share such as 0.05 or 5%, or a number of examples such as 500";
+        if let Ok(count) = text.parse() {
+            return Ok(Self(Amount::Count(count)));
+        }
+        let (number, unit) = match text.strip_suffix('%') {
+            Some(percent) => (percent.trim_end(), 100.0),
+            None => (text, 1.0),
+        };
+        let number: f64 = number.parse().map_err(|_not_a_number| wrong())?;
+        let share = number / unit;
+        if (0.0..=1.0).contains(&share) {
+            Ok(Self(Amount::Fraction(share)))
+        } else {
+            Err(wrong().to_owned())
+        }
+    }
+}
+
+impl Choice {
+    /// The recipe that the options describe; what is wrong with them otherwise. The grammar has made
+    /// sure that there is a score and a rule.
+    pub(crate) fn recipe(&self) -> Result<Recipe, String> {
+        self.check()?;
+        let by = self.by.as_deref().unwrap_or_default();
+        let amount = match (self.fraction, self.count) {
+            (Some(fraction), _) => Amount::Fraction(fraction),
+            (None, count) => Amount::Count(count.unwrap_or(0)),
+        };
+        let seed = self.seed.unwrap_or(0);
+        let rule = match (self.keep, self.offset) {
+            (Some(Keep::Highest), _) => Rule::Highest(amount),
+            (Some(Keep::Lowest), _) => Rule::Lowest(amount),
+            (Some(Keep::Window), offset) => {
+                let offset = offset.ok_or("--keep window needs --offset, how many to skip")?.0;
+                Rule::Window { offset, keep: amount }
+            }
+            (Some(Keep::Random), _) => Rule::Random { amount, seed },
+            (Some(Keep::Stratified), _) => {
+                Rule::Stratified { amount, strata: self.strata.unwrap_or(50), seed }
+            }
+            (None, _) => Rule::Threshold { min: self.min, max: self.max },
+        };
+        let (dropped, kept) = match (self.classes, self.class_floor) {
+            // A class must not lose more than its part because it is hard.
+            (Some(Division::Balanced), _) => (Classes::Proportional, Classes::Balanced),
+            (Some(Division::Proportional), _) => (Classes::Proportional, Classes::Proportional),
+            (None, Some(floor)) => (Classes::Ignored, Classes::AtLeast(floor.0)),
+            (None, None) => (Classes::Ignored, Classes::Ignored),
+        };
+        let drop_by = self.drop_by.as_deref().unwrap_or(by);
+        let mut recipe = Recipe::new();
+        if let Some(Part(amount)) = self.drop_hardest {
+            let hard = match self.hard {
+                Some(HardEnd::High) => Some(Hard::High),
+                Some(HardEnd::Low) => Some(Hard::Low),
+                None => Hard::of_score(drop_by),
+            };
+            let unknown =
+                || format!("--drop-hardest: which end of `{drop_by}` is hard? Say --hard");
+            let rule = hard.ok_or_else(unknown)?.hardest(amount);
+            recipe = recipe.then(Step::drop(drop_by, rule).classes(dropped));
+        }
+        if let Some(Part(amount)) = self.drop_highest {
+            recipe = recipe.then(Step::drop(drop_by, Rule::Highest(amount)).classes(dropped));
+        }
+        if let Some(Part(amount)) = self.drop_lowest {
+            recipe = recipe.then(Step::drop(drop_by, Rule::Lowest(amount)).classes(dropped));
+        }
+        Ok(recipe.then(Step::keep(by, rule).classes(kept)))
+    }
+
+    /// An option that changes nothing was meant to.
+    fn check(&self) -> Result<(), String> {
+        let keep = |keeps: &[Keep]| self.keep.is_some_and(|keep| keeps.contains(&keep));
+        for (given, serves, option, with) in [
+            (self.offset.is_some(), keep(&[Keep::Window]), "--offset", "--keep window"),
+            (self.strata.is_some(), keep(&[Keep::Stratified]), "--strata", "--keep stratified"),
+            (
+                self.seed.is_some(),
+                keep(&[Keep::Random, Keep::Stratified]),
+                "--seed",
+                "--keep random or --keep stratified",
+            ),
+        ] {
+            if given && !serves {
+                return Err(format!("{option} goes with {with}"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Recipes: choices in steps, each by a score that it names, that can be stored and replayed. Knows
+//! scores by name only; who applies a recipe says where they are read.
+//!
+//! ```text
+//! Step, Step, ... -> Recipe -> Selection
+//!                      \-> RecipeFile (with where the scores and the manifest came from) <-> JSON
+//! ```
+
+mod file;
+mod origin;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::selection::{Amount, Hard, Narrowing, Rule, ScoreColumn, Selection};
+
+pub use file::RecipeFile;
+pub use origin::{ManifestOrigin, Outcome, ScoresOrigin};
+pub use step::Step;
+
+/// A choice in steps: each keeps or drops examples by one score, among those that the steps before it
+/// have left.
+///
+/// Shares always mean all examples that have a score before the first step, not what earlier steps
+/// have left: a share of 0.5 names the size of the outcome, whatever was dropped before. An example
+/// without one of the scores that the recipe names has no score.
+///
+/// # Examples
+///
+/// Drop what is probably mislabelled, then keep the hard half:
+///
+/// ```
+/// use data_diet::{Amount, Recipe, Rule, ScoreColumn, Step};
+///
+/// let recipe = Recipe::new()
+///     .then(Step::drop("aum", Rule::Lowest(Amount::Fraction(0.25))))
+///     .then(Step::keep("el2n", Rule::Highest(Amount::Fraction(0.5))));
+///
+/// let column = |scores| ScoreColumn::new(vec![0, 1, 2, 3], vec![0; 4], scores);
+/// let selection = recipe.select(|name| match name {
+///     "aum" => column(vec![-3.0, 2.0, 5.0, 4.0]),
+///     _ => column(vec![1.3, 0.9, 0.1, 0.2]),
+/// })?;
+/// assert_eq!(selection.examples().collect::<Vec<_>>(), [1, 3]);
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+///
+/// From a file of scores it is `recipe.select(|name| ScoreColumn::read("scores.parquet", name))`, from a
+/// table in memory `recipe.select(|name| table.column(name))`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Recipe {
+    steps: Vec<Step>,
+}
+
+impl Recipe {
+    /// A recipe without steps, which keeps nothing before one is added.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn then(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// Coverage-centric coreset selection (Zheng et al. 2023, algorithm 1): drop the share or number
+    /// `beta` of hardest examples, then choose `amount` from strata of equal width over the scores of
+    /// the rest; see [`Rule::Stratified`].
+    ///
+    /// The authors' program ranks what it drops by AUM, whatever the score of the strata: that is two
+    /// steps of one's own. It rounds counts down where a fraction here is rounded to the nearest, and
+    /// widens the range of scores by a ten-thousandth of its highest, which moves the borders of the
+    /// strata by as much.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use data_diet::{Amount, Hard, Recipe};
+    ///
+    /// // A tenth of CIFAR-10 as in the paper: beta 30 %, 50 strata, low AUM is hard.
+    /// let (beta, tenth) = (Amount::Fraction(0.3), Amount::Fraction(0.1));
+    /// let recipe = Recipe::coverage_centric("aum", Hard::Low, beta, 50, tenth, 0);
+    /// assert_eq!(recipe.steps().len(), 2);
+    /// ```
+    #[must_use]
+    pub fn coverage_centric(
+        score: &str,
+        hard: Hard,
+        beta: Amount,
+        strata: usize,
+        amount: Amount,
+        seed: u64,
+    ) -> Self {
+        Self::new()
+            .then(Step::drop(score, hard.hardest(beta)))
+            .then(Step::keep(score, Rule::Stratified { amount, strata, seed }))
+    }
+
+    /// The steps in their order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The names of the scores that it needs, in the order in which it first needs them.
+    #[must_use]
+    pub fn scores(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for step in &self.steps {
+            if !names.contains(&step.by()) {
+                names.push(step.by());
+            }
+        }
+        names
+    }
+
+    /// Chooses examples; `read` gives the score of a name, and is called once for each of
+    /// [`scores`](Self::scores).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a recipe without steps, columns of
+    /// different examples, and as for [`ScoreColumn::select_with_classes`];
+    /// [`Empty`](crate::ErrorKind::Empty) if a step leaves nothing; whatever `read` meets. With more than one
+    /// step, the message says which.
+    pub fn select(&self, mut read: impl FnMut(&str) -> Result<ScoreColumn>) -> Result<Selection> {
+        self.validate()?;
+        let names = self.scores();
+        let (ids, labels, first) = read(names[0])?.into_parts();
+        let mut columns = vec![first];
+        for name in &names[1..] {
+            let column = read(name)?;
+            if !ids.are(column.examples()) {
+                return Err(Error::invalid(format!(
+                    "scores: expected `{}` and `{name}` of the same examples",
+                    names[0]
+                )));
+            }
+            columns.push(column.into_parts().2);
+        }
+        let scores: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+        let mut narrowing = Narrowing::new(labels, &scores);
+        for (number, step) in self.steps.iter().enumerate() {
+            // Every step's score is among the names.
+            let place = names.iter().position(|name| *name == step.by()).unwrap_or(0);
+            narrowing
+                .step(step.action, step.rule, step.classes, scores[place], &ids)
+                .map_err(|error| self.name_step(number, error))?;
+        }
+        Ok(narrowing.finish(ids))
+    }
+
+    /// Reads the steps of a recipe's file; [`RecipeFile::read`] tells where it came from too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RecipeFile::read`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        RecipeFile::read(path).map(|file| file.recipe)
+    }
+
+    /// Writes the steps alone; a [`RecipeFile`] can hold where the scores came from too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RecipeFile::write`].
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        RecipeFile::new(self.clone()).write(path)
+    }
+
+    /// What can be wrong with it whatever the scores.
+    fn validate(&self) -> Result<()> {
+        if self.steps.is_empty() {
+            return Err(Error::invalid("steps: expected at least one, got none"));
+        }
+        for (number, step) in self.steps.iter().enumerate() {
+            step.validate().map_err(|error| self.name_step(number, error))?;
+        }
+        Ok(())
+    }
+
+    fn name_step(&self, number: usize, error: Error) -> Error {
+        if self.steps.len() == 1 {
+            return error;
+        }
+        error.context(format!("step {} ({})", number + 1, self.steps[number]))
+    }
+}

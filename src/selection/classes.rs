@@ -1,0 +1,140 @@
+//! A choice divided among the classes of the examples.
+
+use std::collections::BTreeMap;
+
+use super::choice::{Chooser, group};
+use super::share::apportion;
+use super::{Amount, Fate};
+use crate::error::{Error, Result};
+
+/// The classes of the scored examples in ascending order, and how many there are of each before any
+/// step.
+#[derive(Debug)]
+pub(super) struct ClassSizes<'a> {
+    labels: &'a [i32],
+    classes: Vec<i32>,
+    sizes: Vec<usize>,
+    lookup: Option<Lookup>,
+}
+
+/// The place of every label between the lowest and the highest, where these are near each other as
+/// class indices are: a search would take most of the time of a choice among millions.
+#[derive(Debug)]
+struct Lookup {
+    lowest: i32,
+    places: Vec<u32>,
+}
+
+impl Lookup {
+    const MOST_LABELS: i64 = 1 << 20;
+
+    fn new(labels: &[i32]) -> Option<Self> {
+        let (lowest, highest) = (*labels.iter().min()?, *labels.iter().max()?);
+        let labels = i64::from(highest) - i64::from(lowest) + 1;
+        let places = (labels <= Self::MOST_LABELS).then(|| vec![0; labels as usize])?;
+        Some(Self { lowest, places })
+    }
+
+    fn place(&mut self, label: i32) -> &mut u32 {
+        &mut self.places[(label - self.lowest) as usize]
+    }
+}
+
+impl<'a> ClassSizes<'a> {
+    pub(super) fn new(labels: &'a [i32], fates: &[Fate]) -> Self {
+        let scored = labels.iter().zip(fates).filter(|&(_, &fate)| fate != Fate::Unscored);
+        let scored = scored.map(|(&label, _)| label);
+        let mut lookup = Lookup::new(labels);
+        let mut sizes = BTreeMap::new();
+        if let Some(lookup) = &mut lookup {
+            // Counts first, places then.
+            scored.for_each(|label| *lookup.place(label) += 1);
+            // Wider, since the highest label may be the last there is.
+            let labels = i64::from(lookup.lowest)..;
+            let counts = labels.zip(&lookup.places).filter(|&(_, &count)| count > 0);
+            sizes.extend(counts.map(|(label, &count)| (label as i32, count as usize)));
+            for (place, &label) in (0..).zip(sizes.keys()) {
+                *lookup.place(label) = place;
+            }
+        } else {
+            scored.for_each(|label| *sizes.entry(label).or_insert(0) += 1);
+        }
+        let (classes, sizes) = sizes.into_iter().unzip();
+        Self { labels, classes, sizes, lookup }
+    }
+
+    pub(super) fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// The place of a scored row's class.
+    pub(super) fn of(&self, row: u32) -> usize {
+        let label = self.labels[row as usize];
+        match &self.lookup {
+            Some(lookup) => lookup.places[(label - lookup.lowest) as usize] as usize,
+            // Every scored row's class is there.
+            None => self.classes.partition_point(|&class| class < label),
+        }
+    }
+
+    /// The best `count` of some rows, chosen class by class: equal numbers of every class, or else
+    /// in proportion to its size. A window's `skip` is always divided in proportion.
+    pub(super) fn divided(
+        &self,
+        rows: &[u32],
+        skip: usize,
+        count: usize,
+        chooser: &mut Chooser<'_>,
+        equal: bool,
+    ) -> Vec<u32> {
+        let (mut rows, left) = group(rows, self.sizes.len(), |row| self.of(row));
+        let skips = apportion(skip, &self.sizes, &left);
+        let rooms: Vec<usize> = left.iter().zip(&skips).map(|(left, skip)| left - skip).collect();
+        let weights = if equal { &vec![1; rooms.len()] } else { &self.sizes };
+        let budgets = apportion(count, weights, &rooms);
+        let (mut chosen, mut start) = (Vec::with_capacity(count), 0);
+        for ((size, skip), budget) in left.into_iter().zip(skips).zip(budgets) {
+            let of_class = &mut rows[start..start + size];
+            start += size;
+            chooser.favour(of_class, skip, budget);
+            chosen.extend_from_slice(&of_class[..budget]);
+        }
+        chosen
+    }
+
+    /// The first `count` of an order, of every class at least the floor: the floors first, then as the
+    /// order goes.
+    pub(super) fn first_with_floors(
+        &self,
+        order: &[u32],
+        count: usize,
+        floor: Amount,
+    ) -> Result<Vec<u32>> {
+        let mut left = vec![0; self.sizes.len()];
+        for &row in order {
+            left[self.of(row)] += 1;
+        }
+        let floors = self.sizes.iter().zip(left);
+        let mut floors: Vec<usize> =
+            floors.map(|(&size, left)| floor.count_of(size).min(left)).collect();
+        let all: usize = floors.iter().sum();
+        if all > count {
+            return Err(Error::invalid(format!(
+                "class floor: expected at most {count} examples over all classes, the amount that \
+                 was asked for, got {all}"
+            )));
+        }
+        let (mut chosen, mut others) = (Vec::with_capacity(count), Vec::new());
+        for &row in order {
+            let floor = &mut floors[self.of(row)];
+            if *floor > 0 {
+                *floor -= 1;
+                chosen.push(row);
+            } else if others.len() < count - all {
+                others.push(row);
+            }
+        }
+        chosen.append(&mut others);
+        Ok(chosen)
+    }
+}

@@ -1,0 +1,33 @@
+//! Scores in, chosen examples out. Knows neither signals nor runs nor the names of scores.
+//!
+//! ```text
+//! ScoreColumn (ids, classes, one score) -+
+//! Rule (which), Amount (how many) -------+-> Narrowing, step by step -> Selection
+//! Classes (and of which class) ----------+     choice: one rule on some rows
+//!                                              classes, share, strata: how many of which
+//! ```
+//!
+//! Every rule orders the examples by ascending score and breaks ties by example id, so that a
+//! selection is the same on every machine and every day. An example whose score is NaN has no place
+//! in that order: no rule keeps it, and it is counted.
+
+mod amount;
+mod choice;
+mod classes;
+mod column;
+mod ids;
+mod narrowing;
+mod number;
+mod outcome;
+mod rule;
+mod share;
+mod strata;
+#[cfg(test)]
+mod tests;
+
+pub use amount::Amount;
+pub use column::ScoreColumn;
+pub use outcome::{Fate, Kept, Member, Selection};
+pub use rule::{Classes, Hard, Rule};
+
+pub(crate) use narrowing::{Action, Narrowing};

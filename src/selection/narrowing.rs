@@ -1,0 +1,220 @@
+//! A choice in steps: each keeps or drops some of the examples that the earlier ones have left.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::choice::{Chooser, Preference};
+use super::classes::ClassSizes;
+use super::ids::Ids;
+use super::{Classes, Fate, Rule, Selection};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a step does with the examples that its rule chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Action {
+    Keep,
+    Drop,
+}
+
+/// The examples that no step has decided against.
+#[derive(Debug)]
+pub(crate) struct Narrowing {
+    labels: Vec<i32>,
+    fates: Vec<Fate>,
+    /// How many have all scores, before any step.
+    scored: usize,
+    left: usize,
+}
+
+impl Narrowing {
+    /// All examples that have every one of these scores.
+    pub(crate) fn new(labels: Vec<i32>, scores: &[&[f64]]) -> Self {
+        let fate = |row: usize| {
+            let unscored = scores.iter().any(|scores| scores[row].is_nan());
+            if unscored { Fate::Unscored } else { Fate::Kept }
+        };
+        let fates: Vec<Fate> = (0..labels.len()).map(fate).collect();
+        let scored = fates.iter().filter(|&&fate| fate == Fate::Kept).count();
+        Self { labels, fates, scored, left: scored }
+    }
+
+    /// Keeps or drops what a rule chooses among the examples that are left.
+    pub(crate) fn step(
+        &mut self,
+        action: Action,
+        rule: Rule,
+        classes: Classes,
+        scores: &[f64],
+        ids: &Ids,
+    ) -> Result<()> {
+        rule.validate()?;
+        classes.validate(rule)?;
+        if self.scored == 0 {
+            let message = "no example has a score, so nothing is kept";
+            return Err(Error::new(ErrorKind::Empty, message));
+        }
+        let choice = Choice { rule, classes, scores, ids, state: self };
+        let chosen = choice.among(self.rows())?;
+        let left = match action {
+            Action::Keep => chosen.len(),
+            Action::Drop => self.left - chosen.len(),
+        };
+        if left == 0 {
+            return Err(self.nothing_left(action, rule, scores));
+        }
+        if action == Action::Keep {
+            let undecided = self.fates.iter_mut().filter(|fate| **fate == Fate::Kept);
+            undecided.for_each(|fate| *fate = Fate::Pruned);
+        }
+        let fate = if action == Action::Keep { Fate::Kept } else { Fate::Pruned };
+        for row in chosen {
+            self.fates[row as usize] = fate;
+        }
+        self.left = left;
+        Ok(())
+    }
+
+    pub(crate) fn finish(self, ids: Ids) -> Selection {
+        Selection {
+            without_score: self.fates.len() - self.scored,
+            ids,
+            labels: self.labels,
+            fates: self.fates,
+            count: self.left,
+        }
+    }
+
+    /// The rows that are left, ascending.
+    fn rows(&self) -> Vec<u32> {
+        let mut rows = Vec::with_capacity(self.left);
+        let left = (0..).zip(&self.fates).filter(|&(_, &fate)| fate == Fate::Kept);
+        rows.extend(left.map(|(row, _): (u32, _)| row));
+        rows
+    }
+
+    fn nothing_left(&self, action: Action, rule: Rule, scores: &[f64]) -> Error {
+        let of_left = self.rows().into_iter().map(|row| scores[row as usize]);
+        let (low, high) = of_left.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), score| {
+            (low.min(score), high.max(score))
+        });
+        let rule = match rule {
+            Rule::Threshold { min, max } => {
+                let side = |name, value: Option<f64>| {
+                    value.map(|value| format!("{name} {value}")).into_iter()
+                };
+                side("min", min).chain(side("max", max)).collect::<Vec<_>>().join(", ")
+            }
+            _ => "this amount".to_owned(),
+        };
+        let (does, left) = match action {
+            Action::Keep => ("keeps none of", self.left),
+            Action::Drop => ("drops all of", self.left),
+        };
+        let message = format!("{rule} {does} {left} examples, whose scores lie in {low}..={high}");
+        Error::new(ErrorKind::Empty, message)
+    }
+}
+
+/// One step's rule, on its way to rows.
+struct Choice<'a> {
+    rule: Rule,
+    classes: Classes,
+    scores: &'a [f64],
+    ids: &'a Ids,
+    state: &'a Narrowing,
+}
+
+impl Choice<'_> {
+    /// The chosen ones of the rows that are left.
+    fn among(&self, mut rows: Vec<u32>) -> Result<Vec<u32>> {
+        let (scored, left) = (self.state.scored, rows.len());
+        let mut skip = 0;
+        let (amount, preference, seed) = match self.rule {
+            Rule::Highest(amount) => (amount, Preference::Highest, 0),
+            Rule::Lowest(amount) => (amount, Preference::Lowest, 0),
+            Rule::Window { offset, keep } => {
+                skip = offset.of(scored, left).map_err(|error| error.context("offset"))?;
+                (keep, Preference::Window, 0)
+            }
+            Rule::Random { amount, seed } => (amount, Preference::Random, seed),
+            Rule::Stratified { amount, strata, seed } => {
+                self.expect_finite(&rows)?;
+                (amount, Preference::Stratified { strata }, seed)
+            }
+            Rule::Threshold { min, max } => {
+                let range = min.unwrap_or(f64::NEG_INFINITY)..=max.unwrap_or(f64::INFINITY);
+                return Ok(self.within(&range, rows));
+            }
+        };
+        let count = amount.of(scored, left - skip)?;
+        let mut chooser = Chooser::new(self.scores, preference, seed);
+        let classes = || ClassSizes::new(&self.state.labels, &self.state.fates);
+        match self.classes {
+            Classes::Ignored => {
+                chooser.favour(&mut rows, skip, count);
+                rows.truncate(count);
+                Ok(rows)
+            }
+            Classes::Balanced => Ok(classes().divided(&rows, skip, count, &mut chooser, true)),
+            Classes::Proportional => Ok(classes().divided(&rows, skip, count, &mut chooser, false)),
+            Classes::AtLeast(floor) => {
+                chooser.arrange(&mut rows, skip, count);
+                classes().first_with_floors(&rows, count, floor)
+            }
+        }
+    }
+
+    fn expect_finite(&self, rows: &[u32]) -> Result<()> {
+        match rows.iter().find(|&&row| self.scores[row as usize].is_infinite()) {
+            None => Ok(()),
+            Some(&row) => Err(Error::invalid(format!(
+                "stratified: expected finite scores, got {} of example {}; drop it by an earlier \
+                 step, or take a score without infinities",
+                self.scores[row as usize],
+                self.ids.at(row as usize)
+            ))),
+        }
+    }
+
+    /// The rows whose scores lie in a range, and the nearest of the others for classes below a floor.
+    fn within(&self, range: &std::ops::RangeInclusive<f64>, rows: Vec<u32>) -> Vec<u32> {
+        let inside = |row: &u32| range.contains(&self.scores[*row as usize]);
+        let Classes::AtLeast(floor) = self.classes else {
+            return rows.into_iter().filter(inside).collect();
+        };
+        let classes = ClassSizes::new(&self.state.labels, &self.state.fates);
+        let (mut chosen, mut others): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(inside);
+        let mut lacks: Vec<usize> =
+            classes.sizes().iter().map(|&size| floor.count_of(size)).collect();
+        for &row in &chosen {
+            let lack = &mut lacks[classes.of(row)];
+            *lack = lack.saturating_sub(1);
+        }
+        others.sort_unstable_by(|&a, &b| self.nearer(range, a, b));
+        for row in others {
+            let lack = &mut lacks[classes.of(row)];
+            if *lack > 0 {
+                *lack -= 1;
+                chosen.push(row);
+            }
+        }
+        chosen
+    }
+
+    /// Orders rows outside a range: the nearest first, below it before above, then by id.
+    fn nearer(&self, range: &std::ops::RangeInclusive<f64>, a: u32, b: u32) -> Ordering {
+        let score = |row: u32| self.scores[row as usize];
+        let distance = |row: u32| {
+            let (below, above) = (range.start() - score(row), score(row) - range.end());
+            if score(row) < *range.start() { (below, false) } else { (above, true) }
+        };
+        let ((far_a, above_a), (far_b, above_b)) = (distance(a), distance(b));
+        far_a.total_cmp(&far_b).then(above_a.cmp(&above_b)).then_with(|| {
+            // Distances to an infinite end are equal, the scores are not.
+            let (a_score, b_score) = (score(a) + 0.0, score(b) + 0.0);
+            let upwards = a_score.total_cmp(&b_score);
+            if above_a { upwards } else { upwards.reverse() }.then(a.cmp(&b))
+        })
+    }
+}

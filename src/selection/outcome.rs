@@ -1,0 +1,195 @@
+//! What a selection has decided, for a data loader and for a manifest.
+
+use super::ids::Ids;
+use crate::error::{Error, Result};
+
+/// The outcome of a choice: for every example that was considered, whether it stays.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::{Amount, Rule, ScoreColumn};
+///
+/// let el2n = ScoreColumn::new(vec![0, 1, 2, 3], vec![0; 4], vec![0.9, 0.1, 0.4, 0.2])?;
+/// let hard = el2n.select(Rule::Highest(Amount::Count(2)))?;
+/// for example in &hard {
+///     println!("train on {example}");
+/// }
+/// assert_eq!(hard.indices()?, [0, 2]);
+/// # Ok::<(), data_diet::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    pub(super) ids: Ids,
+    pub(super) labels: Vec<i32>,
+    pub(super) fates: Vec<Fate>,
+    pub(super) count: usize,
+    pub(super) without_score: usize,
+}
+
+/// What a choice has decided about an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Kept,
+    /// Its score is not among those that stay.
+    Pruned,
+    /// A score that the choice looks at is NaN, about which no rule can decide.
+    Unscored,
+}
+
+/// What a selection knows of one example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its place among all considered examples in ascending order of id.
+    pub position: usize,
+    /// Its class.
+    pub label: i32,
+    /// Whether it stays.
+    pub fate: Fate,
+}
+
+impl Selection {
+    /// A selection that keeps these examples, in any order, for those who have chosen by other means.
+    ///
+    /// It has considered no other example: where it is applied to a manifest, rows of others have no
+    /// score, about which [`Unscored`](crate::Unscored) decides. All are of class 0.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an id is negative or occurs twice;
+    /// [`Empty`](crate::ErrorKind::Empty) if there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use data_diet::Selection;
+    ///
+    /// let mine = Selection::of([12, 5, 7])?;
+    /// assert!(mine.contains(7) && !mine.contains(6));
+    /// assert_eq!(mine.examples().collect::<Vec<_>>(), [5, 7, 12]);
+    /// # Ok::<(), data_diet::Error>(())
+    /// ```
+    pub fn of(examples: impl IntoIterator<Item = i64>) -> Result<Self> {
+        let mut ids: Vec<i64> = examples.into_iter().collect();
+        ids.sort_unstable();
+        if let Some(&[id, _]) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::invalid(format!(
+                "examples: expected every id once, got {id} twice"
+            )));
+        }
+        match ids.first() {
+            None => Err(Error::new(crate::ErrorKind::Empty, "examples: expected at least one id")),
+            Some(&id) if id < 0 => {
+                Err(Error::invalid(format!("examples: expected ids in 0..2^63, got {id}")))
+            }
+            Some(_) => Ok(Self {
+                labels: vec![0; ids.len()],
+                fates: vec![Fate::Kept; ids.len()],
+                count: ids.len(),
+                without_score: 0,
+                ids: Ids::new(ids),
+            }),
+        }
+    }
+
+    /// The kept example ids, ascending.
+    #[must_use]
+    pub fn examples(&self) -> Kept<'_> {
+        Kept { selection: self, position: 0, left: self.count }
+    }
+
+    /// The kept example ids as row numbers, ascending: what `index_select` takes of a tensor whose rows
+    /// are the examples 0, 1, 2 and so on.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a kept id above the largest `u32`.
+    pub fn indices(&self) -> Result<Vec<u32>> {
+        let mut indices = Vec::with_capacity(self.count);
+        for id in self {
+            indices.push(u32::try_from(id).map_err(|_too_large| {
+                Error::invalid(format!(
+                    "indices: expected ids that are row numbers, at most {}, got {id}",
+                    u32::MAX
+                ))
+            })?);
+        }
+        Ok(indices)
+    }
+
+    /// The number of kept examples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether nothing is kept, which no choice returns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The number of examples that were considered, kept or not, with a score or not.
+    #[must_use]
+    pub fn considered(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The examples for which a score that the choice looks at was NaN; they are not kept.
+    #[must_use]
+    pub fn without_score(&self) -> usize {
+        self.without_score
+    }
+
+    /// Whether an example is kept; `false` for one that was never considered. Takes the same time
+    /// however many there are, if ids are row numbers, and a binary search otherwise.
+    #[must_use]
+    pub fn contains(&self, example: i64) -> bool {
+        self.ids.position(example).is_some_and(|position| self.fates[position] == Fate::Kept)
+    }
+
+    /// What is known of an example, or `None` if it was never considered.
+    #[must_use]
+    pub fn member(&self, example: i64) -> Option<Member> {
+        let position = self.ids.position(example)?;
+        Some(Member { position, label: self.labels[position], fate: self.fates[position] })
+    }
+}
+
+#[expect(clippy::into_iter_without_iter, reason = "`examples` is its name")]
+impl<'a> IntoIterator for &'a Selection {
+    type Item = i64;
+    type IntoIter = Kept<'a>;
+
+    fn into_iter(self) -> Kept<'a> {
+        self.examples()
+    }
+}
+
+/// The kept ids of a [`Selection`], ascending.
+#[derive(Clone, Debug)]
+pub struct Kept<'a> {
+    selection: &'a Selection,
+    position: usize,
+    left: usize,
+}
+
+impl Iterator for Kept<'_> {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        let fates = &self.selection.fates[self.position..];
+        let skipped = fates.iter().position(|&fate| fate == Fate::Kept)?;
+        let position = self.position + skipped;
+        self.position = position + 1;
+        self.left -= 1;
+        Some(self.selection.ids.at(position))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Kept<'_> {}
