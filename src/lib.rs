@@ -73,6 +73,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
 )]
 
+mod atomic_directory;
 mod atomic_file;
 mod batch;
 mod error;
@@ -88,7 +89,8 @@ mod step;
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
+    ClassCounts, Duplicates, KeyMap, Manifest, ManifestCompression, ManifestDirectory,
+    ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{

@@ -9,8 +9,12 @@ use std::io::{self, Write};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory,
+};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 
 /// A Parquet file that is being written; unreadable until [`finish`](Self::finish).
 #[derive(Debug)]
@@ -50,6 +54,65 @@ impl<W: Write> ParquetOutput<W> {
     fn hand_on(&mut self) -> io::Result<()> {
         self.encoder.sync()?;
         let bytes = std::mem::take(self.encoder.inner_mut());
+        self.output.write_all(&bytes)
+    }
+}
+
+/// A Parquet file that is written from columns that others have encoded, row group by row group;
+/// unreadable until [`finish`](Self::finish).
+pub(crate) struct ParquetGroups<W> {
+    writer: SerializedFileWriter<Vec<u8>>,
+    factory: ArrowRowGroupWriterFactory,
+    output: W,
+}
+
+impl<W: Write> ParquetGroups<W> {
+    pub(crate) fn new(
+        output: W,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> ParquetResult<Self> {
+        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        let (writer, factory) = writer.into_serialized_writer()?;
+        Ok(Self { writer, factory, output })
+    }
+
+    /// Encoders for the columns of a row group: for each column one for each of its leaves.
+    pub(crate) fn column_writers(
+        &self,
+        group: usize,
+    ) -> ParquetResult<Vec<Vec<ArrowColumnWriter>>> {
+        let mut columns: Vec<Vec<_>> = Vec::new();
+        for (leaf, writer) in self.factory.create_column_writers(group)?.into_iter().enumerate() {
+            let column = self.writer.schema_descr().get_column_root_idx(leaf);
+            columns.resize_with(columns.len().max(column + 1), Vec::new);
+            columns[column].push(writer);
+        }
+        Ok(columns)
+    }
+
+    /// Writes a row group of all its leaves.
+    pub(crate) fn write(&mut self, leaves: Vec<ArrowColumnChunk>) -> ParquetResult<()> {
+        let mut group = self.writer.next_row_group()?;
+        for leaf in leaves {
+            leaf.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        self.hand_on()?;
+        Ok(())
+    }
+
+    /// Writes the footer and gives the output back.
+    pub(crate) fn finish(mut self) -> ParquetResult<W> {
+        self.writer.finish()?;
+        self.hand_on()?;
+        self.output.flush()?;
+        Ok(self.output)
+    }
+
+    fn hand_on(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        let bytes = std::mem::take(self.writer.inner_mut());
         self.output.write_all(&bytes)
     }
 }

@@ -1,5 +1,6 @@
 //! What became of a manifest's rows, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What became of the rows of a manifest.
@@ -10,6 +11,11 @@ pub struct ManifestSummary {
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
+    /// The files of a [directory](crate::ManifestDirectory) that were read; 0 for a single manifest.
+    pub files: u64,
+    /// Rows whose key the [key map](crate::KeyMap) lacks, kept or pruned as the policy for rows without a
+    /// score says.
+    pub unmapped: u64,
     /// Rows whose example has no score, kept or pruned as the policy says.
     pub unscored: u64,
     /// Rows that repeat the id of an earlier one.
@@ -31,6 +37,45 @@ pub struct ClassCounts {
     pub pruned: u64,
 }
 
+/// Counts by class while rows go by.
+#[derive(Debug, Default)]
+pub(super) struct ClassTally {
+    /// Pruned and kept rows of the classes below [`DENSE_CLASSES`], as far as they have occurred.
+    dense: Vec<[u64; 2]>,
+    others: BTreeMap<i32, [u64; 2]>,
+}
+
+/// Class indices are small numbers; anything else may be an identifier of some kind.
+const DENSE_CLASSES: usize = 1 << 16;
+
+impl ClassTally {
+    #[inline]
+    pub(super) fn count(&mut self, label: i32, kept: bool) {
+        let counts = match usize::try_from(label) {
+            Ok(place) if place < self.dense.len() => &mut self.dense[place],
+            Ok(place) if place < DENSE_CLASSES => {
+                self.dense.resize(place + 1, [0; 2]);
+                &mut self.dense[place]
+            }
+            _ => self.others.entry(label).or_default(),
+        };
+        counts[usize::from(kept)] += 1;
+    }
+
+    /// The classes that have occurred, ascending.
+    pub(super) fn into_counts(self) -> Vec<ClassCounts> {
+        let dense =
+            self.dense.into_iter().enumerate().map(|(label, counts)| (label as i32, counts));
+        let mut classes: Vec<ClassCounts> = dense
+            .chain(self.others)
+            .filter(|(_, counts)| counts != &[0; 2])
+            .map(|(label, [pruned, kept])| ClassCounts { label, kept, pruned })
+            .collect();
+        classes.sort_unstable_by_key(|class| class.label);
+        classes
+    }
+}
+
 impl ManifestSummary {
     /// Rows that were pruned.
     #[must_use]
@@ -44,7 +89,11 @@ impl fmt::Display for ManifestSummary {
         let share = 100.0 * self.kept as f64 / (self.rows.max(1)) as f64;
         let (kept, rows, pruned) = (self.kept, self.rows, self.pruned());
         write!(f, "kept {kept} of {rows} rows ({share:.1} %), pruned {pruned}")?;
+        if self.files > 0 {
+            write!(f, " in {} files", self.files)?;
+        }
         for (rows, what) in [
+            (self.unmapped, "with a key that the key map lacks"),
             (self.unscored, "without a score"),
             (self.duplicates, "with an id that an earlier row has"),
         ] {

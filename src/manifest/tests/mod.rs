@@ -1,7 +1,9 @@
 //! Manifests of every format against what was put into them.
 
 mod columnar;
+mod reference;
 mod refusals;
+mod splitting;
 mod text;
 
 use std::io::{self, Read};

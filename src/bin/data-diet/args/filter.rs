@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::{Amount, Manifest, ManifestFormat, Rule};
+use data_diet::{Amount, Manifest, ManifestCompression, ManifestFormat, Rule};
 
 #[derive(Debug, Args)]
 #[command(
@@ -16,7 +16,17 @@ use data_diet::{Amount, Manifest, ManifestFormat, Rule};
         --keep highest --fraction 0.7 -o kept.csv\n\n  \
         Keep what was forgotten at least once, from a pipe to a pipe:\n    \
         cat train.jsonl | data-diet filter --scores scores.parquet --manifest - --format jsonl \\\n        \
-        --key id --by forgetting --min 1 -o - > kept.jsonl\n\n\
+        --key id --by forgetting --min 1 -o - > kept.jsonl\n\n  \
+        Keys that are file names, tied to ids by a table of both; a directory of shards:\n    \
+        data-diet filter --scores scores.parquet --manifest train/ --key path \\\n        \
+        --key-map ids.csv --by el2n --keep highest --fraction 0.7 -o train-kept/\n\n  \
+        An image folder (Hugging Face); images stay where they are, so put the output's\n  \
+        metadata beside them, or link or copy those that it names to the output:\n    \
+        data-diet filter --scores scores.parquet --manifest pets/train --format imagefolder \\\n        \
+        --by el2n --keep highest --fraction 0.7 -o pets-kept/train\n\n\
+        Files named .csv.gz, .jsonl.zst and so on are read and written compressed. The files of a \
+        directory are taken in the order of their names, byte by byte, and their rows are numbered \
+        on; its output is a directory of the same names.\n\n\
         EL2N at initialisation or after very few steps can prune badly, and the highest scores \
         can be wrong labels: look at them with `data-diet inspect` first."
 )]
@@ -24,8 +34,8 @@ pub(crate) struct Filter {
     /// A table of scores, as `data-diet scores` writes it, or any Parquet with an `example` column
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: PathBuf,
-    /// The manifest to filter; `-` for standard input
-    #[arg(long, value_name = "FILE")]
+    /// The manifest to filter: a file, a directory of files, or `-` for standard input
+    #[arg(long, value_name = "PATH")]
     pub(crate) manifest: PathBuf,
     /// The score to choose by: its mean over runs, or a column by its full name
     #[arg(long, value_name = "SCORE")]
@@ -33,6 +43,15 @@ pub(crate) struct Filter {
     /// The manifest's column with the example id [default: the number of the row, from 0]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
+    /// A table that ties keys that are texts to example ids: CSV, TSV, JSONL or Parquet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_map: Option<PathBuf>,
+    /// The key map's column of keys [default: the name that `--key` gives]
+    #[arg(long, value_name = "COLUMN", requires = "key_map")]
+    pub(crate) key_map_key: Option<String>,
+    /// The key map's column of example ids
+    #[arg(long, value_name = "COLUMN", requires = "key_map", default_value = "example")]
+    pub(crate) key_map_example: String,
     /// The manifest's format [default: by its extension]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
@@ -66,9 +85,15 @@ pub(crate) struct Filter {
     /// What to do with rows whose example has no score
     #[arg(long, value_name = "POLICY", default_value = "fail")]
     pub(crate) unscored: Unscored,
+    /// Give every kept row its score as a further column; or these scores, separated by commas
+    #[arg(long, value_name = "SCORES", num_args = 0..=1, value_delimiter = ',')]
+    pub(crate) with_scores: Option<Vec<String>>,
     /// Where to write the kept rows; `-` for standard output. Appears when complete
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// How to compress text on standard output [default: as the manifest]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) compress: Option<Compress>,
     /// Only say what would be kept
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -80,6 +105,15 @@ pub(crate) enum Format {
     Tsv,
     Jsonl,
     Parquet,
+    /// A directory of images and their metadata, as the Hugging Face libraries read it
+    Imagefolder,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Compress {
+    Plain,
+    Gzip,
+    Zstd,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -108,15 +142,43 @@ pub(crate) enum Duplicates {
 }
 
 impl Filter {
-    /// How to read the manifest.
-    pub(crate) fn manifest(&self) -> data_diet::Result<Manifest> {
-        let format = match self.format {
-            Some(Format::Csv) => ManifestFormat::Csv,
-            Some(Format::Tsv) => ManifestFormat::Tsv,
-            Some(Format::Jsonl) => ManifestFormat::Jsonl,
-            Some(Format::Parquet) => ManifestFormat::Parquet,
-            None => ManifestFormat::of_path(&self.manifest)?,
-        };
+    /// The manifest's format, if an option names one that files have.
+    pub(crate) fn file_format(&self) -> Option<ManifestFormat> {
+        self.format.and_then(|format| match format {
+            Format::Csv => Some(ManifestFormat::Csv),
+            Format::Tsv => Some(ManifestFormat::Tsv),
+            Format::Jsonl => Some(ManifestFormat::Jsonl),
+            Format::Parquet => Some(ManifestFormat::Parquet),
+            Format::Imagefolder => None,
+        })
+    }
+
+    /// The column of keys; an image folder whose keys a map knows has one without being told.
+    pub(crate) fn key(&self, image_folder: bool) -> Option<&str> {
+        let images = image_folder && self.key_map.is_some();
+        self.key.as_deref().or(images.then_some("file_name"))
+    }
+
+    /// How to compress what goes to standard output; `None`: as the manifest is.
+    pub(crate) fn compression(&self) -> Option<ManifestCompression> {
+        self.compress.map(|compress| match compress {
+            Compress::Plain => ManifestCompression::Plain,
+            Compress::Gzip => ManifestCompression::Gzip,
+            Compress::Zstd => ManifestCompression::Zstd,
+        })
+    }
+
+    /// The scores to add to every kept row.
+    pub(crate) fn added_scores(&self) -> Vec<&str> {
+        match &self.with_scores {
+            None => Vec::new(),
+            Some(names) if names.is_empty() => vec![&self.by],
+            Some(names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// How to read a manifest of this format.
+    pub(crate) fn manifest(&self, format: ManifestFormat, key: Option<&str>) -> Manifest {
         let unscored = match self.unscored {
             Unscored::Fail => data_diet::Unscored::Fail,
             Unscored::Keep => data_diet::Unscored::Keep,
@@ -131,10 +193,10 @@ impl Filter {
             .quotes(!self.no_quotes)
             .unscored(unscored)
             .duplicates(duplicates);
-        Ok(match &self.key {
+        match key {
             Some(key) => manifest.key(key),
             None => manifest,
-        })
+        }
     }
 
     /// The rule that the options describe. The grammar has made sure that there is one.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, Format};
 pub(crate) use scores::Scores;
 
 /// Which training examples matter: score what a training run has recorded, and prune a data set.
