@@ -12,9 +12,13 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory,
 };
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::SchemaDescriptor;
 
 /// A Parquet file that is being written; unreadable until [`finish`](Self::finish).
 #[derive(Debug)]
@@ -98,6 +102,34 @@ impl<W: Write> ParquetGroups<W> {
             leaf.append_to_row_group(&mut group)?;
         }
         group.close()?;
+        self.hand_on()?;
+        Ok(())
+    }
+
+    /// Whether the columns of another file can be copied as they are encoded there.
+    pub(crate) fn takes_columns_of(&self, schema: &SchemaDescriptor) -> bool {
+        self.writer.schema_descr().columns() == schema.columns()
+    }
+
+    /// Writes a row group of another file as it is encoded there.
+    pub(crate) fn copy(
+        &mut self,
+        source: &impl ChunkReader,
+        group: &RowGroupMetaData,
+    ) -> ParquetResult<()> {
+        let mut copy = self.writer.next_row_group()?;
+        for column in group.columns() {
+            let close = ColumnCloseResult {
+                bytes_written: column.compressed_size().max(0) as u64,
+                rows_written: group.num_rows().max(0) as u64,
+                metadata: column.clone(),
+                bloom_filter: None,
+                column_index: None,
+                offset_index: None,
+            };
+            copy.append_column(source, close)?;
+        }
+        copy.close()?;
         self.hand_on()?;
         Ok(())
     }

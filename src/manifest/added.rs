@@ -41,11 +41,8 @@ impl<'a> Added<'a> {
         self.scores.iter().map(|score| score.name.as_str())
     }
 
-    /// The values for a row; without an example it has none.
-    pub(super) fn values(
-        &self,
-        example: Option<i64>,
-    ) -> impl Iterator<Item = Option<f64>> + use<'a> {
-        self.scores.iter().map(move |score| example.and_then(|example| score.of(example)))
+    /// The values for a row of this id.
+    pub(super) fn values(&self, example: i64) -> impl Iterator<Item = Option<f64>> + use<'a> {
+        self.scores.iter().map(move |score| score.of(example))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
@@ -20,7 +21,15 @@ pub(super) fn filter(
     sieve: &mut Sieve<'_>,
 ) -> Result<()> {
     let added = Added::of(manifest);
-    let mut lines = Lines { manifest, sieve, added, scratch: Vec::new() };
+    let mut lines = Lines {
+        manifest,
+        sieve,
+        added,
+        found: Vec::new(),
+        ids: Vec::new(),
+        verdicts: Vec::new(),
+        scratch: Vec::new(),
+    };
     pipeline::run(input, output, manifest.compression, &mut lines)
 }
 
@@ -28,7 +37,18 @@ struct Lines<'a, 's> {
     manifest: &'a Manifest,
     sieve: &'a mut Sieve<'s>,
     added: Option<Added<'a>>,
+    /// The lines that have been found and not decided about, and their ids.
+    found: Vec<Line>,
+    ids: Vec<i64>,
+    verdicts: Vec<bool>,
     scratch: Vec<u8>,
+}
+
+/// Where a line stands, and what is to be known of it when it stays.
+struct Line {
+    place: Range<usize>,
+    fields: usize,
+    taken: Option<String>,
 }
 
 impl Splitter for Lines<'_, '_> {
@@ -41,12 +61,13 @@ impl Splitter for Lines<'_, '_> {
                 None if at_end => rest.len(),
                 None => break,
             };
-            let line = &rest[..length];
+            let place = at..at + length;
             at += length;
-            if !line.trim_ascii().is_empty() {
-                self.decide(line, output)?;
+            if !window[place.clone()].trim_ascii().is_empty() {
+                self.find(window, place)?;
             }
         }
+        self.decide(window, output)?;
         Ok(at)
     }
 
@@ -60,56 +81,87 @@ impl Splitter for Lines<'_, '_> {
 }
 
 impl Lines<'_, '_> {
-    fn decide(&mut self, line: &[u8], output: &mut Output<'_>) -> Result<()> {
+    /// Finds out the id of a line.
+    fn find(&mut self, window: &[u8], place: Range<usize>) -> Result<()> {
         // Without a key or an added score nobody has to look into the line.
         let object = match (&self.manifest.key, &self.added) {
             (None, None) => Object::default(),
             (key, added) => {
                 let fields = Fields { key: key.as_deref(), added: added.as_ref() };
-                let mut parser = serde_json::Deserializer::from_slice(line);
+                let mut parser = serde_json::Deserializer::from_slice(&window[place.clone()]);
                 let object = (&mut parser).deserialize_map(fields);
                 object.and_then(|object| parser.end().map(|()| object)).map_err(|error| {
                     self.sieve.bad_row("expected a JSON object").with_source(error)
                 })?
             }
         };
-        let keep = match (&self.manifest.key, object.key) {
-            (None, _) => self.sieve.keeps_row(),
-            (Some(name), Some(Key::Id(example))) => self.sieve.keeps_id(example, name)?,
-            (Some(name), Some(Key::Text(text))) => self.sieve.keeps_text(text.as_bytes(), name)?,
+        self.ids.push(match (&self.manifest.key, object.key) {
+            (None, _) => self.sieve.id_of_row(),
+            (Some(name), Some(Key::Id(id))) => self.sieve.id_of_number(id, name)?,
+            (Some(name), Some(Key::Text(text))) => self.sieve.id_of_text(text.as_bytes(), name)?,
             (Some(name), Some(Key::Other(what))) => return Err(self.sieve.no_id(name, &what)),
             (Some(name), None) => return Err(self.sieve.missing(name)),
-        };
-        if !keep {
-            return Ok(());
-        }
-        let Some(added) = &self.added else { return output.push(line) };
-        if let Some(name) = object.taken {
-            return Err(self.sieve.has_column(&name));
-        }
-        let end = line.trim_ascii_end().len() - 1;
-        self.scratch.clear();
-        let values = added.values(self.sieve.example());
-        for (place, (name, value)) in added.names().zip(values).enumerate() {
-            let comma = if object.fields == 0 && place == 0 { "" } else { "," };
-            let name = serde_json::Value::from(name);
-            let written = match value {
-                None => write!(self.scratch, "{comma}{name}:null"),
-                Some(value) if value.is_finite() => {
-                    write!(self.scratch, "{comma}{name}:{}", serde_json::Value::from(value))
-                }
-                Some(value) => {
-                    return Err(self.sieve.bad_row(format!(
-                        "its {name} is {value}, which JSON has no number for; add another score"
-                    )));
-                }
-            };
-            written.map_err(write_failed)?;
-        }
-        output.push(&line[..end])?;
-        output.push(&self.scratch)?;
-        output.push(&line[end..])
+        });
+        self.found.push(Line { place, fields: object.fields, taken: object.taken });
+        Ok(())
     }
+
+    fn decide(&mut self, window: &[u8], output: &mut Output<'_>) -> Result<()> {
+        self.sieve.decide(&self.ids, &mut self.verdicts);
+        for ((line, &id), &keep) in self.found.iter().zip(&self.ids).zip(&self.verdicts) {
+            let text = &window[line.place.clone()];
+            match &self.added {
+                _ if !keep => {}
+                None => output.push(text)?,
+                Some(added) => {
+                    if let Some(name) = &line.taken {
+                        return Err(self.sieve.has_column(name));
+                    }
+                    self.scratch.clear();
+                    let is_empty = line.fields == 0;
+                    write_values(added, id, is_empty, &mut self.scratch, self.sieve)?;
+                    let (object, end) = text.split_at(text.trim_ascii_end().len() - 1);
+                    output.push(object)?;
+                    output.push(&self.scratch)?;
+                    output.push(end)?;
+                }
+            }
+        }
+        self.found.clear();
+        self.ids.clear();
+        Ok(())
+    }
+}
+
+/// Fields for the scores of a row.
+fn write_values(
+    added: &Added<'_>,
+    id: i64,
+    is_empty: bool,
+    text: &mut Vec<u8>,
+    sieve: &Sieve<'_>,
+) -> Result<()> {
+    for (place, (name, value)) in added.names().zip(added.values(id)).enumerate() {
+        let comma = if is_empty && place == 0 { "" } else { "," };
+        let quoted = serde_json::Value::from(name);
+        match value {
+            None => write!(text, "{comma}{quoted}:null"),
+            Some(value) if value.is_finite() => {
+                write!(text, "{comma}{quoted}:{}", serde_json::Value::from(value))
+            }
+            Some(value) => {
+                return Err(sieve.bad_manifest(
+                    ErrorKind::Manifest,
+                    format!(
+                        "the `{name}` of example {id} is {value}, which JSON has no number for; add \
+                         another score"
+                    ),
+                ));
+            }
+        }
+        .map_err(write_failed)?;
+    }
+    Ok(())
 }
 
 /// What is of interest in an object.

@@ -24,6 +24,7 @@ mod key_file;
 mod key_map;
 mod pipeline;
 mod sieve;
+mod states;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,17 @@
 //! Decides about every row of a manifest by its example id, and counts. Knows no format.
 
 use super::key_map::KeyMap;
-use super::summary::{ClassTally, ManifestSummary};
+use super::states::States;
+use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
-use crate::selection::{Fate, Selection};
+use crate::selection::Selection;
 
+/// Rows are judged in two steps, so that many can be looked up at once: for each row its id is told,
+/// in their order, and then it is decided about all of them.
 pub(super) struct Sieve<'a> {
-    selection: &'a Selection,
+    /// The number of examples that the selection keeps.
+    to_keep: u64,
     keys: Option<&'a KeyMap>,
     unscored: Unscored,
     duplicates: Duplicates,
@@ -18,22 +22,23 @@ pub(super) struct Sieve<'a> {
     several: bool,
     /// How many rows the files before have.
     rows_before: u64,
-    /// One bit per example of the selection: whether a row has carried it.
-    seen: Vec<u64>,
+    /// Rows whose id has been told and that are not decided about.
+    ahead: u64,
     kept_seen: u64,
-    /// The id of the row that was decided about last, if it has one.
-    example: Option<i64>,
     summary: ManifestSummary,
-    classes: ClassTally,
+    states: States<'a>,
     first_unscored: Option<(String, i64)>,
     first_unmapped: Option<(String, String)>,
     first_duplicate: Option<(String, i64)>,
 }
 
+/// The id of a row whose key no example has.
+pub(super) const UNMAPPED: i64 = -1;
+
 impl<'a> Sieve<'a> {
     pub(super) fn new(selection: &'a Selection, manifest: &'a Manifest, name: &str) -> Self {
         Self {
-            selection,
+            to_keep: selection.len() as u64,
             keys: manifest.key_map.as_deref(),
             unscored: manifest.unscored,
             duplicates: manifest.duplicates,
@@ -41,11 +46,10 @@ impl<'a> Sieve<'a> {
             whole: name.to_owned(),
             several: false,
             rows_before: 0,
-            seen: vec![0; selection.considered().div_ceil(64)],
+            ahead: 0,
             kept_seen: 0,
-            example: None,
             summary: ManifestSummary::default(),
-            classes: ClassTally::default(),
+            states: States::new(selection),
             first_unscored: None,
             first_unmapped: None,
             first_duplicate: None,
@@ -60,113 +64,126 @@ impl<'a> Sieve<'a> {
         self.summary.files += 1;
     }
 
-    /// The example id of the row that was decided about last, if it has one.
-    pub(super) fn example(&self) -> Option<i64> {
-        self.example
-    }
-
-    /// The number of the next row in the file at hand, from 0.
-    pub(super) fn row(&self) -> u64 {
-        self.summary.rows - self.rows_before
-    }
-
     /// Whether keys are text that a map ties to ids.
     pub(super) fn maps_keys(&self) -> bool {
         self.keys.is_some()
     }
 
-    /// Whether the next row stays, whose number over all files is its id.
-    pub(super) fn keeps_row(&mut self) -> bool {
-        self.keeps(self.summary.rows as i64)
+    /// The id of the next row by its number over all files.
+    #[inline]
+    pub(super) fn id_of_row(&mut self) -> i64 {
+        let id = self.summary.rows + self.ahead;
+        self.ahead += 1;
+        id as i64
     }
 
-    /// Whether the next row stays, which carries this id.
+    /// The id of the next row by the text of its key.
     #[inline]
-    pub(super) fn keeps(&mut self, example: i64) -> bool {
-        let member = self.selection.member(example);
-        let mut scored = None;
-        if let Some(member) = &member {
-            let (word, bit) = (member.position / 64, 1 << (member.position % 64));
-            if self.seen[word] & bit != 0 {
-                self.summary.duplicates += 1;
-                if self.first_duplicate.is_none() {
-                    self.first_duplicate = Some((self.place(), example));
-                }
-            } else if member.fate == Fate::Kept {
-                self.kept_seen += 1;
-            }
-            self.seen[word] |= bit;
-            if member.fate != Fate::Unscored {
-                scored = Some((member.label, member.fate == Fate::Kept));
-            }
-        }
-        let keep = if let Some((label, keep)) = scored {
-            self.classes.count(label, keep);
-            keep
-        } else {
-            self.summary.unscored += 1;
-            if self.first_unscored.is_none() {
-                self.first_unscored = Some((self.place(), example));
-            }
-            self.unscored == Unscored::Keep
+    pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64> {
+        let id = match self.keys {
+            Some(keys) => match keys.example(key) {
+                Some(example) => example,
+                None if key.is_empty() => return Err(self.missing(column)),
+                None => self.unmapped(key),
+            },
+            None => match digits(key) {
+                Some(example) => example,
+                None => self.parsed(key, column)?,
+            },
         };
-        self.example = Some(example);
-        self.summary.rows += 1;
-        self.summary.kept += u64::from(keep);
-        keep
+        self.ahead += 1;
+        Ok(id)
     }
 
-    /// Whether the next row stays, whose id is the text of a field.
+    /// The id of the next row by a number.
     #[inline]
-    pub(super) fn keeps_text(&mut self, key: &[u8], column: &str) -> Result<bool> {
-        if let Some(keys) = self.keys {
-            return match keys.example(key) {
-                Some(example) => Ok(self.keeps(example)),
-                None if key.is_empty() => Err(self.missing(column)),
-                None => Ok(self.keeps_unmapped(key)),
-            };
+    pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64> {
+        if self.keys.is_some() {
+            return self.id_of_text(number.to_string().as_bytes(), column);
         }
-        if let Some(example) = digits(key) {
-            return Ok(self.keeps(example));
+        if number < 0 {
+            return Err(self.no_id(column, &number.to_string()));
         }
+        self.ahead += 1;
+        Ok(number)
+    }
+
+    fn parsed(&self, key: &[u8], column: &str) -> Result<i64> {
         let text = String::from_utf8_lossy(key);
-        let text = text.trim_ascii();
-        if text.is_empty() {
+        let number = text.trim_ascii();
+        if number.is_empty() {
             return Err(self.missing(column));
         }
-        match text.parse() {
-            Ok(example) if example >= 0 => Ok(self.keeps(example)),
-            _ => Err(self.no_id(column, &String::from_utf8_lossy(key))),
-        }
+        let parsed = number.parse().ok().filter(|&example| example >= 0);
+        parsed.ok_or_else(|| self.no_id(column, &text))
     }
 
-    /// Whether the next row stays, whose id is a number.
-    pub(super) fn keeps_id(&mut self, example: i64, column: &str) -> Result<bool> {
-        if self.keys.is_some() {
-            return self.keeps_text(example.to_string().as_bytes(), column);
-        }
-        if example < 0 {
-            return Err(self.no_id(column, &example.to_string()));
-        }
-        Ok(self.keeps(example))
-    }
-
-    /// Whether the next row stays, whose key no example has.
-    fn keeps_unmapped(&mut self, key: &[u8]) -> bool {
+    fn unmapped(&mut self, key: &[u8]) -> i64 {
         self.summary.unmapped += 1;
         if self.first_unmapped.is_none() {
-            self.first_unmapped = Some((self.place(), shown(&String::from_utf8_lossy(key))));
+            let place = self.place(self.row());
+            self.first_unmapped = Some((place, shown(&String::from_utf8_lossy(key))));
         }
-        let keep = self.unscored == Unscored::Keep;
-        self.example = None;
+        UNMAPPED
+    }
+
+    /// Decides which of the rows stay whose ids have been told.
+    pub(super) fn decide(&mut self, ids: &[i64], verdicts: &mut Vec<bool>) {
+        verdicts.clear();
+        verdicts.extend(ids.iter().map(|&example| self.decide_one(example)));
+        self.ahead = 0;
+    }
+
+    #[inline]
+    fn decide_one(&mut self, example: i64) -> bool {
+        let state = self.states.visit(example);
+        if let Some(state) = state {
+            if state.seen() {
+                self.duplicate(example);
+            } else {
+                self.kept_seen += u64::from(state.kept());
+            }
+        }
+        let keep = match state {
+            Some(state) if !state.unscored() => {
+                self.states.count(state);
+                state.kept()
+            }
+            _ => self.keeps_unscored(example),
+        };
         self.summary.rows += 1;
         self.summary.kept += u64::from(keep);
         keep
     }
 
-    /// Where the next row stands, for messages about the whole manifest.
-    fn place(&self) -> String {
-        let row = self.row();
+    #[cold]
+    fn duplicate(&mut self, example: i64) {
+        self.summary.duplicates += 1;
+        if self.first_duplicate.is_none() {
+            let place = self.place(self.summary.rows - self.rows_before);
+            self.first_duplicate = Some((place, example));
+        }
+    }
+
+    #[cold]
+    fn keeps_unscored(&mut self, example: i64) -> bool {
+        if example != UNMAPPED {
+            self.summary.unscored += 1;
+            if self.first_unscored.is_none() {
+                let place = self.place(self.summary.rows - self.rows_before);
+                self.first_unscored = Some((place, example));
+            }
+        }
+        self.unscored == Unscored::Keep
+    }
+
+    /// The number of the next row in the file at hand, from 0.
+    fn row(&self) -> u64 {
+        self.summary.rows - self.rows_before + self.ahead
+    }
+
+    /// Where a row stands, for messages about the whole manifest.
+    fn place(&self, row: u64) -> String {
         if self.several {
             format!("{row} (from 0) of {}", self.name)
         } else {
@@ -229,8 +246,8 @@ impl<'a> Sieve<'a> {
     /// The outcome, unless a policy refuses the manifest.
     pub(super) fn finish(mut self) -> Result<ManifestSummary> {
         self.name.clone_from(&self.whole);
-        self.summary.missing = self.selection.len() as u64 - self.kept_seen;
-        self.summary.classes = std::mem::take(&mut self.classes).into_counts();
+        self.summary.missing = self.to_keep - self.kept_seen;
+        self.summary.classes = self.states.classes();
         let ManifestSummary { rows, kept, unscored, unmapped, duplicates, .. } = self.summary;
         if let (Duplicates::Fail, Some((place, example))) = (self.duplicates, &self.first_duplicate)
         {

@@ -1,6 +1,5 @@
 //! What became of a manifest's rows, for people and for programs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// What became of the rows of a manifest.
@@ -35,45 +34,6 @@ pub struct ClassCounts {
     pub kept: u64,
     /// Rows that were pruned.
     pub pruned: u64,
-}
-
-/// Counts by class while rows go by.
-#[derive(Debug, Default)]
-pub(super) struct ClassTally {
-    /// Pruned and kept rows of the classes below [`DENSE_CLASSES`], as far as they have occurred.
-    dense: Vec<[u64; 2]>,
-    others: BTreeMap<i32, [u64; 2]>,
-}
-
-/// Class indices are small numbers; anything else may be an identifier of some kind.
-const DENSE_CLASSES: usize = 1 << 16;
-
-impl ClassTally {
-    #[inline]
-    pub(super) fn count(&mut self, label: i32, kept: bool) {
-        let counts = match usize::try_from(label) {
-            Ok(place) if place < self.dense.len() => &mut self.dense[place],
-            Ok(place) if place < DENSE_CLASSES => {
-                self.dense.resize(place + 1, [0; 2]);
-                &mut self.dense[place]
-            }
-            _ => self.others.entry(label).or_default(),
-        };
-        counts[usize::from(kept)] += 1;
-    }
-
-    /// The classes that have occurred, ascending.
-    pub(super) fn into_counts(self) -> Vec<ClassCounts> {
-        let dense =
-            self.dense.into_iter().enumerate().map(|(label, counts)| (label as i32, counts));
-        let mut classes: Vec<ClassCounts> = dense
-            .chain(self.others)
-            .filter(|(_, counts)| counts != &[0; 2])
-            .map(|(label, [pruned, kept])| ClassCounts { label, kept, pruned })
-            .collect();
-        classes.sort_unstable_by_key(|class| class.label);
-        classes
-    }
 }
 
 impl ManifestSummary {

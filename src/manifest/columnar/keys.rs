@@ -65,18 +65,21 @@ pub(super) fn decide(
     let rows = metadata.metadata().row_group(group).num_rows().max(0) as usize;
     let mut kept = BooleanBufferBuilder::new(0);
     let mut values = vec![Vec::new(); added.map_or(0, |added| added.names().count())];
-    let mut note = |keep: bool, sieve: &Sieve<'_>| {
-        kept.append(keep);
-        if let Some(added) = added.filter(|_| keep) {
-            let row = added.values(sieve.example());
-            values.iter_mut().zip(row).for_each(|(values, value)| values.push(value));
+    let (mut ids, mut verdicts) = (Vec::new(), Vec::new());
+    let mut decide = |ids: &mut Vec<i64>, sieve: &mut Sieve<'_>| {
+        sieve.decide(ids, &mut verdicts);
+        kept.append_slice(&verdicts);
+        if let Some(added) = added {
+            for (&id, _) in ids.iter().zip(&verdicts).filter(|(_, keep)| **keep) {
+                values.iter_mut().zip(added.values(id)).for_each(|(all, value)| all.push(value));
+            }
         }
+        ids.clear();
     };
     match key {
         None => {
-            for _ in 0..rows {
-                note(sieve.keeps_row(), sieve);
-            }
+            ids.extend((0..rows).map(|_row| sieve.id_of_row()));
+            decide(&mut ids, sieve);
         }
         Some((column, name)) => {
             let mask = ProjectionMask::roots(metadata.parquet_schema(), [column]);
@@ -91,7 +94,8 @@ pub(super) fn decide(
             .map_err(|error| unreadable(sieve, error))?;
             for batch in reader {
                 let batch = batch.map_err(|error| unreadable(sieve, error.into()))?;
-                decide_batch(batch.column(0), name, sieve, &mut note)?;
+                find_ids(batch.column(0), name, sieve, &mut ids)?;
+                decide(&mut ids, sieve);
             }
         }
     }
@@ -103,12 +107,8 @@ pub(super) fn decide(
     Ok(Kept { rows: kept, added: values })
 }
 
-fn decide_batch(
-    keys: &ArrayRef,
-    name: &str,
-    sieve: &mut Sieve<'_>,
-    note: &mut dyn FnMut(bool, &Sieve<'_>),
-) -> Result<()> {
+/// The ids that keys stand for.
+fn find_ids(keys: &ArrayRef, name: &str, sieve: &mut Sieve<'_>, ids: &mut Vec<i64>) -> Result<()> {
     let shown =
         |row: usize| arrow::util::display::array_value_to_string(keys, row).unwrap_or_default();
     let failed = |sieve: &Sieve<'_>, error| {
@@ -124,24 +124,22 @@ fn decide_batch(
         let texts = cast(keys, &kind).and_then(|texts| cast(&texts, &DataType::Binary));
         let texts = texts.map_err(|error| failed(sieve, error))?;
         for (row, text) in texts.as_binary::<i32>().iter().enumerate() {
-            let keep = match text {
-                Some(text) => sieve.keeps_text(text, name)?,
+            ids.push(match text {
+                Some(text) => sieve.id_of_text(text, name)?,
                 None if keys.is_null(row) => return Err(sieve.missing(name)),
                 None => return Err(sieve.no_id(name, &shown(row))),
-            };
-            note(keep, sieve);
+            });
         }
         return Ok(());
     }
     // What is no 64-bit integer becomes null, and is shown as it was below.
-    let ids = cast(keys, &DataType::Int64).map_err(|error| failed(sieve, error))?;
-    for (row, id) in ids.as_primitive::<Int64Type>().iter().enumerate() {
-        let keep = match id {
-            Some(example) if example >= 0 => sieve.keeps(example),
+    let numbers = cast(keys, &DataType::Int64).map_err(|error| failed(sieve, error))?;
+    for (row, number) in numbers.as_primitive::<Int64Type>().iter().enumerate() {
+        ids.push(match number {
+            Some(number) if number >= 0 => sieve.id_of_number(number, name)?,
             _ if keys.is_null(row) => return Err(sieve.missing(name)),
             _ => return Err(sieve.no_id(name, &shown(row))),
-        };
-        note(keep, sieve);
+        });
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! The keys of a row group are read first, by themselves, and tell which of its rows stay. Then each
 //! of its columns is a piece of work of its own, done on as many threads as there are processors: read
 //! it, leave out what does not stay, encode it. Row groups of which little stays are joined, those of
-//! which nothing stays are not read. What is held is the encoded columns of two row groups.
+//! which nothing stays are not read, those of which all stays are copied as they are encoded. What is held is the encoded columns of two row groups.
 
 mod keys;
 mod plan;
@@ -200,7 +200,11 @@ impl Crew {
             };
             if first.is_complete() {
                 if let Some(group) = groups.pop_front() {
-                    self.write(group, output, sieve)?;
+                    match group.copied {
+                        // An error may be that of the reader or of the writer; what it says tells.
+                        Some(group) => planner.copy(group, output).map_err(unwritable)?,
+                        None => self.write(group, output, sieve)?,
+                    }
                 }
                 continue;
             }

@@ -18,13 +18,15 @@ use crate::manifest::sieve::Sieve;
 use crate::parquet_output::ParquetGroups;
 
 /// As large, decoded, as a row group of the output gets.
-const ROW_GROUP_BYTES: usize = 128 << 20;
+const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
 
 /// A row group of the output that is being made.
 pub(super) struct RowGroup {
     pub(super) number: usize,
     /// The columns that are done.
     pub(super) columns: Vec<Option<ParquetResult<Vec<ArrowColumnChunk>>>>,
+    /// The row group of the manifest that it is, if all of that stays.
+    pub(super) copied: Option<usize>,
 }
 
 impl RowGroup {
@@ -70,6 +72,15 @@ impl<'a> Planner<'a> {
         Self { source, metadata, key, added, schema, group: 0, begun: None, number: 0, most_rows }
     }
 
+    /// Writes a row group of the manifest as it is.
+    pub(super) fn copy(
+        &self,
+        group: usize,
+        output: &mut ParquetGroups<&mut (dyn Write + Send)>,
+    ) -> ParquetResult<()> {
+        output.copy(&self.source, self.metadata.metadata().row_group(group))
+    }
+
     /// The share of the manifest that has been decided about.
     pub(super) fn done(&self) -> f64 {
         self.group as f64 / self.metadata.metadata().num_row_groups().max(1) as f64
@@ -100,6 +111,22 @@ impl<'a> Planner<'a> {
                 let kept = keys::decide(source, metadata, self.group, self.key, added, sieve)?;
                 Begun { kept, row: 0, kept_before: 0 }
             };
+            if begun.kept.rows.count_set_bits() == all
+                && all > self.most_rows / 4 * 3
+                && begun.row == 0
+                && self.added.is_none()
+                && output.takes_columns_of(self.metadata.parquet_schema())
+            {
+                if !pieces.is_empty() {
+                    self.begun = Some(begun);
+                    break;
+                }
+                let group =
+                    RowGroup { number: self.number, columns: Vec::new(), copied: Some(self.group) };
+                self.number += 1;
+                self.group += 1;
+                return Ok(Some((group, Vec::new())));
+            }
             // Whole row groups, unless they are as large as images make them.
             let at_once = (ROW_GROUP_BYTES / row_bytes).max(1);
             let end = if all - begun.row <= 2 * at_once { all } else { begun.row + at_once };
@@ -161,6 +188,6 @@ impl<'a> Planner<'a> {
             })
             .collect();
         let columns = tasks.iter().map(|_| None).collect();
-        Ok((RowGroup { number: group, columns }, tasks))
+        Ok((RowGroup { number: group, columns, copied: None }, tasks))
     }
 }

@@ -59,6 +59,10 @@ struct Records<'a, 's> {
     parser: Parser,
     marks: Marks,
     marked: usize,
+    /// The records that have been found and not decided about: where they end, and their ids.
+    ends: Vec<usize>,
+    ids: Vec<i64>,
+    verdicts: Vec<bool>,
     scratch: Vec<u8>,
 }
 
@@ -80,6 +84,9 @@ impl<'a, 's> Records<'a, 's> {
             parser: Parser::new(delimiter, manifest.quotes),
             marks: Marks::default(),
             marked: FEWEST_MARKED,
+            ends: Vec::new(),
+            ids: Vec::new(),
+            verdicts: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -126,39 +133,20 @@ impl<'a, 's> Records<'a, 's> {
         if header.columns.count() != self.parser.fields() {
             return Err(ragged(self.sieve, header.columns.count(), self.parser.fields(), raw));
         }
-        let keep = match &header.key {
-            None => self.sieve.keeps_row(),
-            Some((column, name)) => self.sieve.keeps_text(self.parser.field(*column), name)?,
-        };
-        if keep { self.keep(raw, output) } else { Ok(()) }
+        self.ids.push(match &header.key {
+            None => self.sieve.id_of_row(),
+            Some((column, name)) => self.sieve.id_of_text(self.parser.field(*column), name)?,
+        });
+        self.ends.push(raw.len());
+        self.decide(raw, output)
     }
 
-    fn keep(&mut self, raw: &[u8], output: &mut Output<'_>) -> Result<()> {
-        let Some(added) = &mut self.added else { return output.push(raw) };
-        self.scratch.clear();
-        for value in added.values(self.sieve.example()) {
-            self.scratch.push(self.delimiter);
-            if let Some(value) = value {
-                write!(self.scratch, "{value}").map_err(super::write_failed)?;
-            }
-        }
-        push_with(raw, &self.scratch, output)
-    }
-
-    /// Decides about the records of `bytes` that are marked, and returns how many bytes they have.
-    /// `at_end`: nothing comes behind `bytes`.
-    fn decide_marked(
-        &mut self,
-        bytes: &[u8],
-        at_end: bool,
-        output: &mut Output<'_>,
-    ) -> Result<usize> {
-        let Some(header) = &self.header else { return Ok(0) };
+    /// Finds the records of `bytes` that are marked and their ids; `at_end`: nothing comes behind
+    /// `bytes`.
+    fn find_marked(&mut self, bytes: &[u8], at_end: bool) -> Result<()> {
+        let Some(header) = &self.header else { return Ok(()) };
         let columns = header.columns.count();
-        let key = header.key.clone();
         let mut at = 0;
-        // Kept records that follow each other are copied at once.
-        let mut run = 0..0;
         loop {
             let mut start = at;
             let mut end = self.marks.end(start);
@@ -167,22 +155,22 @@ impl<'a, 's> Records<'a, 's> {
                 start += 1;
                 end = self.marks.end(start);
             }
-            let Some(end) = end else { break };
+            let Some(end) = end else { return Ok(()) };
             let mut next = end + 1;
             if bytes[end] == b'\r' {
                 match bytes.get(next) {
                     Some(b'\n') => next += 1,
                     Some(_) => {}
                     None if at_end => {}
-                    None => break,
+                    None => return Ok(()),
                 }
             }
             let fields = self.marks.delimiters(start, end) + 1;
             if fields != columns {
                 return Err(ragged(self.sieve, columns, fields, &bytes[at..next]));
             }
-            let keep = match &key {
-                None => self.sieve.keeps_row(),
+            self.ids.push(match &header.key {
+                None => self.sieve.id_of_row(),
                 Some((column, name)) => {
                     let from = match column.checked_sub(1) {
                         None => start,
@@ -190,25 +178,47 @@ impl<'a, 's> Records<'a, 's> {
                             self.marks.delimiter(start, before).map_or(end, |place| place + 1)
                         }
                     };
-                    let to =
-                        if column + 1 == columns { None } else { self.marks.delimiter(from, 0) };
+                    let last = column + 1 == columns;
+                    let to = if last { None } else { self.marks.delimiter(from, 0) };
                     let field = &bytes[from..to.unwrap_or(end)];
-                    self.sieve.keeps_text(&unquoted(field, self.manifest.quotes), name)?
+                    self.sieve.id_of_text(&unquoted(field, self.manifest.quotes), name)?
                 }
-            };
-            if keep && self.added.is_some() {
-                self.keep(&bytes[at..next], output)?;
-            } else if keep {
-                if run.end != at {
-                    output.push(&bytes[run])?;
-                    run = at..at;
-                }
-                run.end = next;
-            }
+            });
+            self.ends.push(next);
             at = next;
         }
+    }
+
+    /// Decides about the records that were found in `bytes`, of which the first begins with them.
+    fn decide(&mut self, bytes: &[u8], output: &mut Output<'_>) -> Result<()> {
+        self.sieve.decide(&self.ids, &mut self.verdicts);
+        let mut start = 0;
+        // Kept records that follow each other are copied at once.
+        let mut run = 0..0;
+        for (place, &keep) in self.verdicts.iter().enumerate() {
+            let end = self.ends[place];
+            if keep && let Some(added) = &self.added {
+                self.scratch.clear();
+                for value in added.values(self.ids[place]) {
+                    self.scratch.push(self.delimiter);
+                    if let Some(value) = value {
+                        write!(self.scratch, "{value}").map_err(super::write_failed)?;
+                    }
+                }
+                push_with(&bytes[start..end], &self.scratch, output)?;
+            } else if keep {
+                if run.end != start {
+                    output.push(&bytes[run])?;
+                    run = start..start;
+                }
+                run.end = end;
+            }
+            start = end;
+        }
         output.push(&bytes[run])?;
-        Ok(at)
+        self.ids.clear();
+        self.ends.clear();
+        Ok(())
     }
 
     fn open_quote(&self) -> Error {
@@ -232,8 +242,9 @@ impl Splitter for Records<'_, '_> {
             let bytes = &window[at..];
             let some = &bytes[..self.marked.min(bytes.len())];
             self.marks.mark(some, self.delimiter, self.manifest.quotes);
-            let taken = self.decide_marked(bytes, at_end, output)?;
-            if taken > 0 {
+            self.find_marked(bytes, at_end)?;
+            if let Some(&taken) = self.ends.last() {
+                self.decide(bytes, output)?;
                 at += taken;
                 self.marked = (2 * self.marked).clamp(FEWEST_MARKED, MOST_MARKED);
                 continue;

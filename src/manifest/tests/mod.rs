@@ -1,6 +1,10 @@
 //! Manifests of every format against what was put into them.
 
+mod added_scores;
 mod columnar;
+mod compression;
+mod directories;
+mod keys;
 mod reference;
 mod refusals;
 mod splitting;

@@ -92,7 +92,7 @@ pub(super) fn kept(
         let keep = match fate {
             Fate::Kept => true,
             Fate::Pruned => false,
-            _ => manifest.unscored == Unscored::Keep,
+            Fate::Unscored => manifest.unscored == Unscored::Keep,
         };
         if keep {
             kept.extend_from_slice(raw);

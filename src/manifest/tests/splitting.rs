@@ -49,7 +49,7 @@ fn agrees(text: &[u8], step: usize, quotes: bool) -> Result<(), TestCaseError> {
     let outcome = manifest.filter(&even(), input, &mut kept);
     match (expected, outcome) {
         (Ok(expected), Ok(_)) => {
-            prop_assert_eq!(String::from_utf8_lossy(&kept), String::from_utf8_lossy(&expected))
+            prop_assert_eq!(String::from_utf8_lossy(&kept), String::from_utf8_lossy(&expected));
         }
         (Ok(_), Err(error)) => prop_assert_eq!(error.kind(), crate::ErrorKind::Empty, "{}", error),
         (Err(expected), Ok(_)) => prop_assert!(false, "passed, and not `{expected}`"),

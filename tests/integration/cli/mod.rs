@@ -2,6 +2,7 @@
 
 mod filter;
 mod inspect;
+mod manifests;
 mod scores;
 mod streams;
 mod trouble;
