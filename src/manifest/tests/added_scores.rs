@@ -59,7 +59,8 @@ fn digits_read_back_as_the_same_numbers() {
     let scores: Vec<f64> = vec![0.1 + 0.2, 1e-300, 1e300, -0.0, f64::MIN_POSITIVE, 1.0 / 3.0];
     let ids: Vec<i64> = (0..6).map(|id| 2 * id).collect();
     let column = Arc::new(ScoreColumn::new(ids.clone(), vec![0; 6], scores.clone()).unwrap());
-    let csv: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    let lines = |line: &dyn Fn(&i64) -> String| ids.iter().map(line).collect::<Vec<_>>().concat();
+    let csv = lines(&|id| format!("{id}\n"));
     let manifest =
         Manifest::new(ManifestFormat::Csv).key("id").with_score("s", Arc::clone(&column));
     let (kept, _) = filter(&manifest, format!("id\n{csv}")).unwrap();
@@ -69,7 +70,7 @@ fn digits_read_back_as_the_same_numbers() {
         read.map(f64::to_bits).collect::<Vec<_>>(),
         scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>()
     );
-    let jsonl: String = ids.iter().map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    let jsonl = lines(&|id| format!("{{\"id\":{id}}}\n"));
     let manifest = Manifest::new(ManifestFormat::Jsonl).key("id").with_score("s", column);
     let (kept, _) = filter(&manifest, jsonl).unwrap();
     for (line, score) in String::from_utf8(kept).unwrap().lines().zip(scores) {

@@ -180,7 +180,7 @@ fn row_groups_of_every_kind_come_through_in_order() {
         &|row| 2 * row,
         &|row| 2 * row,
         &|row| if row == 13 { 0 } else { 2 * row + 1 },
-        &|row| if row < 2 { 0 } else { 1 },
+        &|row| i64::from(row >= 2),
     ];
     let keys: Vec<i64> = groups.iter().flat_map(|key| (0..20).map(key)).collect();
     let texts: StringArray = (0..140).map(|row| Some(format!("row {row}"))).collect();
@@ -198,7 +198,11 @@ fn row_groups_of_every_kind_come_through_in_order() {
     let read = concat_batches(&rows.schema(), &read).unwrap();
     let even: BooleanArray = keys.iter().map(|key| Some(key % 2 == 0)).collect();
     assert_eq!(read, filter_record_batch(&rows, &even).unwrap());
-    let counts: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+    let counts: Vec<i64> = metadata
+        .row_groups()
+        .iter()
+        .map(parquet::file::metadata::RowGroupMetaData::num_rows)
+        .collect();
     assert_eq!(counts, [20, 10, 20, 20, 3]);
     for group in metadata.row_groups() {
         let column = group.column(1);

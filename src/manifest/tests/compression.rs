@@ -132,7 +132,7 @@ fn a_stream_that_fails_is_no_damage() {
             self.0.read(buffer)
         }
     }
-    let text: String = (0..1000).map(|row| format!("{row}\n")).collect();
+    let text = (0..1000).map(|row| format!("{row}\n")).collect::<Vec<_>>().concat();
     for bytes in [gzip(text.as_bytes()), zstd(text.as_bytes())] {
         let input = ManifestInput::stream(Failing(&bytes[..bytes.len() / 2]));
         let manifest = Manifest::new(ManifestFormat::Csv).header(false).key("0");

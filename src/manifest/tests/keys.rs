@@ -38,8 +38,9 @@ proptest! {
             let rows: Vec<String> = ids.iter().map(|&id| format!("{},{id}\n", key(id))).collect();
             format!("key,row\n{}", rows.concat())
         };
-        let jsonl = |key: &dyn Fn(i64) -> serde_json::Value| -> String {
-            ids.iter().map(|&id| format!("{{\"key\":{},\"row\":{id}}}\n", key(id))).collect()
+        let jsonl = |key: &dyn Fn(i64) -> serde_json::Value| {
+            let row = |&id: &i64| format!("{{\"key\":{},\"row\":{id}}}\n", key(id));
+            ids.iter().map(row).collect::<Vec<_>>().concat()
         };
         let rows = |text: &[u8]| -> Vec<String> {
             let row = |line: &str| line.rsplit([',', ':']).next().unwrap().to_owned();
@@ -121,8 +122,9 @@ fn maps_are_read_from_every_format() {
     let directory = tempfile::tempdir().unwrap();
     let names: StringArray = (0..9).map(|id| Some(name(id))).collect();
     let ids: ArrayRef = Arc::new((0..9).map(Some).collect::<Int64Array>());
-    let csv: String =
-        (0..9).map(|id| format!("{id},x,\"{}\"\r\n", name(id).replace('"', "\"\""))).collect();
+    let quoted = |id: i64| name(id).replace('"', "\"\"");
+    let row = |id: i64| format!("{id},x,\"{}\"\r\n", quoted(id));
+    let csv = (0..9).map(row).collect::<Vec<_>>().concat();
     let csv = format!("\u{feff}example,other,file\r\n{csv}");
     let line = |id: i64| serde_json::json!({ "file": name(id), "example": id }).to_string() + "\n";
     let jsonl: String = (0..9).map(line).collect();

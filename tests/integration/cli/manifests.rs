@@ -128,9 +128,8 @@ fn compression_goes_by_the_name_and_on_streams_by_the_manifest() {
 fn a_directory_becomes_a_directory() {
     let scored = Scored::new();
     for shard in 0..3 {
-        let rows: String =
-            (4 * shard..4 * shard + 4).map(|id| format!("{{\"id\":{id}}}\n")).collect();
-        scored.write(&format!("train/part-{shard}.jsonl"), rows);
+        let rows = (4 * shard..4 * shard + 4).map(|id| format!("{{\"id\":{id}}}\n"));
+        scored.write(&format!("train/part-{shard}.jsonl"), rows.collect::<Vec<_>>().concat());
     }
     let (manifest, output) = (scored.twelve.beside("train"), scored.twelve.beside("kept"));
     let call = data_diet(&scored.arguments(&manifest, &["--key", "id", "-o", &output]), 0);
@@ -183,9 +182,8 @@ fn kept_rows_can_carry_their_scores() {
     let bare = with(&[]);
     let one = with(&["--with-scores"]);
     assert_eq!(one.lines().next(), Some("id,el2n"));
-    let ids: String =
-        one.lines().map(|line| format!("{}\n", line.split(',').next().unwrap())).collect();
-    assert_eq!(ids, bare);
+    let ids = one.lines().map(|line| format!("{}\n", line.split(',').next().unwrap()));
+    assert_eq!(ids.collect::<Vec<_>>().concat(), bare);
     let lowest = one.lines().skip(1).map(|line| line.split(',').nth(1).unwrap());
     let lowest = lowest.map(|score| score.parse::<f64>().unwrap()).fold(f64::INFINITY, f64::min);
     let threshold = lowest.to_string();

@@ -58,8 +58,11 @@ fn manifest(
     let key = arguments.key(image_folder);
     let mut manifest = arguments.manifest(format, key);
     if let Some(path) = &arguments.key_map {
-        let name = arguments.key_map_key.as_deref().or(key).unwrap_or("key");
-        manifest = manifest.key_map(KeyMap::read(path, name, &arguments.key_map_example)?);
+        manifest = manifest.key_map(match arguments.key_map_key.as_deref().or(key) {
+            Some(name) => KeyMap::read(path, name, &arguments.key_map_example)?,
+            // Which the manifest refuses, since there is no key to look up.
+            None => KeyMap::default(),
+        });
     }
     for (name, scores) in added {
         manifest = manifest.with_score(name, scores);
