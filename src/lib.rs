@@ -23,7 +23,8 @@
 //! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
 //!   forgetting events, each with mean, standard deviation and count over runs.
 //! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
-//!   the files that list a data set.
+//!   the files that list a data set: CSV, TSV, JSON Lines or Parquet, compressed or not, one file or a
+//!   [directory](ManifestDirectory) of them, whose keys are ids or texts that a [`KeyMap`] ties to ids.
 //!
 //! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
 //! a row of the data set; its id is any integer in `0..2^63`.

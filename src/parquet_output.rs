@@ -111,7 +111,8 @@ impl<W: Write> ParquetGroups<W> {
         self.writer.schema_descr().columns() == schema.columns()
     }
 
-    /// Writes a row group of another file as it is encoded there.
+    /// Takes over a row group of another file as it is encoded there, for [`flush`](Self::flush) to
+    /// write. Only reading can fail.
     pub(crate) fn copy(
         &mut self,
         source: &impl ChunkReader,
@@ -129,9 +130,12 @@ impl<W: Write> ParquetGroups<W> {
             };
             copy.append_column(source, close)?;
         }
-        copy.close()?;
-        self.hand_on()?;
-        Ok(())
+        copy.close().map(drop)
+    }
+
+    /// Writes what has been taken over.
+    pub(crate) fn flush(&mut self) -> ParquetResult<()> {
+        Ok(self.hand_on()?)
     }
 
     /// Writes the footer and gives the output back.

@@ -201,8 +201,12 @@ impl Crew {
             if first.is_complete() {
                 if let Some(group) = groups.pop_front() {
                     match group.copied {
-                        // An error may be that of the reader or of the writer; what it says tells.
-                        Some(group) => planner.copy(group, output).map_err(unwritable)?,
+                        Some(group) => {
+                            planner
+                                .copy(group, output)
+                                .map_err(|error| unreadable(sieve, error))?;
+                            output.flush().map_err(unwritable)?;
+                        }
                         None => self.write(group, output, sieve)?,
                     }
                 }

@@ -72,7 +72,7 @@ impl<'a> Planner<'a> {
         Self { source, metadata, key, added, schema, group: 0, begun: None, number: 0, most_rows }
     }
 
-    /// Writes a row group of the manifest as it is.
+    /// Takes a row group of the manifest over as it is.
     pub(super) fn copy(
         &self,
         group: usize,
