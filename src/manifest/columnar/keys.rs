@@ -1,8 +1,8 @@
 //! The rows of a row group that stay, told by the column of keys alone.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::cast;
+use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -20,6 +20,8 @@ pub(super) type Key<'a> = Option<(usize, &'a str)>;
 /// What stays of a row group.
 pub(super) struct Kept {
     pub(super) rows: BooleanBuffer,
+    /// The column of keys of the rows that stay; nothing without a key.
+    pub(super) keys: Vec<ArrayRef>,
     /// For each added score its values of the rows that stay.
     pub(super) added: Vec<Vec<Option<f64>>>,
 }
@@ -66,6 +68,7 @@ pub(super) fn decide(
     let mut kept = BooleanBufferBuilder::new(0);
     let mut values = vec![Vec::new(); added.map_or(0, |added| added.names().count())];
     let (mut ids, mut verdicts) = (Vec::new(), Vec::new());
+    let mut kept_keys = Vec::new();
     let mut decide = |ids: &mut Vec<i64>, sieve: &mut Sieve<'_>| {
         sieve.decide(ids, &mut verdicts);
         kept.append_slice(&verdicts);
@@ -75,6 +78,7 @@ pub(super) fn decide(
             }
         }
         ids.clear();
+        BooleanArray::from(verdicts.clone())
     };
     match key {
         None => {
@@ -94,8 +98,10 @@ pub(super) fn decide(
             .map_err(|error| unreadable(sieve, error))?;
             for batch in reader {
                 let batch = batch.map_err(|error| unreadable(sieve, error.into()))?;
-                find_ids(batch.column(0), name, sieve, &mut ids)?;
-                decide(&mut ids, sieve);
+                let keys = batch.column(0);
+                find_ids(keys, name, sieve, &mut ids)?;
+                let kept = filter(keys, &decide(&mut ids, sieve));
+                kept_keys.push(kept.map_err(|error| unreadable(sieve, error.into()))?);
             }
         }
     }
@@ -104,7 +110,7 @@ pub(super) fn decide(
         let what = format!("row group {group} promises {rows} rows and has {}", kept.len());
         return Err(sieve.bad_manifest(ErrorKind::Corrupt, what));
     }
-    Ok(Kept { rows: kept, added: values })
+    Ok(Kept { rows: kept, keys: kept_keys, added: values })
 }
 
 /// The ids that keys stand for.

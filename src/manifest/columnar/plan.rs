@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
@@ -93,6 +94,8 @@ impl<'a> Planner<'a> {
         sieve: &mut Sieve<'_>,
     ) -> Result<Option<(RowGroup, Vec<Task>)>> {
         let mut pieces = Vec::new();
+        // As long as the pieces are whole row groups.
+        let mut keys = self.key.map(|_| Vec::new());
         let mut added = vec![Vec::new(); self.added.as_ref().map_or(0, |it| it.names().count())];
         let (mut rows, mut bytes) = (0, 0);
         while self.group < self.metadata.metadata().num_row_groups() {
@@ -138,6 +141,12 @@ impl<'a> Planner<'a> {
                 for (all, values) in added.iter_mut().zip(&begun.kept.added) {
                     all.push(values[taken.clone()].to_vec());
                 }
+                if end - begun.row < all {
+                    keys = None;
+                }
+                if let Some(keys) = &mut keys {
+                    keys.extend_from_slice(&begun.kept.keys);
+                }
                 rows += kept;
                 bytes += kept.saturating_mul(row_bytes);
             }
@@ -151,12 +160,13 @@ impl<'a> Planner<'a> {
         if pieces.is_empty() {
             return Ok(None);
         }
-        self.tasks(pieces, added, output).map(Some).map_err(unwritable)
+        self.tasks(pieces, keys, added, output).map(Some).map_err(unwritable)
     }
 
     fn tasks(
         &mut self,
         pieces: Vec<Piece>,
+        mut keys: Option<Vec<ArrayRef>>,
         added: Vec<Vec<Vec<Option<f64>>>>,
         output: &ParquetGroups<&mut (dyn Write + Send)>,
     ) -> ParquetResult<(RowGroup, Vec<Task>)> {
@@ -164,6 +174,7 @@ impl<'a> Planner<'a> {
         let group = self.number;
         self.number += 1;
         let fields = self.schema.fields();
+        let key = self.key.map(|(column, _)| column);
         let from_manifest = fields.len() - added.len();
         let mut added = added.into_iter();
         let writers = output.column_writers(group)?;
@@ -174,14 +185,17 @@ impl<'a> Planner<'a> {
             .map(|(column, (field, writers))| Task {
                 group,
                 column,
-                rows: match added.len() {
-                    _ if column < from_manifest => Rows::Manifest {
+                rows: if column >= from_manifest {
+                    Rows::Added(added.next().unwrap_or_default())
+                } else if let Some(keys) = keys.take_if(|_| key == Some(column)) {
+                    Rows::Ready(keys)
+                } else {
+                    Rows::Manifest {
                         source: self.source.clone(),
                         metadata: self.metadata.clone(),
                         column,
                         pieces: Arc::clone(&pieces),
-                    },
-                    _ => Rows::Added(added.next().unwrap_or_default()),
+                    }
                 },
                 field: Arc::clone(field),
                 writers,

@@ -40,6 +40,8 @@ pub(super) enum Rows {
         column: usize,
         pieces: Arc<Vec<Piece>>,
     },
+    /// A column whose rows that stay are known already.
+    Ready(Vec<ArrayRef>),
     /// Scores that are added.
     Added(Vec<Vec<Option<f64>>>),
 }
@@ -74,6 +76,10 @@ impl Task {
 
     fn encode(mut self) -> ParquetResult<Vec<ArrowColumnChunk>> {
         match &self.rows {
+            Rows::Ready(values) => {
+                let mut values = values.iter();
+                values.try_for_each(|values| write(&mut self.writers, &self.field, values))?;
+            }
             Rows::Added(values) => {
                 let values: Float64Array = values.iter().flatten().copied().collect();
                 let values: ArrayRef = Arc::new(values);
