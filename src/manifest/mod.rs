@@ -49,7 +49,8 @@ use crate::selection::{ScoreColumn, Selection};
 use added::AddedScore;
 use sieve::Sieve;
 
-/// What to do with rows whose example the selection never saw, or whose score is NaN.
+/// What to do with rows whose example the selection never saw, whose score is NaN, or whose key the key
+/// map lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unscored {
     /// Refuse the manifest, and say how many there are.
