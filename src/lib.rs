@@ -77,6 +77,7 @@
 mod atomic_directory;
 mod atomic_file;
 mod batch;
+mod early_sync;
 mod error;
 mod manifest;
 mod parquet_output;

@@ -44,6 +44,7 @@ pub use key_map::KeyMap;
 pub use summary::{ClassCounts, ManifestSummary};
 
 use crate::atomic_file::AtomicFile;
+use crate::early_sync::EarlySync;
 use crate::error::{Error, Result};
 use crate::selection::{ScoreColumn, Selection};
 use added::AddedScore;
@@ -230,10 +231,12 @@ impl Manifest {
         path: impl AsRef<Path>,
     ) -> Result<ManifestSummary> {
         let mut file = AtomicFile::create(path.as_ref())?;
-        let mut output = BufWriter::with_capacity(1 << 18, file.file());
+        let mut output = BufWriter::with_capacity(1 << 18, EarlySync::new(file.file()));
         let manifest = self.clone().compression(Some(ManifestCompression::of_path(path)));
         let summary = manifest.filter(selection, input, &mut output)?;
-        drop(output);
+        // The rows have flushed it.
+        let (early, _) = output.into_parts();
+        early.finish().map_err(|error| Error::io("write", file.path(), error))?;
         file.commit()?;
         Ok(summary)
     }

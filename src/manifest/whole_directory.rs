@@ -9,6 +9,7 @@ use super::directory::{FILE_NAME, FILE_NAME_END, ManifestDirectory};
 use super::sieve::Sieve;
 use super::{Known, Manifest, ManifestSummary};
 use crate::atomic_directory::AtomicDirectory;
+use crate::early_sync::EarlySync;
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
 
@@ -53,10 +54,12 @@ impl Manifest {
             let place = draft.place(name)?;
             let failed = |error| Error::io("write", &place, error);
             let file = File::create_new(&place).map_err(failed)?;
-            let mut writer = BufWriter::with_capacity(1 << 18, &file);
+            let mut writer = BufWriter::with_capacity(1 << 18, EarlySync::new(&file));
             let manifest = self.clone().compression(Some(ManifestCompression::of_path(name)));
             manifest.filter_one(input, &mut writer, &mut sieve, &mut known)?;
-            drop(writer);
+            // The rows have flushed it.
+            let (early, _) = writer.into_parts();
+            early.finish().map_err(failed)?;
             file.sync_all().map_err(failed)?;
         }
         if directory.is_image_folder() {

@@ -64,7 +64,15 @@ pub(super) fn decide(
     added: Option<&Added<'_>>,
     sieve: &mut Sieve<'_>,
 ) -> Result<Kept> {
-    let rows = metadata.metadata().row_group(group).num_rows().max(0) as usize;
+    let promised = metadata.metadata().row_group(group);
+    let rows = promised.num_rows().max(0) as usize;
+    // Every row has a value in every column; a damaged count could be anything.
+    if let Some(column) = promised.columns().iter().find(|it| it.num_values() < rows as i64) {
+        let (name, values) = (column.column_path(), column.num_values());
+        let what =
+            format!("row group {group} promises {rows} rows, and its {name} {values} values");
+        return Err(sieve.bad_manifest(ErrorKind::Corrupt, what));
+    }
     let mut kept = BooleanBufferBuilder::new(0);
     let mut values = vec![Vec::new(); added.map_or(0, |added| added.names().count())];
     let (mut ids, mut verdicts) = (Vec::new(), Vec::new());
