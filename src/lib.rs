@@ -27,7 +27,8 @@
 //!   is settled.
 //! - [`Rule`] chooses examples by a score, a [`Recipe`] does so in steps that can be stored and
 //!   replayed, [`Selection`] is the choice, for a data loader or for [`Manifest`], which applies it to
-//!   the files that list a data set.
+//!   the files that list a data set: CSV, TSV, JSON Lines or Parquet, compressed or not, one file or a
+//!   [directory](ManifestDirectory) of them, whose keys are ids or texts that a [`KeyMap`] ties to ids.
 //!
 //! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
 //! a row of the data set; its id is any integer in `0..2^63`.
@@ -78,8 +79,10 @@
 )]
 
 mod agreement;
+mod atomic_directory;
 mod atomic_file;
 mod batch;
+mod early_sync;
 mod error;
 mod manifest;
 mod parquet_output;
@@ -101,9 +104,10 @@ pub use agreement::{
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{
-    ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
+    ClassCounts, Duplicates, KeyMap, Manifest, ManifestCompression, ManifestDirectory,
+    ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };
-pub use recipe::{ManifestOrigin, Outcome, Recipe, RecipeFile, ScoresOrigin, Step};
+pub use recipe::{KeyMapOrigin, ManifestOrigin, Outcome, Recipe, RecipeFile, ScoresOrigin, Step};
 pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
 pub use run::{
     Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,

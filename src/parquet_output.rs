@@ -1,58 +1,24 @@
-//! A Parquet file written to anything that takes bytes, losing none silently.
+//! Parquet written to anything that takes bytes, losing none silently.
 //!
-//! `ArrowWriter` can swallow a failed write of the file that it owns and go on as if nothing had
-//! happened. Here it writes into memory only, and each finished row group is handed on by a write of
-//! our own, whose failure ends everything.
+//! The writers of the Parquet crate can swallow a failed write of the file that they own and go on as
+//! if nothing had happened. [`ParquetGroups`] lets them write into memory only, and hands each finished
+//! row group on by a write of its own, whose failure ends everything; under a writer that has to own
+//! its file lies an [`Unforgiving`] one.
 
 use std::io::{self, Write};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory,
+};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::WriterProperties;
-
-/// A Parquet file that is being written; unreadable until [`finish`](Self::finish).
-#[derive(Debug)]
-pub(crate) struct ParquetOutput<W> {
-    encoder: ArrowWriter<Vec<u8>>,
-    output: W,
-    row_groups: usize,
-}
-
-impl<W: Write> ParquetOutput<W> {
-    pub(crate) fn new(
-        output: W,
-        schema: SchemaRef,
-        properties: WriterProperties,
-    ) -> ParquetResult<Self> {
-        let encoder = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-        Ok(Self { encoder, output, row_groups: 0 })
-    }
-
-    pub(crate) fn write(&mut self, rows: &RecordBatch) -> ParquetResult<()> {
-        self.encoder.write(rows)?;
-        if self.encoder.flushed_row_groups().len() > self.row_groups {
-            self.row_groups = self.encoder.flushed_row_groups().len();
-            self.hand_on()?;
-        }
-        Ok(())
-    }
-
-    /// Writes the footer and gives the output back.
-    pub(crate) fn finish(mut self) -> ParquetResult<W> {
-        self.encoder.finish()?;
-        self.hand_on()?;
-        self.output.flush()?;
-        Ok(self.output)
-    }
-
-    fn hand_on(&mut self) -> io::Result<()> {
-        self.encoder.sync()?;
-        let bytes = std::mem::take(self.encoder.inner_mut());
-        self.output.write_all(&bytes)
-    }
-}
+use parquet::file::reader::ChunkReader;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::SchemaDescriptor;
 
 /// An output that takes no byte more once it has failed to take one: whoever overlooks a failed write
 /// meets it again at the next one, or when flushing.
@@ -86,6 +52,97 @@ impl<W: Write> Write for Unforgiving<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.keep(Write::flush)
+    }
+}
+
+/// A Parquet file that is written from columns that others have encoded, row group by row group;
+/// unreadable until [`finish`](Self::finish).
+pub(crate) struct ParquetGroups<W> {
+    writer: SerializedFileWriter<Vec<u8>>,
+    factory: ArrowRowGroupWriterFactory,
+    output: W,
+}
+
+impl<W: Write> ParquetGroups<W> {
+    pub(crate) fn new(
+        output: W,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> ParquetResult<Self> {
+        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        let (writer, factory) = writer.into_serialized_writer()?;
+        Ok(Self { writer, factory, output })
+    }
+
+    /// Encoders for the columns of a row group: for each column one for each of its leaves.
+    pub(crate) fn column_writers(
+        &self,
+        group: usize,
+    ) -> ParquetResult<Vec<Vec<ArrowColumnWriter>>> {
+        let mut columns: Vec<Vec<_>> = Vec::new();
+        for (leaf, writer) in self.factory.create_column_writers(group)?.into_iter().enumerate() {
+            let column = self.writer.schema_descr().get_column_root_idx(leaf);
+            columns.resize_with(columns.len().max(column + 1), Vec::new);
+            columns[column].push(writer);
+        }
+        Ok(columns)
+    }
+
+    /// Writes a row group of all its leaves.
+    pub(crate) fn write(&mut self, leaves: Vec<ArrowColumnChunk>) -> ParquetResult<()> {
+        let mut group = self.writer.next_row_group()?;
+        for leaf in leaves {
+            leaf.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        self.hand_on()?;
+        Ok(())
+    }
+
+    /// Whether the columns of another file can be copied as they are encoded there.
+    pub(crate) fn takes_columns_of(&self, schema: &SchemaDescriptor) -> bool {
+        self.writer.schema_descr().columns() == schema.columns()
+    }
+
+    /// Takes over a row group of another file as it is encoded there, for [`flush`](Self::flush) to
+    /// write. Only reading can fail.
+    pub(crate) fn copy(
+        &mut self,
+        source: &impl ChunkReader,
+        group: &RowGroupMetaData,
+    ) -> ParquetResult<()> {
+        let mut copy = self.writer.next_row_group()?;
+        for column in group.columns() {
+            let close = ColumnCloseResult {
+                bytes_written: column.compressed_size().max(0) as u64,
+                rows_written: group.num_rows().max(0) as u64,
+                metadata: column.clone(),
+                bloom_filter: None,
+                column_index: None,
+                offset_index: None,
+            };
+            copy.append_column(source, close)?;
+        }
+        copy.close().map(drop)
+    }
+
+    /// Writes what has been taken over.
+    pub(crate) fn flush(&mut self) -> ParquetResult<()> {
+        Ok(self.hand_on()?)
+    }
+
+    /// Writes the footer and gives the output back.
+    pub(crate) fn finish(mut self) -> ParquetResult<W> {
+        self.writer.finish()?;
+        self.hand_on()?;
+        self.output.flush()?;
+        Ok(self.output)
+    }
+
+    fn hand_on(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        let bytes = std::mem::take(self.writer.inner_mut());
+        self.output.write_all(&bytes)
     }
 }
 

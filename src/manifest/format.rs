@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::compression::ManifestCompression;
 use crate::error::{Error, Result};
 
 /// The format of a manifest.
@@ -39,22 +40,29 @@ impl ManifestFormat {
     }
 
     /// The format that a file name's extension stands for: `csv`, `tsv` or `tab`, `jsonl` or
-    /// `ndjson`, `parquet` or `pq`.
+    /// `ndjson`, `parquet` or `pq`. Behind that of a text format may stand one for its compression, `gz`
+    /// or `zst`.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other.
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let compressed = ManifestCompression::of_path(path) != ManifestCompression::Plain;
+        let inner = if compressed { path.with_extension("") } else { path.to_owned() };
+        let extension = inner.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
+            "parquet" | "pq" if compressed => Err(Error::invalid(format!(
+                "manifest: expected Parquet without compression around it, got {}",
+                path.display()
+            ))),
             "csv" => Ok(Self::Csv),
             "tsv" | "tab" => Ok(Self::Tsv),
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
             "parquet" | "pq" => Ok(Self::Parquet),
             _ => Err(Error::invalid(format!(
-                "manifest: expected a name that ends in csv, tsv, jsonl or parquet, got {}; name \
-                 the format",
+                "manifest: expected a name that ends in csv, tsv, jsonl (.gz or .zst) or parquet, \
+                 got {}; name the format",
                 path.display()
             ))),
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::compression::{self, ManifestCompression};
 use crate::error::{Error, Result};
 
 /// A manifest to read: a file or a stream, with whoever wants to watch it being read.
@@ -12,6 +13,8 @@ pub struct ManifestInput<'a> {
     source: Source<'a>,
     name: String,
     bytes: Option<u64>,
+    /// What its name tells.
+    compression: ManifestCompression,
     progress: Progress<'a>,
 }
 
@@ -23,7 +26,8 @@ enum Source<'a> {
 }
 
 impl<'a> ManifestInput<'a> {
-    /// A file.
+    /// A file. One whose name says that it is compressed has to be; one that is compressed is read as
+    /// such whatever its name.
     ///
     /// # Errors
     ///
@@ -40,16 +44,23 @@ impl<'a> ManifestInput<'a> {
         }
         let bytes = metadata.is_file().then_some(metadata.len());
         let name = path.display().to_string();
-        Ok(Self { source: Source::File(file), name, bytes, progress: Box::new(|_bytes| {}) })
+        Ok(Self {
+            source: Source::File(file),
+            name,
+            bytes,
+            compression: ManifestCompression::of_path(path),
+            progress: Box::new(|_bytes| {}),
+        })
     }
 
-    /// A stream, such as standard input. Parquet, which is read from its end, is copied to a temporary
+    /// A stream, such as standard input; that it is compressed its first bytes tell. Parquet, which is read from its end, is copied to a temporary
     /// file first.
     pub fn stream(stream: impl Read + 'a) -> Self {
         Self {
             source: Source::Stream(Box::new(stream)),
             name: "manifest".to_owned(),
             bytes: None,
+            compression: ManifestCompression::Plain,
             progress: Box::new(|_bytes| {}),
         }
     }
@@ -71,13 +82,15 @@ impl<'a> ManifestInput<'a> {
         &self.name
     }
 
-    /// The bytes from the front; every read is told to `progress`.
-    pub(super) fn into_reader(self) -> impl Read + 'a {
+    /// The bytes from the front, without their compression, which is told; every read is told to
+    /// `progress`.
+    pub(super) fn into_reader(self) -> io::Result<(ManifestCompression, Box<dyn Read + 'a>)> {
         let stream: Box<dyn Read + 'a> = match self.source {
             Source::File(file) => Box::new(file),
             Source::Stream(stream) => stream,
         };
-        Watched { stream, progress: self.progress }
+        let watched = Watched { stream, progress: self.progress };
+        compression::decode(Box::new(watched), self.compression)
     }
 
     /// A file that can be read at any place, and whom to tell of the progress.

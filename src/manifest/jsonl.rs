@@ -1,55 +1,177 @@
 //! JSON Lines: one object per line, copied byte for byte.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use super::added::Added;
 use super::input::ManifestInput;
+use super::pipeline::{self, Output, Splitter};
 use super::sieve::Sieve;
 use super::{Manifest, write_failed};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Blank lines are no rows, and do not come through.
 pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
-    output: &mut dyn Write,
+    output: &mut (dyn Write + Send),
     sieve: &mut Sieve<'_>,
 ) -> Result<()> {
-    let mut input = BufReader::with_capacity(1 << 18, input.into_reader());
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        input.read_until(b'\n', &mut line).map_err(|error| {
-            sieve.bad_manifest(ErrorKind::Io, "cannot be read").with_source(error)
-        })?;
-        if line.is_empty() {
-            return Ok(());
+    let added = Added::of(manifest);
+    let mut lines = Lines {
+        manifest,
+        sieve,
+        added,
+        found: Vec::new(),
+        ids: Vec::new(),
+        verdicts: Vec::new(),
+        scratch: Vec::new(),
+    };
+    pipeline::run(input, output, manifest.compression, &mut lines)
+}
+
+struct Lines<'a, 's> {
+    manifest: &'a Manifest,
+    sieve: &'a mut Sieve<'s>,
+    added: Option<Added<'a>>,
+    /// The lines that have been found and not decided about, and their ids.
+    found: Vec<Line>,
+    ids: Vec<i64>,
+    verdicts: Vec<bool>,
+    scratch: Vec<u8>,
+}
+
+/// Where a line stands, and what is to be known of it when it stays.
+struct Line {
+    place: Range<usize>,
+    fields: usize,
+    taken: Option<String>,
+}
+
+impl Splitter for Lines<'_, '_> {
+    fn take(&mut self, window: &[u8], at_end: bool, output: &mut Output<'_>) -> Result<usize> {
+        let mut at = 0;
+        while at < window.len() {
+            let rest = &window[at..];
+            let length = match memchr::memchr(b'\n', rest) {
+                Some(end) => end + 1,
+                None if at_end => rest.len(),
+                None => break,
+            };
+            let place = at..at + length;
+            at += length;
+            if !window[place.clone()].trim_ascii().is_empty() {
+                self.find(window, place)?;
+            }
         }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        if keeps(manifest, &line, sieve)? {
-            output.write_all(&line).map_err(write_failed)?;
-        }
+        self.decide(window, output)?;
+        Ok(at)
+    }
+
+    fn bad_row(&self, what: &str) -> Error {
+        self.sieve.bad_row(what)
+    }
+
+    fn bad_manifest(&self, kind: ErrorKind, what: &str) -> Error {
+        self.sieve.bad_manifest(kind, what)
     }
 }
 
-fn keeps(manifest: &Manifest, line: &[u8], sieve: &mut Sieve<'_>) -> Result<bool> {
-    let Some(field) = &manifest.key else { return Ok(sieve.keeps(sieve.next_row() as i64)) };
-    let mut parser = serde_json::Deserializer::from_slice(line);
-    let key = (&mut parser).deserialize_map(Field(field)).and_then(|key| {
-        parser.end()?;
-        Ok(key)
-    });
-    match key {
-        Ok(Some(Key::Id(example))) => Ok(sieve.keeps(example)),
-        Ok(Some(Key::Text(text))) => sieve.keeps_text(&text, field),
-        Ok(Some(Key::Other(what))) => Err(sieve.no_id(field, &what)),
-        Ok(None) => Err(sieve.missing(field)),
-        Err(error) => Err(sieve.bad_row("expected a JSON object").with_source(error)),
+impl Lines<'_, '_> {
+    /// Finds out the id of a line.
+    fn find(&mut self, window: &[u8], place: Range<usize>) -> Result<()> {
+        // Without a key or an added score nobody has to look into the line.
+        let object = match (&self.manifest.key, &self.added) {
+            (None, None) => Object::default(),
+            (key, added) => {
+                let fields = Fields { key: key.as_deref(), added: added.as_ref() };
+                let mut parser = serde_json::Deserializer::from_slice(&window[place.clone()]);
+                let object = (&mut parser).deserialize_map(fields);
+                object.and_then(|object| parser.end().map(|()| object)).map_err(|error| {
+                    self.sieve.bad_row("expected a JSON object").with_source(error)
+                })?
+            }
+        };
+        self.ids.push(match (&self.manifest.key, object.key) {
+            (None, _) => self.sieve.id_of_row(),
+            (Some(name), Some(Key::Id(id))) => self.sieve.id_of_number(id, name)?,
+            (Some(name), Some(Key::Text(text))) => self.sieve.id_of_text(text.as_bytes(), name)?,
+            (Some(name), Some(Key::Other(what))) => return Err(self.sieve.no_id(name, &what)),
+            (Some(name), None) => return Err(self.sieve.missing(name)),
+        });
+        self.found.push(Line { place, fields: object.fields, taken: object.taken });
+        Ok(())
     }
+
+    fn decide(&mut self, window: &[u8], output: &mut Output<'_>) -> Result<()> {
+        self.sieve.decide(&self.ids, &mut self.verdicts);
+        for ((line, &id), &keep) in self.found.iter().zip(&self.ids).zip(&self.verdicts) {
+            let text = &window[line.place.clone()];
+            match &self.added {
+                _ if !keep => {}
+                None => output.push(text)?,
+                Some(added) => {
+                    if let Some(name) = &line.taken {
+                        return Err(self.sieve.has_column(name));
+                    }
+                    self.scratch.clear();
+                    let is_empty = line.fields == 0;
+                    write_values(added, id, is_empty, &mut self.scratch, self.sieve)?;
+                    let (object, end) = text.split_at(text.trim_ascii_end().len() - 1);
+                    output.push(object)?;
+                    output.push(&self.scratch)?;
+                    output.push(end)?;
+                }
+            }
+        }
+        self.found.clear();
+        self.ids.clear();
+        Ok(())
+    }
+}
+
+/// Fields for the scores of a row.
+fn write_values(
+    added: &Added<'_>,
+    id: i64,
+    is_empty: bool,
+    text: &mut Vec<u8>,
+    sieve: &Sieve<'_>,
+) -> Result<()> {
+    for (place, (name, value)) in added.names().zip(added.values(id)).enumerate() {
+        let comma = if is_empty && place == 0 { "" } else { "," };
+        let quoted = serde_json::Value::from(name);
+        match value {
+            None => write!(text, "{comma}{quoted}:null"),
+            Some(value) if value.is_finite() => {
+                write!(text, "{comma}{quoted}:{}", serde_json::Value::from(value))
+            }
+            Some(value) => {
+                return Err(sieve.bad_manifest(
+                    ErrorKind::Manifest,
+                    format!(
+                        "the `{name}` of example {id} is {value}, which JSON has no number for; add \
+                         another score"
+                    ),
+                ));
+            }
+        }
+        .map_err(write_failed)?;
+    }
+    Ok(())
+}
+
+/// What is of interest in an object.
+#[derive(Default)]
+struct Object {
+    key: Option<Key>,
+    /// How many fields it has.
+    fields: usize,
+    /// A field that has the name of one to be added.
+    taken: Option<String>,
 }
 
 /// What an object has under the key's name.
@@ -59,57 +181,91 @@ enum Key {
     Other(String),
 }
 
-/// Finds one field of an object and passes over the others.
-struct Field<'a>(&'a str);
+/// Looks for some fields of an object and passes over the others.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    key: Option<&'a str>,
+    added: Option<&'a Added<'a>>,
+}
 
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<Key>;
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = Object;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(is_key) = object.next_key_seed(Is(self.0))? {
-            if !is_key {
-                object.next_value::<IgnoredAny>()?;
-            } else if found.is_some() {
-                return Err(A::Error::custom(format_args!("two fields `{}`", self.0)));
-            } else {
-                found = Some(match object.next_value::<serde_json::Value>()? {
-                    serde_json::Value::String(text) => Key::Text(text),
-                    serde_json::Value::Null => return Ok(None),
-                    value => match value.as_i64().filter(|&id| id >= 0) {
-                        Some(example) => Key::Id(example),
-                        None => Key::Other(value.to_string()),
-                    },
-                });
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object = Object::default();
+        let mut has_key = false;
+        while let Some(field) = map.next_key_seed(self)? {
+            object.fields += 1;
+            match field {
+                Field::Key if has_key => {
+                    let key = self.key.unwrap_or_default();
+                    return Err(A::Error::custom(format_args!("two fields `{key}`")));
+                }
+                Field::Key => {
+                    has_key = true;
+                    object.key = match map.next_value::<serde_json::Value>()? {
+                        serde_json::Value::String(text) => Some(Key::Text(text)),
+                        serde_json::Value::Null => None,
+                        value => match value.as_i64() {
+                            Some(example) => Some(Key::Id(example)),
+                            None => Some(Key::Other(value.to_string())),
+                        },
+                    };
+                    if self.key.is_some_and(|key| self.is_added(key)) {
+                        object.taken = self.key.map(str::to_owned);
+                    }
+                }
+                Field::Taken(name) => {
+                    map.next_value::<IgnoredAny>()?;
+                    object.taken = Some(name);
+                }
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
-        Ok(found)
+        Ok(object)
     }
+}
+
+impl Fields<'_> {
+    fn is_added(self, name: &str) -> bool {
+        self.added.is_some_and(|added| added.names().any(|added| added == name))
+    }
+}
+
+enum Field {
+    Key,
+    Taken(String),
+    Other,
 }
 
 /// Compares a field's name without keeping it.
-struct Is<'a>(&'a str);
+impl<'de> DeserializeSeed<'de> for Fields<'_> {
+    type Value = Field;
 
-impl<'de> DeserializeSeed<'de> for Is<'_> {
-    type Value = bool;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
+        struct Name<'a>(Fields<'a>);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
+        impl Visitor<'_> for Name<'_> {
+            type Value = Field;
 
-impl Visitor<'_> for Is<'_> {
-    type Value = bool;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field name")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
+            fn visit_str<E>(self, name: &str) -> Result<Field, E> {
+                Ok(match self.0 {
+                    fields if fields.key == Some(name) => Field::Key,
+                    fields if fields.is_added(name) => Field::Taken(name.to_owned()),
+                    _ => Field::Other,
+                })
+            }
+        }
+        deserializer.deserialize_str(Name(self))
     }
 }

@@ -1,115 +1,224 @@
 //! Decides about every row of a manifest by its example id, and counts. Knows no format.
 
-use std::collections::BTreeMap;
-
-use super::summary::{ClassCounts, ManifestSummary};
+use super::key_map::KeyMap;
+use super::states::States;
+use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
-use crate::selection::{Fate, Selection};
+use crate::selection::Selection;
 
+/// Rows are judged in two steps, so that many can be looked up at once: for each row its id is told,
+/// in their order, and then it is decided about all of them.
 pub(super) struct Sieve<'a> {
-    selection: &'a Selection,
+    /// The number of examples that the selection keeps.
+    to_keep: u64,
+    keys: Option<&'a KeyMap>,
     unscored: Unscored,
     duplicates: Duplicates,
-    /// The manifest's name, for messages.
+    /// The name of the file at hand, for messages.
     name: String,
-    /// One bit per example of the selection: whether a row has carried it.
-    seen: Vec<u64>,
+    /// The name of all files together, and whether there are several.
+    whole: String,
+    several: bool,
+    /// How many rows the files before have.
+    rows_before: u64,
+    /// Rows whose id has been told and that are not decided about.
+    ahead: u64,
     kept_seen: u64,
     summary: ManifestSummary,
-    classes: BTreeMap<i32, ClassCounts>,
-    first_unscored: Option<(u64, i64)>,
-    first_duplicate: Option<(u64, i64)>,
+    states: States<'a>,
+    first_unscored: Option<(String, i64)>,
+    first_unmapped: Option<(String, String)>,
+    first_duplicate: Option<(String, i64)>,
 }
 
+/// The id of a row whose key no example has.
+pub(super) const UNMAPPED: i64 = -1;
+
 impl<'a> Sieve<'a> {
-    pub(super) fn new(selection: &'a Selection, manifest: &Manifest, name: String) -> Self {
+    pub(super) fn new(selection: &'a Selection, manifest: &'a Manifest, name: &str) -> Self {
         Self {
-            selection,
+            to_keep: selection.len() as u64,
+            keys: manifest.key_map.as_deref(),
             unscored: manifest.unscored,
             duplicates: manifest.duplicates,
-            name,
-            seen: vec![0; selection.considered().div_ceil(64)],
+            name: name.to_owned(),
+            whole: name.to_owned(),
+            several: false,
+            rows_before: 0,
+            ahead: 0,
             kept_seen: 0,
             summary: ManifestSummary::default(),
-            classes: BTreeMap::new(),
+            states: States::new(selection),
             first_unscored: None,
+            first_unmapped: None,
             first_duplicate: None,
         }
     }
 
-    /// The number of the next row, from 0, which is its example id where there is no key column.
-    pub(super) fn next_row(&self) -> u64 {
-        self.summary.rows
+    /// Goes on with another file of the same manifest.
+    pub(super) fn start_file(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+        self.several = true;
+        self.rows_before = self.summary.rows;
+        self.summary.files += 1;
     }
 
-    /// Whether the next row, which carries this id, stays.
-    pub(super) fn keeps(&mut self, example: i64) -> bool {
-        let row = self.summary.rows;
-        self.summary.rows += 1;
-        let member = self.selection.member(example);
-        if let Some(member) = &member {
-            let (word, bit) = (member.position / 64, 1 << (member.position % 64));
-            if self.seen[word] & bit != 0 {
-                self.summary.duplicates += 1;
-                self.first_duplicate.get_or_insert((row, example));
-            } else if member.fate == Fate::Kept {
-                self.kept_seen += 1;
-            }
-            self.seen[word] |= bit;
-        }
-        let keep = match &member {
-            Some(member) if member.fate != Fate::Unscored => member.fate == Fate::Kept,
-            _ => {
-                self.summary.unscored += 1;
-                self.first_unscored.get_or_insert((row, example));
-                self.unscored == Unscored::Keep
-            }
+    /// Whether keys are text that a map ties to ids.
+    pub(super) fn maps_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// The id of the next row by its number over all files.
+    #[inline]
+    pub(super) fn id_of_row(&mut self) -> i64 {
+        let id = self.summary.rows + self.ahead;
+        self.ahead += 1;
+        id as i64
+    }
+
+    /// The id of the next row by the text of its key.
+    #[inline]
+    pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64> {
+        let id = match self.keys {
+            Some(keys) => match keys.example(key) {
+                Some(example) => example,
+                None if key.is_empty() => return Err(self.missing(column)),
+                None => self.unmapped(key),
+            },
+            None => match digits(key) {
+                Some(example) => example,
+                None => self.parsed(key, column)?,
+            },
         };
-        if let Some(member) = member.filter(|member| member.fate != Fate::Unscored) {
-            let counts = self.classes.entry(member.label).or_insert(ClassCounts {
-                label: member.label,
-                kept: 0,
-                pruned: 0,
-            });
-            *(if keep { &mut counts.kept } else { &mut counts.pruned }) += 1;
+        self.ahead += 1;
+        Ok(id)
+    }
+
+    /// The id of the next row by a number.
+    #[inline]
+    pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64> {
+        if self.keys.is_some() {
+            return self.id_of_text(number.to_string().as_bytes(), column);
         }
+        if number < 0 {
+            return Err(self.no_id(column, &number.to_string()));
+        }
+        self.ahead += 1;
+        Ok(number)
+    }
+
+    fn parsed(&self, key: &[u8], column: &str) -> Result<i64> {
+        let text = String::from_utf8_lossy(key);
+        let number = text.trim_ascii();
+        if number.is_empty() {
+            return Err(self.missing(column));
+        }
+        let parsed = number.parse().ok().filter(|&example| example >= 0);
+        parsed.ok_or_else(|| self.no_id(column, &text))
+    }
+
+    fn unmapped(&mut self, key: &[u8]) -> i64 {
+        self.summary.unmapped += 1;
+        if self.first_unmapped.is_none() {
+            let place = self.place(self.row());
+            self.first_unmapped = Some((place, shown(&String::from_utf8_lossy(key))));
+        }
+        UNMAPPED
+    }
+
+    /// Decides which of the rows stay whose ids have been told.
+    pub(super) fn decide(&mut self, ids: &[i64], verdicts: &mut Vec<bool>) {
+        verdicts.clear();
+        verdicts.extend(ids.iter().map(|&example| self.decide_one(example)));
+        self.ahead = 0;
+    }
+
+    #[inline]
+    fn decide_one(&mut self, example: i64) -> bool {
+        let state = self.states.visit(example);
+        if let Some(state) = state {
+            if state.seen() {
+                self.duplicate(example);
+            } else {
+                self.kept_seen += u64::from(state.kept());
+            }
+        }
+        let keep = match state {
+            Some(state) if !state.unscored() => {
+                self.states.count(state);
+                state.kept()
+            }
+            _ => self.keeps_unscored(example),
+        };
+        self.summary.rows += 1;
         self.summary.kept += u64::from(keep);
         keep
     }
 
-    /// Whether the next row stays, whose id is the text of a field.
-    pub(super) fn keeps_text(&mut self, key: &str, column: &str) -> Result<bool> {
-        let text = key.trim_ascii();
-        if text.is_empty() {
-            return Err(self.missing(column));
+    #[cold]
+    fn duplicate(&mut self, example: i64) {
+        self.summary.duplicates += 1;
+        if self.first_duplicate.is_none() {
+            let place = self.place(self.summary.rows - self.rows_before);
+            self.first_duplicate = Some((place, example));
         }
-        match text.parse() {
-            Ok(example) if example >= 0 => Ok(self.keeps(example)),
-            _ => Err(self.no_id(column, key)),
+    }
+
+    #[cold]
+    fn keeps_unscored(&mut self, example: i64) -> bool {
+        if example != UNMAPPED {
+            self.summary.unscored += 1;
+            if self.first_unscored.is_none() {
+                let place = self.place(self.summary.rows - self.rows_before);
+                self.first_unscored = Some((place, example));
+            }
         }
+        self.unscored == Unscored::Keep
+    }
+
+    /// The number of the next row in the file at hand, from 0.
+    fn row(&self) -> u64 {
+        self.summary.rows - self.rows_before + self.ahead
+    }
+
+    /// Where a row stands, for messages about the whole manifest.
+    fn place(&self, row: u64) -> String {
+        if self.several {
+            format!("{row} (from 0) of {}", self.name)
+        } else {
+            format!("{row} (from 0)")
+        }
+    }
+
+    fn wanted(&self) -> &'static str {
+        if self.keys.is_some() { "a key" } else { "an example id" }
     }
 
     pub(super) fn missing(&self, column: &str) -> Error {
-        self.bad_row(format!("expected an example id in `{column}`, got nothing"))
+        self.bad_row(format!("expected {} in `{column}`, got nothing", self.wanted()))
     }
 
     pub(super) fn no_id(&self, column: &str, got: &str) -> Error {
-        let most = 60;
-        let cut = if got.chars().count() > most { "..." } else { "" };
-        let got: String = got.chars().take(most).collect();
+        let got = shown(got);
+        if self.keys.is_some() {
+            return self.bad_row(format!(
+                "expected a key, a text or an integer, in `{column}`, got `{got}`"
+            ));
+        }
         self.bad_row(format!(
-            "expected an example id, an integer in 0..2^63, in `{column}`, got `{got}{cut}`"
+            "expected an example id, an integer in 0..2^63, in `{column}`, got `{got}`{}",
+            if got.parse::<f64>().is_ok() { "" } else { "; tie texts to ids with `key_map`" }
         ))
     }
 
     /// Something is wrong with the next row.
     pub(super) fn bad_row(&self, what: impl std::fmt::Display) -> Error {
-        let row = self.next_row();
+        let row = self.row();
         Error::new(ErrorKind::Manifest, format!("{}: row {row} (from 0): {what}", self.name))
     }
 
-    /// Something is wrong with the manifest as a whole.
+    /// Something is wrong with the file at hand as a whole.
     pub(super) fn bad_manifest(&self, kind: ErrorKind, what: impl std::fmt::Display) -> Error {
         Error::new(kind, format!("{}: {what}", self.name))
     }
@@ -127,26 +236,44 @@ impl<'a> Sieve<'a> {
         )
     }
 
+    pub(super) fn has_column(&self, column: &str) -> Error {
+        self.bad_manifest(
+            ErrorKind::AlreadyExists,
+            format!("there is a column `{column}` already; a score cannot be added by that name"),
+        )
+    }
+
     /// The outcome, unless a policy refuses the manifest.
     pub(super) fn finish(mut self) -> Result<ManifestSummary> {
-        self.summary.missing = self.selection.len() as u64 - self.kept_seen;
-        self.summary.classes = std::mem::take(&mut self.classes).into_values().collect();
-        let ManifestSummary { rows, kept, unscored, duplicates, .. } = self.summary;
-        if let (Duplicates::Fail, Some((row, example))) = (self.duplicates, self.first_duplicate) {
+        self.name.clone_from(&self.whole);
+        self.summary.missing = self.to_keep - self.kept_seen;
+        self.summary.classes = self.states.classes();
+        let ManifestSummary { rows, kept, unscored, unmapped, duplicates, .. } = self.summary;
+        if let (Duplicates::Fail, Some((place, example))) = (self.duplicates, &self.first_duplicate)
+        {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{duplicates} rows repeat the example id of an earlier row, first row {row} \
-                     (from 0) with id {example}; set `duplicates` to allow that"
+                    "{duplicates} rows repeat the example id of an earlier row, first row {place} \
+                     with id {example}; set `duplicates` to allow that"
                 ),
             ));
         }
-        if let (Unscored::Fail, Some((row, example))) = (self.unscored, self.first_unscored) {
+        if let (Unscored::Fail, Some((place, key))) = (self.unscored, &self.first_unmapped) {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{unscored} of {rows} rows have no score, first row {row} (from 0) with id \
-                     {example}; set `unscored` to keep or prune them"
+                    "{unmapped} of {rows} rows have a key that the key map lacks, first row {place} \
+                     with key `{key}`; set `unscored` to keep or prune them"
+                ),
+            ));
+        }
+        if let (Unscored::Fail, Some((place, example))) = (self.unscored, &self.first_unscored) {
+            return Err(self.bad_manifest(
+                ErrorKind::Manifest,
+                format!(
+                    "{unscored} of {rows} rows have no score, first row {place} with id {example}; \
+                     set `unscored` to keep or prune them"
                 ),
             ));
         }
@@ -157,4 +284,29 @@ impl<'a> Sieve<'a> {
         }
         Ok(self.summary)
     }
+}
+
+/// The integer that some digits, and nothing else, write.
+#[inline]
+fn digits(text: &[u8]) -> Option<i64> {
+    // Eighteen digits always fit.
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    let mut value = 0;
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value)
+}
+
+/// The start of a text that may be long.
+fn shown(text: &str) -> String {
+    let most = 60;
+    let cut = if text.chars().count() > most { "..." } else { "" };
+    text.chars().take(most).chain(cut.chars()).collect()
 }

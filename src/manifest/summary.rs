@@ -10,6 +10,11 @@ pub struct ManifestSummary {
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
+    /// The files of a [directory](crate::ManifestDirectory) that were read; 0 for a single manifest.
+    pub files: u64,
+    /// Rows whose key the [key map](crate::KeyMap) lacks, kept or pruned as the policy for rows without a
+    /// score says.
+    pub unmapped: u64,
     /// Rows whose example has no score, kept or pruned as the policy says.
     pub unscored: u64,
     /// Rows that repeat the id of an earlier one.
@@ -44,7 +49,11 @@ impl fmt::Display for ManifestSummary {
         let share = 100.0 * self.kept as f64 / (self.rows.max(1)) as f64;
         let (kept, rows, pruned) = (self.kept, self.rows, self.pruned());
         write!(f, "kept {kept} of {rows} rows ({share:.1} %), pruned {pruned}")?;
+        if self.files > 0 {
+            write!(f, " in {} files", self.files)?;
+        }
         for (rows, what) in [
+            (self.unmapped, "with a key that the key map lacks"),
             (self.unscored, "without a score"),
             (self.duplicates, "with an id that an earlier row has"),
         ] {

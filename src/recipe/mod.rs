@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::selection::{Amount, Hard, Narrowing, Rule, ScoreColumn, Selection};
 
 pub use file::RecipeFile;
-pub use origin::{ManifestOrigin, Outcome, ScoresOrigin};
+pub use origin::{KeyMapOrigin, ManifestOrigin, Outcome, ScoresOrigin};
 pub use step::Step;
 
 /// A choice in steps: each keeps or drops examples by one score, among those that the steps before it

@@ -76,13 +76,40 @@ pub struct ManifestOrigin {
     pub path: Option<String>,
     /// How it was read: format, key and policies.
     pub read_as: Manifest,
+    /// Whether the path is a directory of images and their metadata.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_folder: bool,
+    /// What tied its keys to example ids, if they were texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_map: Option<KeyMapOrigin>,
+    /// The scores that its kept rows were given as further columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with_scores: Vec<String>,
+}
+
+/// The table that ties a manifest's keys to example ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyMapOrigin {
+    /// Its path, as it was given.
+    pub path: String,
+    /// Its column of keys.
+    pub key: String,
+    /// Its column of example ids.
+    pub example: String,
 }
 
 impl ManifestOrigin {
     /// A manifest that was read in this way, from this file or else from a stream.
     #[must_use]
     pub fn new(path: Option<&Path>, read_as: Manifest) -> Self {
-        Self { path: path.map(|path| path.display().to_string()), read_as }
+        Self {
+            path: path.map(|path| path.display().to_string()),
+            read_as,
+            image_folder: false,
+            key_map: None,
+            with_scores: Vec::new(),
+        }
     }
 }
 

@@ -147,17 +147,107 @@ fn text_keys_are_parsed_and_other_keys_refused() {
 #[test]
 fn damaged_files_are_errors() {
     let bytes = parquet(&rows(), WriterProperties::default());
-    let manifest = Manifest::new(ManifestFormat::Parquet).key("key");
-    let filter =
-        |bytes: &[u8]| manifest.filter(&even(), ManifestInput::stream(bytes), &mut std::io::sink());
-    for length in (0..bytes.len()).step_by(97) {
-        let error = filter(&bytes[..length]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{length} bytes: {error}");
+    for manifest in [
+        Manifest::new(ManifestFormat::Parquet).key("key"),
+        // The number of rows is all that tells ids then.
+        Manifest::new(ManifestFormat::Parquet),
+    ] {
+        let filter = |bytes: &[u8]| {
+            manifest.filter(&even(), ManifestInput::stream(bytes), &mut std::io::sink())
+        };
+        for length in (0..bytes.len()).step_by(97) {
+            let error = filter(&bytes[..length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{length} bytes: {error}");
+        }
+        // Parquet carries no checksums, so a flipped bit may pass unseen; it may not bring us down.
+        for place in (0..bytes.len()).step_by(13) {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1 << (place % 8);
+            let _ = filter(&flipped);
+        }
+        // All bits of the footer, where the counts are.
+        for place in bytes.len().saturating_sub(3000)..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 0x40;
+            let _ = filter(&flipped);
+        }
     }
-    // Parquet carries no checksums, so a flipped bit may pass unseen; it may not bring us down.
-    for place in (0..bytes.len()).step_by(13) {
-        let mut flipped = bytes.clone();
-        flipped[place] ^= 1 << (place % 8);
-        let _ = filter(&flipped);
+}
+
+/// Row groups are left as they are, joined, skipped or chosen from, as the rows that stay have it.
+#[test]
+fn row_groups_of_every_kind_come_through_in_order() {
+    let properties = || {
+        WriterProperties::builder()
+            .set_max_row_group_row_count(Some(20))
+            .set_dictionary_enabled(false)
+            .set_compression(Compression::GZIP(parquet::basic::GzipLevel::default()))
+            .build()
+    };
+    // All of a group, none, half, all again, a few.
+    let groups: [&dyn Fn(i64) -> i64; 7] = [
+        &|row| 2 * row,
+        &|row| 2 * row + 1,
+        &|row| row,
+        &|row| 2 * row,
+        &|row| 2 * row,
+        &|row| if row == 13 { 0 } else { 2 * row + 1 },
+        &|row| i64::from(row >= 2),
+    ];
+    let keys: Vec<i64> = groups.iter().flat_map(|key| (0..20).map(key)).collect();
+    let texts: StringArray = (0..140).map(|row| Some(format!("row {row}"))).collect();
+    let key: ArrayRef = Arc::new(Int64Array::from(keys.clone()));
+    let rows = RecordBatch::try_from_iter([("key", key), ("text", Arc::new(texts) as _)]).unwrap();
+    let bytes = parquet(&rows, properties());
+    let manifest = Manifest::new(ManifestFormat::Parquet)
+        .key("key")
+        .duplicates(super::super::Duplicates::Allow);
+    let mut kept = Vec::new();
+    manifest.filter(&even(), ManifestInput::stream(&bytes[..]), &mut kept).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(kept)).unwrap();
+    let metadata = Arc::clone(reader.metadata());
+    let read: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+    let read = concat_batches(&rows.schema(), &read).unwrap();
+    let even: BooleanArray = keys.iter().map(|key| Some(key % 2 == 0)).collect();
+    assert_eq!(read, filter_record_batch(&rows, &even).unwrap());
+    let counts: Vec<i64> = metadata
+        .row_groups()
+        .iter()
+        .map(parquet::file::metadata::RowGroupMetaData::num_rows)
+        .collect();
+    assert_eq!(counts, [20, 10, 20, 20, 3]);
+    for group in metadata.row_groups() {
+        let column = group.column(1);
+        assert!(matches!(column.compression(), Compression::GZIP(_)));
+        assert!(column.dictionary_page_offset().is_none());
     }
+}
+
+/// A row group of the size that images make it is read and written in parts.
+#[test]
+fn large_row_groups_are_cut() {
+    let cell = "x".repeat(1 << 13);
+    let texts: StringArray = (0..600).map(|row| Some(format!("{row}{cell}"))).collect();
+    let rows = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default()))
+        .build();
+    let bytes = parquet(&rows, properties);
+    let mut kept = Vec::new();
+    let manifest = Manifest::new(ManifestFormat::Parquet);
+    manifest.filter(&even(), ManifestInput::stream(&bytes[..]), &mut kept).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(kept)).unwrap();
+    assert!(reader.metadata().num_row_groups() > 1);
+    let mut at = 0;
+    for batch in reader.with_batch_size(64).build().unwrap() {
+        let batch = batch.unwrap();
+        let texts = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
+        for text in texts {
+            let number = text.unwrap().trim_end_matches('x');
+            assert_eq!(number, (2 * at).to_string());
+            at += 1;
+        }
+    }
+    assert_eq!(at, 300);
 }

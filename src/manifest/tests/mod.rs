@@ -1,7 +1,13 @@
 //! Manifests of every format against what was put into them.
 
+mod added_scores;
 mod columnar;
+mod compression;
+mod directories;
+mod keys;
+mod reference;
 mod refusals;
+mod splitting;
 mod text;
 
 use std::io::{self, Read};

@@ -316,11 +316,12 @@ fn mistakes_are_named_with_what_there_is() {
     between("seeds", "el2n", &["--phase", "train"], 2).tells("--phase: only epochs have one");
     between("epochs", "el2n", &["--phase", "test"], 2).tells("expected `train` or `score`");
     between("epochs", "el2n", &["--run", "seed-7"], 1).tells("no run `seed-7`; there are: seed-0");
-    between("epochs", "forgetting", &[], 1)
-        .tells("score: expected a signal or `grand`, which have a value per epoch, got `forgetting`");
+    between("epochs", "forgetting", &[], 1).tells(
+        "score: expected a signal or `grand`, which have a value per epoch, got `forgetting`",
+    );
     between("seeds", "el2n", &[], 1).tells("expected at least 2 runs to compare, got 1 (seed-0)");
     noisy.record(1, 3);
-    between("seeds", "grand", &[], 1).tells("run `seed-0`: no score `grand`; there are: el2n");
+    between("seeds", "grand", &[], 1).tells("`grand` was recorded by no chosen run");
     between("seeds", "el2n", &["--splits", "0"], 2).tells("splits: expected at least 1, got 0");
     compare(&[&scores, "--score", "el2n", "--between", "seeds"], 1)
         .tells("is not an experiment directory");

@@ -3,6 +3,7 @@
 mod compare;
 mod filter;
 mod inspect;
+mod manifests;
 mod recipes;
 mod scores;
 mod streams;

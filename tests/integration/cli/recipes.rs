@@ -274,3 +274,39 @@ fn recipes_that_cannot_be_replayed() {
     fs::write(&saved, &by_hand[..40]).unwrap();
     replay(&both, 1).tells("is not JSON");
 }
+
+#[test]
+fn a_replay_reads_directories_keys_and_added_scores_as_the_first_call_did() {
+    let scored = Scored::new();
+    let shards = scored.beside("shards");
+    fs::create_dir(&shards).unwrap();
+    for (shard, ids) in [("a.csv", 0..7), ("b.csv", 7..12)] {
+        let rows: Vec<String> = ids.map(|id| format!("{id}.png\n")).collect();
+        let rows = rows.concat();
+        fs::write(Path::new(&shards).join(shard), format!("path\n{rows}")).unwrap();
+    }
+    let map = scored.beside("map.csv");
+    let rows: Vec<String> = (0..12).map(|id| format!("{id}.png,{id}\n")).collect();
+    let rows = rows.concat();
+    fs::write(&map, format!("name,example\n{rows}")).unwrap();
+    let (kept, again) = (scored.beside("kept"), scored.beside("again"));
+    let options = [
+        &["filter", "--scores", &scored.scores, "--manifest", &shards, "--key", "path"][..],
+        &["--key-map", &map, "--key-map-key", "name", "--with-scores"],
+        &["--by", "el2n", "--keep", "highest", "--count", "5", "-o", &kept],
+    ];
+    data_diet(&options.concat(), 0).tells("recipe -> ");
+    let recipe = scored.beside("kept.recipe.json");
+    data_diet(&["filter", "--recipe", &recipe, "--exact", "-o", &again], 0);
+    for shard in ["a.csv", "b.csv"] {
+        let read = |directory: &str| fs::read_to_string(Path::new(directory).join(shard)).unwrap();
+        assert_eq!(read(&kept), read(&again));
+        assert!(read(&kept).starts_with("path,el2n\n"), "{}", read(&kept));
+    }
+    let origin = RecipeFile::read(&recipe).unwrap().manifest.unwrap();
+    assert_eq!(origin.with_scores, ["el2n"]);
+    assert_eq!(origin.key_map.unwrap().key, "name");
+    for flag in ["--key-map", "--with-scores"] {
+        data_diet(&["filter", "--recipe", &recipe, flag, &map, "--dry-run"], 2).tells(flag);
+    }
+}

@@ -1,9 +1,9 @@
 //! The grammar of `data-diet filter`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::{Manifest, ManifestFormat};
+use data_diet::{Manifest, ManifestCompression, ManifestFormat};
 
 use super::choice::Choice;
 
@@ -27,12 +27,22 @@ use super::choice::Choice;
         Equal numbers of every class; or at least a fifth of every class:\n    \
         ... --keep highest --count 5000 --classes balanced ...\n    \
         ... --keep highest --fraction 0.5 --class-floor 20% ...\n\n  \
+        Keys that are file names, tied to ids by a table of both; a directory of shards:\n    \
+        data-diet filter --scores scores.parquet --manifest train/ --key path \\\n        \
+        --key-map ids.csv --by el2n --keep highest --fraction 0.7 -o train-kept/\n\n  \
+        An image folder (Hugging Face); images stay where they are, so put the output's\n  \
+        metadata beside them, or link or copy those that it names to the output:\n    \
+        data-diet filter --scores scores.parquet --manifest pets/train --format imagefolder \\\n        \
+        --by el2n --keep highest --fraction 0.7 -o pets-kept/train\n\n  \
         Do the same again, as kept.recipe.json beside the first output says:\n    \
         data-diet filter --recipe kept.recipe.json -o again.csv\n\n\
         An AMOUNT is a share of all examples with a score, 0.05 or 5%, or a number of examples, 500. \
         Shares always mean all examples with a score, whatever was dropped before: \
         `--drop-highest 5% --keep highest --fraction 0.5` keeps half of all. Ties go by example id; \
         an example without a score is never chosen, and counted.\n\n\
+        Files named .csv.gz, .jsonl.zst and so on are read and written compressed. The files of a \
+        directory are taken in the order of their names, byte by byte, and their rows are numbered \
+        on; its output is a directory of the same names.\n\n\
         EL2N at initialisation or after very few steps can prune badly, and the highest scores \
         can be wrong labels: look at them with `data-diet inspect` first."
 )]
@@ -42,12 +52,22 @@ pub(crate) struct Filter {
     /// [default with --recipe: the file that it was made from]
     #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
     pub(crate) scores: Option<PathBuf>,
-    /// The manifest to filter; `-` for standard input [default with --recipe: that of the recipe]
-    #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
+    /// The manifest to filter: a file, a directory of files, or `-` for standard input [default with
+    /// --recipe: that of the recipe]
+    #[arg(long, value_name = "PATH", required_unless_present = "recipe")]
     pub(crate) manifest: Option<PathBuf>,
     /// The manifest's column with the example id [default: the number of the row, from 0]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
+    /// A table that ties keys that are texts to example ids: CSV, TSV, JSONL or Parquet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_map: Option<PathBuf>,
+    /// The key map's column of keys [default: the name that `--key` gives]
+    #[arg(long, value_name = "COLUMN", requires = "key_map")]
+    pub(crate) key_map_key: Option<String>,
+    /// The key map's column of example ids
+    #[arg(long, value_name = "COLUMN", requires = "key_map", default_value = "example")]
+    pub(crate) key_map_example: String,
     /// The manifest's format [default: by its extension]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
@@ -63,9 +83,15 @@ pub(crate) struct Filter {
     /// What to do with rows whose example has no score
     #[arg(long, value_name = "POLICY", default_value = "fail")]
     pub(crate) unscored: Unscored,
+    /// Give every kept row its score as a further column; or these scores, separated by commas
+    #[arg(long, value_name = "SCORES", num_args = 0..=1, value_delimiter = ',')]
+    pub(crate) with_scores: Option<Vec<String>>,
     /// Where to write the kept rows; `-` for standard output. Appears when complete
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// How to compress text on standard output [default: as the manifest]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) compress: Option<Compress>,
     /// Only say what would be kept
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -77,7 +103,8 @@ pub(crate) struct Filter {
         value_name = "FILE",
         help_heading = "Recipes",
         conflicts_with_all = [
-            "Choice", "key", "format", "no_header", "no_quotes", "duplicates", "unscored",
+            "Choice", "key", "key_map", "key_map_key", "key_map_example", "format", "no_header",
+            "no_quotes", "duplicates", "unscored", "with_scores",
         ]
     )]
     pub(crate) recipe: Option<PathBuf>,
@@ -99,6 +126,15 @@ pub(crate) enum Format {
     Tsv,
     Jsonl,
     Parquet,
+    /// A directory of images and their metadata, as the Hugging Face libraries read it
+    Imagefolder,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Compress {
+    Plain,
+    Gzip,
+    Zstd,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -120,15 +156,43 @@ pub(crate) enum Duplicates {
 }
 
 impl Filter {
-    /// How the options say that the manifest is read, which has this path.
-    pub(crate) fn manifest(&self, path: &Path) -> data_diet::Result<Manifest> {
-        let format = match self.format {
-            Some(Format::Csv) => ManifestFormat::Csv,
-            Some(Format::Tsv) => ManifestFormat::Tsv,
-            Some(Format::Jsonl) => ManifestFormat::Jsonl,
-            Some(Format::Parquet) => ManifestFormat::Parquet,
-            None => ManifestFormat::of_path(path)?,
-        };
+    /// The manifest's format, if an option names one that files have.
+    pub(crate) fn file_format(&self) -> Option<ManifestFormat> {
+        self.format.and_then(|format| match format {
+            Format::Csv => Some(ManifestFormat::Csv),
+            Format::Tsv => Some(ManifestFormat::Tsv),
+            Format::Jsonl => Some(ManifestFormat::Jsonl),
+            Format::Parquet => Some(ManifestFormat::Parquet),
+            Format::Imagefolder => None,
+        })
+    }
+
+    /// The column of keys; an image folder whose keys a map knows has one without being told.
+    pub(crate) fn key(&self, image_folder: bool) -> Option<&str> {
+        let images = image_folder && self.key_map.is_some();
+        self.key.as_deref().or(images.then_some("file_name"))
+    }
+
+    /// How to compress what goes to standard output; `None`: as the manifest is.
+    pub(crate) fn compression(&self) -> Option<ManifestCompression> {
+        self.compress.map(|compress| match compress {
+            Compress::Plain => ManifestCompression::Plain,
+            Compress::Gzip => ManifestCompression::Gzip,
+            Compress::Zstd => ManifestCompression::Zstd,
+        })
+    }
+
+    /// The scores to add to every kept row.
+    pub(crate) fn added_scores(&self) -> Vec<String> {
+        match &self.with_scores {
+            None => Vec::new(),
+            Some(names) if names.is_empty() => self.choice.by.clone().into_iter().collect(),
+            Some(names) => names.clone(),
+        }
+    }
+
+    /// How to read a manifest of this format.
+    pub(crate) fn manifest(&self, format: ManifestFormat, key: Option<&str>) -> Manifest {
         let unscored = match self.unscored {
             Unscored::Fail => data_diet::Unscored::Fail,
             Unscored::Keep => data_diet::Unscored::Keep,
@@ -143,9 +207,9 @@ impl Filter {
             .quotes(!self.no_quotes)
             .unscored(unscored)
             .duplicates(duplicates);
-        Ok(match &self.key {
+        match key {
             Some(key) => manifest.key(key),
             None => manifest,
-        })
+        }
     }
 }

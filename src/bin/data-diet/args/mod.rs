@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::{Between, Compare, Subject};
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, Format};
 pub(crate) use scores::Scores;
 
 /// Which training examples matter: score what a training run has recorded, and prune a data set.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use data_diet::{
-    ClassCounts, ManifestInput, ManifestSummary, Outcome, Recipe, ScoreColumn, Selection,
+    ClassCounts, Manifest, ManifestDirectory, ManifestInput, ManifestSummary, Outcome, Recipe,
+    ScoreColumn, Selection,
 };
 
 use super::plan::Plan;
@@ -19,30 +20,13 @@ pub(super) const STANDARD_STREAM: &str = "-";
 pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
     let plan = Plan::of(arguments)?;
     let selection = plan.recipe.select(|score| ScoreColumn::read(&plan.scores, score))?;
-    let manifest = &plan.read_as;
-    let input = if plan.manifest == Path::new(STANDARD_STREAM) {
-        ManifestInput::stream(io::stdin().lock())
-    } else {
-        ManifestInput::file(&plan.manifest)?
+    let manifest = plan.read_as()?;
+    let output = arguments.output.as_deref();
+    let summary = match plan.directory()? {
+        Some(directory) => filter_directory(&manifest, directory, &selection, output)?,
+        None => filter_file(&plan, arguments, manifest, &selection)?,
     };
-    let bar = input.bytes().map(progress::bytes);
-    let input = input.on_progress(|bytes| bar.iter().for_each(|bar| bar.inc(bytes)));
-    let (summary, output) = match &arguments.output {
-        None => (manifest.filter(&selection, input, &mut io::sink())?, None),
-        Some(path) if path == Path::new(STANDARD_STREAM) => {
-            // Whoever reads the pipe gets a whole manifest or nothing.
-            let mut spool = BufWriter::new(spool()?);
-            let summary = manifest.filter(&selection, input, &mut spool)?;
-            let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
-            spool.rewind()?;
-            io::copy(&mut spool, &mut io::stdout().lock())?;
-            (summary, None)
-        }
-        Some(path) => (manifest.filter_to_file(&selection, input, path)?, Some(path.as_path())),
-    };
-    if let Some(bar) = &bar {
-        bar.finish_and_clear();
-    }
+    let output = output.filter(|&path| path != Path::new(STANDARD_STREAM));
     tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
     // Only now, so that there is no recipe of an output that does not exist.
     if let Some((path, mut file)) = plan.file() {
@@ -51,6 +35,56 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
         text::tell(format_args!("recipe -> {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn filter_file(
+    plan: &Plan,
+    arguments: &Filter,
+    manifest: Manifest,
+    selection: &Selection,
+) -> Result<ManifestSummary, Failure> {
+    let input = if plan.manifest == Path::new(STANDARD_STREAM) {
+        ManifestInput::stream(io::stdin().lock())
+    } else {
+        ManifestInput::file(&plan.manifest)?
+    };
+    let bar = input.bytes().map(progress::bytes);
+    let input = input.on_progress(|bytes| bar.iter().for_each(|bar| bar.inc(bytes)));
+    let summary = match &arguments.output {
+        None => manifest.filter(selection, input, &mut io::sink())?,
+        Some(path) if path == Path::new(STANDARD_STREAM) => {
+            // Whoever reads the pipe gets a whole manifest or nothing.
+            let mut spool = BufWriter::new(spool()?);
+            let manifest = manifest.compression(arguments.compression());
+            let summary = manifest.filter(selection, input, &mut spool)?;
+            let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
+            spool.rewind()?;
+            io::copy(&mut spool, &mut io::stdout().lock())?;
+            summary
+        }
+        Some(path) => manifest.filter_to_file(selection, input, path)?,
+    };
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    Ok(summary)
+}
+
+fn filter_directory(
+    manifest: &Manifest,
+    directory: ManifestDirectory<'_>,
+    selection: &Selection,
+    output: Option<&Path>,
+) -> Result<ManifestSummary, Failure> {
+    if output == Some(Path::new(STANDARD_STREAM)) {
+        let what = "one stream cannot hold the files of a directory; name a directory with `-o`";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
+    }
+    let bar = progress::bytes(directory.bytes());
+    let directory = directory.on_progress(|bytes| bar.inc(bytes));
+    let summary = manifest.filter_directory(selection, directory, output)?;
+    bar.finish_and_clear();
+    Ok(summary)
 }
 
 fn spool() -> io::Result<File> {

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use data_diet::{Manifest, ManifestOrigin, Recipe, RecipeFile, ScoresOrigin};
+use data_diet::{
+    KeyMap, KeyMapOrigin, Manifest, ManifestDirectory, ManifestFormat, ManifestOrigin, Recipe,
+    RecipeFile, ScoreColumn, ScoresOrigin,
+};
 
 use super::filter::STANDARD_STREAM;
 use crate::Failure;
-use crate::args::Filter;
+use crate::args::{Filter, Format};
 use crate::text::tell;
 
 /// A choice, and what it is applied to.
@@ -14,7 +17,8 @@ pub(super) struct Plan {
     pub(super) recipe: Recipe,
     pub(super) scores: PathBuf,
     pub(super) manifest: PathBuf,
-    pub(super) read_as: Manifest,
+    /// How the manifest is read; its path is that of [`manifest`](Self::manifest).
+    origin: ManifestOrigin,
     /// Where the recipe of this call goes.
     save_to: Option<PathBuf>,
     scores_origin: Option<ScoresOrigin>,
@@ -36,9 +40,9 @@ impl Plan {
             // The grammar has made sure of both.
             let scores = arguments.scores.clone().unwrap_or_default();
             let manifest = arguments.manifest.clone().unwrap_or_default();
-            let read_as = arguments.manifest(&manifest)?;
+            let origin = origin(arguments, &manifest)?;
             let scores_origin = save_to.as_ref().map(|_| ScoresOrigin::of(&scores)).transpose()?;
-            return Ok(Self { recipe, scores, manifest, read_as, save_to, scores_origin });
+            return Ok(Self { recipe, scores, manifest, origin, save_to, scores_origin });
         };
         let file = RecipeFile::read(path)?;
         let needs = |what: &str| {
@@ -48,33 +52,92 @@ impl Plan {
         let scores =
             scores.or_else(|| file.scores.as_ref().map(|origin| origin.path.clone().into()));
         let scores = scores.ok_or_else(|| needs("scores"))?;
-        let origin = file.manifest.as_ref();
         let manifest = arguments.manifest.clone();
-        let manifest = manifest.or_else(|| origin?.path.as_ref().map(PathBuf::from));
+        let manifest =
+            manifest.or_else(|| file.manifest.as_ref()?.path.as_ref().map(PathBuf::from));
         let manifest = manifest.ok_or_else(|| needs("manifest"))?;
-        let read_as = match origin {
-            Some(origin) => origin.read_as.clone(),
-            None => arguments.manifest(&manifest)?,
+        let origin = match file.manifest {
+            Some(origin) => origin,
+            None => origin(arguments, &manifest)?,
         };
         let scores_origin = ScoresOrigin::of(&scores)?;
         compare(file.scores.as_ref(), &scores_origin, arguments.exact)?;
         let scores_origin = Some(scores_origin);
-        Ok(Self { recipe: file.recipe, scores, manifest, read_as, save_to, scores_origin })
+        Ok(Self { recipe: file.recipe, scores, manifest, origin, save_to, scores_origin })
+    }
+
+    /// The manifest's files, if it is a directory of them.
+    pub(super) fn directory(&self) -> data_diet::Result<Option<ManifestDirectory<'static>>> {
+        if self.origin.image_folder {
+            return ManifestDirectory::image_folder(&self.manifest).map(Some);
+        }
+        let format = Some(self.origin.read_as.format());
+        let is_directory = self.manifest.is_dir();
+        is_directory.then(|| ManifestDirectory::open(&self.manifest, format)).transpose()
+    }
+
+    /// How the manifest is read, with what other files have to say about it.
+    pub(super) fn read_as(&self) -> data_diet::Result<Manifest> {
+        let mut manifest = self.origin.read_as.clone();
+        if let Some(KeyMapOrigin { path, key, example }) = &self.origin.key_map {
+            manifest = manifest.key_map(KeyMap::read(path, key, example)?);
+        }
+        for name in &self.origin.with_scores {
+            manifest = manifest.with_score(name, ScoreColumn::read(&self.scores, name)?);
+        }
+        Ok(manifest)
     }
 
     /// Where to write the recipe, and all that is known before it was applied.
     pub(super) fn file(self) -> Option<(PathBuf, RecipeFile)> {
         let mut file = RecipeFile::new(self.recipe);
         file.scores = self.scores_origin;
-        let path = (self.manifest != Path::new(STANDARD_STREAM)).then_some(&*self.manifest);
-        file.manifest = Some(ManifestOrigin::new(path, self.read_as));
+        let path = (self.manifest != Path::new(STANDARD_STREAM)).then_some(&self.manifest);
+        let path = path.map(|path| path.display().to_string());
+        let mut origin = self.origin;
+        origin.path = path;
+        file.manifest = Some(origin);
         Some((self.save_to?, file))
     }
 }
 
+/// How the options say that the manifest of this path is read.
+fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, Failure> {
+    let (format, image_folder) = match arguments.format {
+        Some(Format::Imagefolder) => (ManifestDirectory::image_folder(path)?.format(), true),
+        _ if path.is_dir() => {
+            let directory = ManifestDirectory::open(path, arguments.file_format())?;
+            (directory.format(), directory.is_image_folder())
+        }
+        _ => (arguments.file_format().map_or_else(|| ManifestFormat::of_path(path), Ok)?, false),
+    };
+    let key = arguments.key(image_folder);
+    let mut origin = ManifestOrigin::new(None, arguments.manifest(format, key));
+    origin.image_folder = image_folder;
+    origin.with_scores = arguments.added_scores();
+    if let Some(path) = &arguments.key_map {
+        let Some(key) = arguments.key_map_key.as_deref().or(key).filter(|_| key.is_some()) else {
+            let message = "key map: expected a key column beside it; name it by --key";
+            return Err(Failure::Arguments(message.to_owned()));
+        };
+        let (path, key) = (path.display().to_string(), key.to_owned());
+        let example = arguments.key_map_example.clone();
+        origin.key_map = Some(KeyMapOrigin { path, key, example });
+    }
+    Ok(origin)
+}
+
+/// Beside the output: `kept.recipe.json` for `kept.csv`, `kept.csv.gz` and the directory `kept`.
 fn save_to(arguments: &Filter) -> Option<PathBuf> {
     let beside = arguments.output.as_ref().filter(|path| *path != Path::new(STANDARD_STREAM));
-    let beside = beside.map(|output| output.with_extension("recipe.json"));
+    let beside = beside.and_then(|output| {
+        let name = output.file_name()?.to_string_lossy();
+        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+        let known = |extension: &str| ManifestFormat::of_path(format!("x.{extension}")).is_ok();
+        let stem = name.rsplit_once('.').filter(|(_, extension)| known(extension));
+        let stem = stem.map_or(name, |(stem, _)| stem);
+        Some(output.with_file_name(format!("{stem}.recipe.json")))
+    });
     arguments.save_recipe.clone().or(beside.filter(|_| !arguments.no_recipe))
 }
 

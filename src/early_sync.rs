@@ -1,0 +1,106 @@
+//! A long file that the disk begins to write while the rest of it is being made.
+//!
+//! A file that appears only when it is complete has to be on the disk before it gets its name. An
+//! operating system that has memory left writes nothing before it is asked to, so that all of it would
+//! be waited for at the end.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
+
+/// Writes to a file, and asks for what has been written to reach the disk now and then, from a thread of
+/// its own. Files of less than [`EACH_BYTES`] need none.
+#[derive(Debug)]
+pub(crate) struct EarlySync<'a> {
+    file: &'a File,
+    /// Bytes since the disk was asked.
+    unasked: usize,
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ask: Sender<()>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+const EACH_BYTES: usize = 32 << 20;
+
+impl<'a> EarlySync<'a> {
+    pub(crate) fn new(file: &'a File) -> Self {
+        Self { file, unasked: 0, asked: None }
+    }
+
+    /// Waits for what was asked for. An operating system tells a failed write to the first who asks, so
+    /// that nobody else would hear of it.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let Some(Asked { ask, thread }) = self.asked else { return Ok(()) };
+        drop(ask);
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        if self.asked.is_none() {
+            let file = self.file.try_clone()?;
+            let (ask, requests) = bounded::<()>(1);
+            let thread = thread::Builder::new()
+                .name("data-diet-sync".to_owned())
+                .spawn(move || requests.iter().try_for_each(|()| file.sync_data()))?;
+            self.asked = Some(Asked { ask, thread });
+        }
+        // A disk that is still busy takes these bytes with its next turn; a failure waits for `finish`.
+        let _busy = self.asked.as_ref().map(|asked| asked.ask.try_send(()));
+        Ok(())
+    }
+}
+
+impl Write for EarlySync<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = (&mut &*self.file).write(bytes)?;
+        self.unasked += written;
+        if self.unasked >= EACH_BYTES {
+            self.unasked = 0;
+            self.ask()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_written_once_and_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("long");
+        let file = File::create_new(&path).unwrap();
+        let mut early = EarlySync::new(&file);
+        let piece: Vec<u8> = (0..1 << 20).map(|place| (place % 251) as u8).collect();
+        for _ in 0..70 {
+            early.write_all(&piece).unwrap();
+        }
+        early.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == piece.repeat(70));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_disk_refuses_is_told_at_the_end() {
+        // It takes no request to sync.
+        let (reader, writer) = io::pipe().unwrap();
+        let drain = thread::spawn(move || io::copy(&mut { reader }, &mut io::sink()));
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let mut early = EarlySync::new(&file);
+        early.write_all(&vec![0; EACH_BYTES + 1]).unwrap();
+        early.finish().unwrap_err();
+        drop(file);
+        drain.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,48 @@
+//! Scores that kept rows carry as further columns.
+
+use std::sync::Arc;
+
+use super::Manifest;
+use crate::selection::ScoreColumn;
+
+/// A score to add to every row that is kept.
+#[derive(Clone, Debug)]
+pub(super) struct AddedScore {
+    pub(super) name: String,
+    pub(super) scores: Arc<ScoreColumn>,
+}
+
+impl AddedScore {
+    /// The score of an example; `None` where it has none or NaN.
+    fn of(&self, example: i64) -> Option<f64> {
+        let ids = self.scores.examples();
+        let guess = usize::try_from(example).ok()?;
+        let place = match ids.get(guess) {
+            Some(&found) if found == example => guess,
+            _ => ids.binary_search(&example).ok()?,
+        };
+        Some(self.scores.scores()[place]).filter(|score| !score.is_nan())
+    }
+}
+
+/// The columns that are added.
+pub(super) struct Added<'a> {
+    scores: &'a [AddedScore],
+}
+
+impl<'a> Added<'a> {
+    /// `None` if nothing is added.
+    pub(super) fn of(manifest: &'a Manifest) -> Option<Self> {
+        let scores = manifest.added.as_slice();
+        (!scores.is_empty()).then_some(Self { scores })
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.scores.iter().map(|score| score.name.as_str())
+    }
+
+    /// The values for a row of this id.
+    pub(super) fn values(&self, example: i64) -> impl Iterator<Item = Option<f64>> + use<'a> {
+        self.scores.iter().map(move |score| score.of(example))
+    }
+}

@@ -1,0 +1,207 @@
+//! Which rows of the manifest make the next row group of the output, and the work that this is.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_writer::ArrowColumnChunk;
+use parquet::errors::Result as ParquetResult;
+
+use super::keys::{self, Kept, Key};
+use super::source::Source;
+use super::task::{Piece, Rows, Task};
+use super::unwritable;
+use crate::error::Result;
+use crate::manifest::added::Added;
+use crate::manifest::sieve::Sieve;
+use crate::parquet_output::ParquetGroups;
+
+/// As large, decoded, as a row group of the output gets.
+const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
+
+/// A row group of the output that is being made.
+pub(super) struct RowGroup {
+    pub(super) number: usize,
+    /// The columns that are done.
+    pub(super) columns: Vec<Option<ParquetResult<Vec<ArrowColumnChunk>>>>,
+    /// The row group of the manifest that it is, if all of that stays.
+    pub(super) copied: Option<usize>,
+}
+
+impl RowGroup {
+    pub(super) fn is_complete(&self) -> bool {
+        self.columns.iter().all(Option::is_some)
+    }
+}
+
+/// Goes through the row groups of the manifest.
+pub(super) struct Planner<'a> {
+    source: Source,
+    metadata: ArrowReaderMetadata,
+    key: Key<'a>,
+    added: Option<Added<'a>>,
+    schema: SchemaRef,
+    /// The next row group, and what is known of it if a part of it has been taken.
+    group: usize,
+    begun: Option<Begun>,
+    /// Row groups of the output so far.
+    number: usize,
+    /// As many rows as the largest row group of the manifest has.
+    most_rows: usize,
+}
+
+/// A row group of the manifest of which some rows have been taken.
+struct Begun {
+    kept: Kept,
+    /// The first row that has not been taken, and the kept ones before it.
+    row: usize,
+    kept_before: usize,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        source: Source,
+        metadata: ArrowReaderMetadata,
+        key: Key<'a>,
+        added: Option<Added<'a>>,
+        schema: SchemaRef,
+    ) -> Self {
+        let rows = metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(1));
+        let most_rows = rows.max().unwrap_or(1) as usize;
+        Self { source, metadata, key, added, schema, group: 0, begun: None, number: 0, most_rows }
+    }
+
+    /// Takes a row group of the manifest over as it is.
+    pub(super) fn copy(
+        &self,
+        group: usize,
+        output: &mut ParquetGroups<&mut (dyn Write + Send)>,
+    ) -> ParquetResult<()> {
+        output.copy(&self.source, self.metadata.metadata().row_group(group))
+    }
+
+    /// The share of the manifest that has been decided about.
+    pub(super) fn done(&self) -> f64 {
+        self.group as f64 / self.metadata.metadata().num_row_groups().max(1) as f64
+    }
+
+    /// The next row group of the output and the work that it is; none when the manifest is at its end.
+    pub(super) fn next(
+        &mut self,
+        output: &ParquetGroups<&mut (dyn Write + Send)>,
+        sieve: &mut Sieve<'_>,
+    ) -> Result<Option<(RowGroup, Vec<Task>)>> {
+        let mut pieces = Vec::new();
+        // As long as the pieces are whole row groups.
+        let mut keys = self.key.map(|_| Vec::new());
+        let mut added = vec![Vec::new(); self.added.as_ref().map_or(0, |it| it.names().count())];
+        let (mut rows, mut bytes) = (0, 0);
+        while self.group < self.metadata.metadata().num_row_groups() {
+            // Joined to about the size that the row groups of the manifest have.
+            if rows > self.most_rows / 4 * 3 || bytes >= ROW_GROUP_BYTES / 2 {
+                break;
+            }
+            let group = self.metadata.metadata().row_group(self.group);
+            let all = group.num_rows().max(0) as usize;
+            let row_bytes = (group.total_byte_size().max(0) as usize / all.max(1)).max(1);
+            let begun = if let Some(begun) = self.begun.take() {
+                begun
+            } else {
+                let (source, metadata) = (&self.source, &self.metadata);
+                let added = self.added.as_ref();
+                let kept = keys::decide(source, metadata, self.group, self.key, added, sieve)?;
+                Begun { kept, row: 0, kept_before: 0 }
+            };
+            if begun.kept.rows.count_set_bits() == all
+                && all > self.most_rows / 4 * 3
+                && begun.row == 0
+                && self.added.is_none()
+                && output.takes_columns_of(self.metadata.parquet_schema())
+            {
+                if !pieces.is_empty() {
+                    self.begun = Some(begun);
+                    break;
+                }
+                let group =
+                    RowGroup { number: self.number, columns: Vec::new(), copied: Some(self.group) };
+                self.number += 1;
+                self.group += 1;
+                return Ok(Some((group, Vec::new())));
+            }
+            // Whole row groups, unless they are as large as images make them.
+            let at_once = (ROW_GROUP_BYTES / row_bytes).max(1);
+            let end = if all - begun.row <= 2 * at_once { all } else { begun.row + at_once };
+            let kept = begun.kept.rows.slice(begun.row, end - begun.row).count_set_bits();
+            if kept > 0 {
+                let kept_rows = begun.kept.rows.clone();
+                pieces.push(Piece { group: self.group, rows: begun.row..end, kept: kept_rows });
+                let taken = begun.kept_before..begun.kept_before + kept;
+                for (all, values) in added.iter_mut().zip(&begun.kept.added) {
+                    all.push(values[taken.clone()].to_vec());
+                }
+                if end - begun.row < all {
+                    keys = None;
+                }
+                if let Some(keys) = &mut keys {
+                    keys.extend_from_slice(&begun.kept.keys);
+                }
+                rows += kept;
+                bytes += kept.saturating_mul(row_bytes);
+            }
+            if end == all {
+                self.group += 1;
+            } else {
+                let kept_before = begun.kept_before + kept;
+                self.begun = Some(Begun { kept: begun.kept, row: end, kept_before });
+            }
+        }
+        if pieces.is_empty() {
+            return Ok(None);
+        }
+        self.tasks(pieces, keys, added, output).map(Some).map_err(unwritable)
+    }
+
+    fn tasks(
+        &mut self,
+        pieces: Vec<Piece>,
+        mut keys: Option<Vec<ArrayRef>>,
+        added: Vec<Vec<Vec<Option<f64>>>>,
+        output: &ParquetGroups<&mut (dyn Write + Send)>,
+    ) -> ParquetResult<(RowGroup, Vec<Task>)> {
+        let pieces = Arc::new(pieces);
+        let group = self.number;
+        self.number += 1;
+        let fields = self.schema.fields();
+        let key = self.key.map(|(column, _)| column);
+        let from_manifest = fields.len() - added.len();
+        let mut added = added.into_iter();
+        let writers = output.column_writers(group)?;
+        let tasks: Vec<Task> = fields
+            .iter()
+            .zip(writers)
+            .enumerate()
+            .map(|(column, (field, writers))| Task {
+                group,
+                column,
+                rows: if column >= from_manifest {
+                    Rows::Added(added.next().unwrap_or_default())
+                } else if let Some(keys) = keys.take_if(|_| key == Some(column)) {
+                    Rows::Ready(keys)
+                } else {
+                    Rows::Manifest {
+                        source: self.source.clone(),
+                        metadata: self.metadata.clone(),
+                        column,
+                        pieces: Arc::clone(&pieces),
+                    }
+                },
+                field: Arc::clone(field),
+                writers,
+            })
+            .collect();
+        let columns = tasks.iter().map(|_| None).collect();
+        Ok((RowGroup { number: group, columns, copied: None }, tasks))
+    }
+}

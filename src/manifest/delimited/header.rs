@@ -1,0 +1,111 @@
+//! The columns of delimited text: their names, which of them is the key, and what is added to them.
+
+use super::super::Manifest;
+use super::super::sieve::Sieve;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The columns of a file, by name; numbers from 0 where there is no line of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Columns {
+    names: Vec<String>,
+}
+
+impl Columns {
+    pub(in super::super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Refuses columns other than these.
+    pub(super) fn check(&self, found: &Self, sieve: &Sieve<'_>) -> Result<()> {
+        if found == self {
+            return Ok(());
+        }
+        let (expected, found) = (self.names.join(", "), found.names.join(", "));
+        Err(sieve.bad_manifest(
+            ErrorKind::Manifest,
+            format!("expected the columns of the first file, {expected}; got {found}"),
+        ))
+    }
+
+    /// Refuses to add a column that is there already.
+    pub(super) fn refuse<'n>(
+        &self,
+        mut added: impl Iterator<Item = &'n str>,
+        sieve: &Sieve<'_>,
+    ) -> Result<()> {
+        match added.find(|name| self.names.iter().any(|it| it == name)) {
+            Some(name) => Err(sieve.has_column(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the first record tells.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) columns: Columns,
+    /// The key's place and name.
+    pub(super) key: Option<(usize, String)>,
+}
+
+impl Header {
+    pub(super) fn new<'f>(
+        manifest: &Manifest,
+        first: impl Iterator<Item = &'f [u8]>,
+        sieve: &Sieve<'_>,
+    ) -> Result<Self> {
+        let names: Vec<String> = if manifest.header {
+            first.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        } else {
+            first.enumerate().map(|(column, _)| column.to_string()).collect()
+        };
+        let key = find_key(manifest, &names, sieve)?;
+        Ok(Self { columns: Columns { names }, key })
+    }
+}
+
+fn find_key(
+    manifest: &Manifest,
+    names: &[String],
+    sieve: &Sieve<'_>,
+) -> Result<Option<(usize, String)>> {
+    let Some(name) = &manifest.key else { return Ok(None) };
+    let mut places = (0..names.len()).filter(|&column| &names[column] == name);
+    match (places.next(), places.next()) {
+        (Some(column), None) => Ok(Some((column, name.clone()))),
+        (None, _) => Err(sieve.no_column(name, names.iter().map(String::as_str))),
+        (Some(_), Some(_)) => Err(sieve.bad_manifest(
+            ErrorKind::Manifest,
+            format!("two columns have the key's name `{name}`"),
+        )),
+    }
+}
+
+/// Names to put behind the line of names.
+pub(super) fn line_of<'n>(
+    names: impl Iterator<Item = &'n str>,
+    delimiter: u8,
+    quotes: bool,
+) -> Result<Vec<u8>> {
+    let mut line = Vec::new();
+    for name in names {
+        line.push(delimiter);
+        let special = |byte: &u8| [delimiter, b'"', b'\r', b'\n'].contains(byte);
+        match (name.bytes().any(|byte| special(&byte)), quotes) {
+            (false, _) => line.extend_from_slice(name.as_bytes()),
+            (true, true) => {
+                line.extend_from_slice(format!("\"{}\"", name.replace('"', "\"\"")).as_bytes());
+            }
+            (true, false) => {
+                return Err(Error::invalid(format!(
+                    "score: the name `{name}` needs quotes, which are switched off"
+                )));
+            }
+        }
+    }
+    Ok(line)
+}

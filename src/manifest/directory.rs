@@ -1,0 +1,246 @@
+//! A manifest that is a directory: files of one format that follow each other, or an image folder.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::compression::ManifestCompression;
+use super::format::ManifestFormat;
+use super::input::ManifestInput;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The files of a manifest that has several, in the order of their names byte by byte: `part-10.csv`
+/// comes before `part-9.csv`. Rows are numbered over all of them.
+///
+/// Either the files of one format in a directory, such as `train-00000-of-00010.parquet` or
+/// `part-000.csv.gz`; files that are hidden or whose names begin with `_` or end in anything else are
+/// passed over, and so are directories. Or an image folder as the Hugging Face libraries read it: a
+/// `metadata.csv`, `metadata.jsonl` or `metadata.parquet` beside the images, or one in each directory
+/// of a split.
+pub struct ManifestDirectory<'a> {
+    path: PathBuf,
+    /// Relative to `path`.
+    files: Vec<PathBuf>,
+    format: ManifestFormat,
+    image_folder: bool,
+    bytes: u64,
+    pub(super) progress: Box<dyn FnMut(u64) + 'a>,
+}
+
+const METADATA: &str = "metadata";
+/// A column that ties a row of an image folder to its image, and the end of those for several.
+pub(super) const FILE_NAME: &str = "file_name";
+pub(super) const FILE_NAME_END: &str = "_file_name";
+
+impl<'a> ManifestDirectory<'a> {
+    /// A directory of files of this format; without one, of whatever format its files have. A directory
+    /// that holds a `metadata` file, or none but those of its directories, is an image folder.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) if it holds no manifest; [`Manifest`](ErrorKind::Manifest) if
+    /// its files have several formats; [`Io`](ErrorKind::Io) if it cannot be listed.
+    pub fn open(path: impl AsRef<Path>, format: Option<ManifestFormat>) -> Result<Self> {
+        let path = path.as_ref();
+        let all = manifests(path, Path::new(""))?;
+        if all.iter().any(|(file, _)| is_metadata(file)) {
+            return Self::of_images(path, all, format);
+        }
+        let files = chosen(all, format);
+        if files.is_empty() {
+            let within = metadata_within(path)?;
+            if within.is_empty() {
+                return Err(nothing(path, format, "csv, tsv, jsonl or parquet (.gz, .zst)"));
+            }
+            return Self::of_images(path, within, format);
+        }
+        Self::of_files(path, files, false)
+    }
+
+    /// An image folder: of the `metadata` file of a directory, or those of the directories within it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn image_folder(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut files = manifests(path, Path::new(""))?;
+        files.extend(metadata_within(path)?);
+        Self::of_images(path, files, None)
+    }
+
+    fn of_images(
+        path: &Path,
+        mut files: Vec<(PathBuf, ManifestFormat)>,
+        format: Option<ManifestFormat>,
+    ) -> Result<Self> {
+        files.retain(|(file, _)| is_metadata(file));
+        let files = chosen(files, format);
+        if files.is_empty() {
+            return Err(nothing(path, format, "metadata.csv, metadata.jsonl or metadata.parquet"));
+        }
+        Self::of_files(path, files, true)
+    }
+
+    fn of_files(
+        path: &Path,
+        mut files: Vec<(PathBuf, ManifestFormat)>,
+        image_folder: bool,
+    ) -> Result<Self> {
+        let bytes_of = |file: &PathBuf| file.as_os_str().as_encoded_bytes().to_vec();
+        files.sort_by_cached_key(|(file, _)| bytes_of(file));
+        let (first, format) = &files[0];
+        if let Some((other, found)) = files.iter().find(|(_, found)| found != format) {
+            let (path, first, other) = (path.display(), first.display(), other.display());
+            return Err(Error::new(
+                ErrorKind::Manifest,
+                format!(
+                    "{path}: expected files of one format, got {first} ({format}) and {other} \
+                     ({found}); name the format to take only its files"
+                ),
+            ));
+        }
+        let format = *format;
+        let files: Vec<PathBuf> = files.into_iter().map(|(file, _)| file).collect();
+        let mut bytes = 0;
+        for file in &files {
+            let file = path.join(file);
+            let metadata = fs::metadata(&file).map_err(|error| Error::io("read", &file, error))?;
+            bytes += metadata.len();
+        }
+        let path = path.to_owned();
+        let progress = Box::new(|_bytes| {});
+        Ok(Self { path, files, format, image_folder, bytes, progress })
+    }
+
+    /// Calls `progress` now and then with the bytes that were read since the last call.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its files, relative to it, in the order in which their rows are numbered.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The format of its files.
+    #[must_use]
+    pub fn format(&self) -> ManifestFormat {
+        self.format
+    }
+
+    /// Whether it is an image folder.
+    #[must_use]
+    pub fn is_image_folder(&self) -> bool {
+        self.image_folder
+    }
+
+    /// The length of all files in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads one of its files.
+    pub(super) fn input<'b>(
+        &self,
+        file: &Path,
+        progress: &'b mut dyn FnMut(u64),
+    ) -> Result<ManifestInput<'b>> {
+        Ok(ManifestInput::file(self.path.join(file))?.on_progress(progress))
+    }
+}
+
+impl fmt::Debug for ManifestDirectory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManifestDirectory")
+            .field("path", &self.path)
+            .field("files", &self.files)
+            .field("format", &self.format)
+            .field("image_folder", &self.image_folder)
+            .finish_non_exhaustive()
+    }
+}
+
+fn nothing(path: &Path, format: Option<ManifestFormat>, wanted: &str) -> Error {
+    let of = format.map(|format| format!(" of the format {format}")).unwrap_or_default();
+    let path = path.display();
+    Error::new(
+        ErrorKind::NotFound,
+        format!("{path}: no manifest{of}; expected files named {wanted}"),
+    )
+}
+
+fn chosen(
+    files: Vec<(PathBuf, ManifestFormat)>,
+    format: Option<ManifestFormat>,
+) -> Vec<(PathBuf, ManifestFormat)> {
+    let wanted = |found: ManifestFormat| format.is_none_or(|format| format == found);
+    files.into_iter().filter(|(_, found)| wanted(*found)).collect()
+}
+
+/// The files of a directory that are manifests by their names.
+fn manifests(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
+    let mut files = Vec::new();
+    for (name, is_directory) in entries(root, directory)? {
+        if !is_directory && let Ok(format) = ManifestFormat::of_path(&name) {
+            files.push((directory.join(name), format));
+        }
+    }
+    Ok(files)
+}
+
+/// The `metadata` files of all directories within one.
+fn metadata_within(root: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
+    let mut found = Vec::new();
+    let mut left = vec![PathBuf::new()];
+    while let Some(directory) = left.pop() {
+        if !directory.as_os_str().is_empty() {
+            let files = manifests(root, &directory)?;
+            found.extend(files.into_iter().filter(|(file, _)| is_metadata(file)));
+        }
+        for (name, is_directory) in entries(root, &directory)? {
+            if is_directory {
+                left.push(directory.join(name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Files and directories that are there for users to see. Links to directories are not followed, which
+/// could lead in a circle.
+fn entries(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let path = root.join(directory);
+    let failed = |error| Error::io("list", &path, error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().starts_with(b"_") {
+            continue;
+        }
+        let kind = entry.file_type().map_err(failed)?;
+        let is_link = kind.is_symlink();
+        let is_file =
+            kind.is_file() || is_link && fs::metadata(entry.path()).is_ok_and(|it| it.is_file());
+        if is_file || kind.is_dir() {
+            found.push((PathBuf::from(name), kind.is_dir()));
+        }
+    }
+    Ok(found)
+}
+
+fn is_metadata(file: &Path) -> bool {
+    let plain = ManifestCompression::of_path(file) == ManifestCompression::Plain;
+    plain && file.file_stem().is_some_and(|stem| stem == METADATA)
+}

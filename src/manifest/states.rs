@@ -1,0 +1,142 @@
+//! What is known of each example of a selection while rows go by, and the counts by class.
+//!
+//! Rows come in any order, so that each look at an example is a look at memory that no cache holds:
+//! one word has everything, and a selection of the ids 0, 1, 2 and so on finds it without a search.
+
+use std::collections::BTreeMap;
+
+use super::summary::ClassCounts;
+use crate::selection::{Fate, Selection};
+
+/// The words of a selection's examples, by position: fate, whether a row has carried it, class.
+pub(super) struct States<'a> {
+    selection: &'a Selection,
+    words: Vec<u32>,
+    /// Whether every position is its id, and all words are filled in.
+    dense: bool,
+    classes: Classes,
+}
+
+const KEPT: u32 = 1;
+const UNSCORED: u32 = 2;
+const SEEN: u32 = 4;
+const CLASS_SHIFT: u32 = 3;
+
+/// What a row's example has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State(u32);
+
+impl State {
+    pub(super) fn kept(self) -> bool {
+        self.0 & KEPT != 0
+    }
+
+    /// Whether the score is NaN.
+    pub(super) fn unscored(self) -> bool {
+        self.0 & UNSCORED != 0
+    }
+
+    /// Whether an earlier row has carried it.
+    pub(super) fn seen(self) -> bool {
+        self.0 & SEEN != 0
+    }
+}
+
+impl<'a> States<'a> {
+    pub(super) fn new(selection: &'a Selection) -> Self {
+        let mut states = Self {
+            selection,
+            words: vec![0; selection.considered()],
+            dense: false,
+            classes: Classes::default(),
+        };
+        states.dense = (0..states.words.len()).all(|position| {
+            let member = selection.member(position as i64);
+            member.filter(|member| member.position == position).is_some_and(|member| {
+                states.words[position] = states.classes.word(member.fate, member.label);
+                true
+            })
+        });
+        if !states.dense {
+            states.words.fill(0);
+        }
+        states
+    }
+
+    /// The state of an example before this row, which carries it; `None` if it is not of the selection.
+    #[inline]
+    pub(super) fn visit(&mut self, example: i64) -> Option<State> {
+        if self.dense {
+            let word = self.words.get_mut(usize::try_from(example).ok()?)?;
+            let state = State(*word);
+            *word |= SEEN;
+            return Some(state);
+        }
+        let member = self.selection.member(example)?;
+        let word = &mut self.words[member.position];
+        let state = State(self.classes.word(member.fate, member.label) | *word);
+        *word = SEEN;
+        Some(state)
+    }
+
+    /// Counts a row that has a score.
+    #[inline]
+    pub(super) fn count(&mut self, state: State) {
+        let class = (state.0 >> CLASS_SHIFT) as usize;
+        self.classes.rows[class][usize::from(state.kept())] += 1;
+    }
+
+    /// The classes of the rows that have been counted, ascending.
+    pub(super) fn classes(&self) -> Vec<ClassCounts> {
+        let rows = self.classes.labels.iter().zip(&self.classes.rows);
+        let mut classes: Vec<ClassCounts> = rows
+            .filter(|(_, rows)| *rows != &[0; 2])
+            .map(|(&label, &[pruned, kept])| ClassCounts { label, kept, pruned })
+            .collect();
+        classes.sort_unstable_by_key(|class| class.label);
+        classes
+    }
+}
+
+/// Numbers for the classes that occur, and the pruned and kept rows of each.
+#[derive(Default)]
+struct Classes {
+    labels: Vec<i32>,
+    rows: Vec<[u64; 2]>,
+    numbers: BTreeMap<i32, u32>,
+    /// The numbers of small labels plus one, for which no tree is searched.
+    small: Vec<u32>,
+}
+
+const SMALL_LABELS: usize = 1 << 16;
+
+impl Classes {
+    #[inline]
+    fn word(&mut self, fate: Fate, label: i32) -> u32 {
+        let fate = match fate {
+            Fate::Kept => KEPT,
+            Fate::Pruned => 0,
+            Fate::Unscored => UNSCORED,
+        };
+        fate | self.number(label) << CLASS_SHIFT
+    }
+
+    #[inline]
+    fn number(&mut self, label: i32) -> u32 {
+        let place = usize::try_from(label).ok().filter(|&place| place < SMALL_LABELS);
+        if let Some(number) = place.and_then(|place| self.small.get(place)?.checked_sub(1)) {
+            return number;
+        }
+        let next = self.labels.len() as u32;
+        let number = *self.numbers.entry(label).or_insert(next);
+        if number == next {
+            self.labels.push(label);
+            self.rows.push([0; 2]);
+        }
+        if let Some(place) = place {
+            self.small.resize(self.small.len().max(place + 1), 0);
+            self.small[place] = number + 1;
+        }
+        number
+    }
+}

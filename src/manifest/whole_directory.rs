@@ -1,0 +1,129 @@
+//! A choice applied to all files of a directory, into a directory of the same files.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+
+use super::compression::ManifestCompression;
+use super::directory::{FILE_NAME, FILE_NAME_END, ManifestDirectory};
+use super::sieve::Sieve;
+use super::{Known, Manifest, ManifestSummary};
+use crate::atomic_directory::AtomicDirectory;
+use crate::early_sync::EarlySync;
+use crate::error::{Error, ErrorKind, Result};
+use crate::selection::Selection;
+
+impl Manifest {
+    /// Filters the files of a directory as one manifest: rows are numbered and ids compared over all of
+    /// them. Each is written under its name into a directory that appears only when it is complete;
+    /// one of which no row stays is written too, with its columns and without rows, since file names
+    /// often say how many files there are. Without an output nothing is written, and the counts are
+    /// what one gets.
+    ///
+    /// Of an image folder the metadata is filtered. The images stay where they are: what loads the
+    /// output needs them beside it, and loads those that it names.
+    ///
+    /// # Errors
+    ///
+    /// As for [`filter`](Self::filter), with the file's name; and [`Manifest`](ErrorKind::Manifest) for
+    /// a file whose columns are not those of the first, or an image folder whose metadata names no
+    /// files; [`AlreadyExists`](ErrorKind::AlreadyExists) if the output is there and not empty;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it lies within the manifest, if the format is
+    /// another, and for an image folder with several metadata files and no key, whose rows have no
+    /// numbers that anybody would agree on.
+    pub fn filter_directory(
+        &self,
+        selection: &Selection,
+        mut directory: ManifestDirectory<'_>,
+        output: Option<&Path>,
+    ) -> Result<ManifestSummary> {
+        self.check()?;
+        self.check_directory(&directory, output)?;
+        let whole = directory.path().display().to_string();
+        let mut sieve = Sieve::new(selection, self, &whole);
+        let mut known = Known::default();
+        let draft = output.map(AtomicDirectory::create).transpose()?;
+        let mut progress = std::mem::replace(&mut directory.progress, Box::new(|_bytes| {}));
+        for name in directory.files() {
+            sieve.start_file(&directory.path().join(name).display().to_string());
+            let input = directory.input(name, &mut *progress)?;
+            let Some(draft) = &draft else {
+                self.filter_one(input, &mut io::sink(), &mut sieve, &mut known)?;
+                continue;
+            };
+            let place = draft.place(name)?;
+            let failed = |error| Error::io("write", &place, error);
+            let file = File::create_new(&place).map_err(failed)?;
+            let mut writer = BufWriter::with_capacity(1 << 18, EarlySync::new(&file));
+            let manifest = self.clone().compression(Some(ManifestCompression::of_path(name)));
+            manifest.filter_one(input, &mut writer, &mut sieve, &mut known)?;
+            // The rows have flushed it.
+            let (early, _) = writer.into_parts();
+            early.finish().map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+        }
+        if directory.is_image_folder() {
+            check_image_columns(&known, &sieve)?;
+        }
+        let summary = sieve.finish()?;
+        draft.map_or(Ok(()), AtomicDirectory::commit)?;
+        Ok(summary)
+    }
+
+    fn check_directory(
+        &self,
+        directory: &ManifestDirectory<'_>,
+        output: Option<&Path>,
+    ) -> Result<()> {
+        if self.format != directory.format() {
+            let (expected, got) = (self.format, directory.format());
+            let path = directory.path().display();
+            return Err(Error::invalid(format!(
+                "format: expected {expected}, got {got} in {path}"
+            )));
+        }
+        if directory.is_image_folder() && directory.files().len() > 1 && self.key.is_none() {
+            let (count, path) = (directory.files().len(), directory.path().display());
+            return Err(Error::invalid(format!(
+                "key: expected a column, since {path} has {count} metadata files whose rows cannot be \
+                 numbered as one; or give the directory of one split"
+            )));
+        }
+        let Some(output) = output else { return Ok(()) };
+        // A path that does not exist yet has a parent that does.
+        let parent = match output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let resolved = |path: &Path| path.canonicalize().ok();
+        let within = resolved(output).or_else(|| resolved(parent));
+        if let (Some(within), Some(manifest)) = (within, resolved(directory.path()))
+            && within.starts_with(manifest)
+        {
+            let (output, path) = (output.display(), directory.path().display());
+            return Err(Error::invalid(format!(
+                "output: expected a directory outside of the manifest {path}, got {output}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// An image folder's metadata names the images.
+fn check_image_columns(known: &Known, sieve: &Sieve<'_>) -> Result<()> {
+    let delimited = known.delimited.as_ref().map(|columns| columns.names().to_vec());
+    let columnar = known
+        .columnar
+        .as_ref()
+        .map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
+    // What fields JSON Lines have, each line decides.
+    let Some(names) = delimited.or(columnar) else { return Ok(()) };
+    if names.iter().any(|name| name == FILE_NAME || name.ends_with(FILE_NAME_END)) {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    Err(sieve.bad_manifest(
+        ErrorKind::Manifest,
+        format!("expected a column `{FILE_NAME}` or `...{FILE_NAME_END}`, got {names}"),
+    ))
+}
