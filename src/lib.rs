@@ -22,6 +22,9 @@
 //!   Spark just as well.
 //! - [`ScoreTable`] folds the observations of all runs into one row per example: EL2N at any epoch,
 //!   forgetting events, each with mean, standard deviation and count over runs.
+//! - [`kernel`] and [`barrier`] measure the geometry of training on groups of examples
+//!   ([`ExampleSet`]), and [`KernelVelocityTable`] and [`ErrorBarrierTable`] keep what was measured.
+//!   [`LabelNoise`] spoils labels on purpose.
 //! - [`Rule`] chooses examples by a score, [`Selection`] is the choice, and [`Manifest`] applies it to
 //!   the files that list a data set.
 //!
@@ -74,10 +77,16 @@
 )]
 
 mod atomic_file;
+pub mod barrier;
 mod batch;
 mod error;
+mod example_set;
+mod geometry;
+pub mod kernel;
+mod label_noise;
 mod manifest;
 mod parquet_output;
+mod random;
 mod record;
 mod run;
 mod scores;
@@ -87,6 +96,12 @@ mod step;
 
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
+pub use example_set::ExampleSet;
+pub use geometry::{
+    ErrorBarrierRow, ErrorBarrierTable, KernelVelocityRow, KernelVelocityTable, MeanBarrier,
+    RunningStatistics, TimeUnit,
+};
+pub use label_noise::{LabelNoise, NoisyLabels};
 pub use manifest::{
     ClassCounts, Duplicates, Manifest, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };

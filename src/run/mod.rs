@@ -55,4 +55,5 @@ pub use verify::{Finding, Verification};
 pub use writer::Durability;
 
 pub(crate) use disk::{Disk, LocalDisk, is_transient};
+pub(crate) use layout::check_run_name;
 pub(crate) use writer::{Existing, Pending, RunOptions, RunWriter};
