@@ -184,24 +184,24 @@ proptest! {
 fn rows_that_are_wrong_are_refused_and_nothing_is_written() {
     let directory = TempDir::new().unwrap();
     let mut table = KernelVelocityTable::open(directory.path(), "seed-0").unwrap();
-    let good = velocity("window_0", 0, 0.5);
+    let (good, base) = (velocity("window_0", 0, 0.5), velocity("window_1", 0, 0.5));
     let wrong: [(&str, KernelVelocityRow); 7] = [
         ("set: expected a name", velocity("", 0, 0.5)),
         ("distance: expected 0..=2, got NaN", velocity("a", 0, f64::NAN)),
-        ("dt: expected a positive number, got 0", KernelVelocityRow { dt: 0.0, ..good.clone() }),
+        ("dt: expected a positive number, got 0", KernelVelocityRow { dt: 0.0, ..base.clone() }),
         (
             "second_step: expected a snapshot after step 0",
-            KernelVelocityRow { second_step: 0, ..good.clone() },
+            KernelVelocityRow { second_step: 0, ..base.clone() },
         ),
         (
             "second_step: expected a snapshot after step 0 of epoch 1",
-            KernelVelocityRow { second_epoch: 0, ..good.clone() },
+            KernelVelocityRow { second_epoch: 0, ..base.clone() },
         ),
         (
             "second_step: expected at most",
-            KernelVelocityRow { second_step: u64::MAX, ..good.clone() },
+            KernelVelocityRow { second_step: u64::MAX, ..base.clone() },
         ),
-        ("examples: expected at most", KernelVelocityRow { examples: u32::MAX, ..good.clone() }),
+        ("examples: expected at most", KernelVelocityRow { examples: u32::MAX, ..base.clone() }),
     ];
     for (message, row) in wrong {
         let error = table.append(&[good.clone(), row]).unwrap_err();
