@@ -43,6 +43,16 @@ pub enum OwnedLabels<'a> {
 }
 
 impl OwnedLabels<'_> {
+    /// The class of each row.
+    pub(crate) fn classes(self) -> Result<Vec<i64>> {
+        match self {
+            Self::Classes(labels) => Ok(labels.into_owned()),
+            Self::Soft { shape: (rows, classes), .. } => Err(Error::Argument(format!(
+                "labels: expected class indices, got soft targets [{rows}, {classes}]"
+            ))),
+        }
+    }
+
     /// The same for a batch of this shape.
     pub(crate) fn targets(&self, rows: usize, classes: usize) -> Result<Targets<'_>> {
         match self {

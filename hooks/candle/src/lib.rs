@@ -43,6 +43,15 @@
 //!                          +-> transfer (to the host) -> data_diet::Batch -> data_diet::Recorder
 //! logits ------------------+
 //! ```
+//!
+//! When the weights have been recorded too, [`KernelVelocity`] and [`barrier::ErrorBarrier`] measure the
+//! geometry of training: how fast the tangent kernel turns, and how far the error rises between two
+//! networks.
+//!
+//! ```text
+//! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::kernel  -> KernelVelocityTable
+//! weights of two runs ------> barrier (along a line)  -> data_diet::barrier -> ErrorBarrierTable
+//! ```
 
 #![cfg_attr(
     test,
@@ -50,15 +59,21 @@
 )]
 
 mod arguments;
+pub mod barrier;
 mod builder;
 mod error;
 mod hook;
+mod kernel_velocity;
+pub mod ntk;
+mod params;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
 pub use hook::DataDietHook;
+pub use kernel_velocity::{KernelVelocity, StepWeights};
+pub use params::{NamedTensors, Params, interpolate};
 
 pub use data_diet::{
     Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Signal, WhenFull,

@@ -1,4 +1,4 @@
-//! The only place where device memory becomes host memory.
+//! The only place where device memory becomes host memory, or the other way round.
 //!
 //! Tensors on the CPU are read where they lie. From another device they are made small first (a view
 //! would bring its whole backing storage along) and then copied from the calling thread, which orders
@@ -60,6 +60,20 @@ impl HostTensor {
         Ok(values.unwrap_or_default())
     }
 
+    /// Its values as `f64`, which holds those of every other float exactly. `what` names the argument.
+    pub(crate) fn doubles(&self, what: &str) -> Result<Vec<f64>> {
+        if !is_float(self.0.dtype()) {
+            let got = self.0.dtype().as_str();
+            return Err(Error::Argument(format!("{what}: expected a float tensor, got {got}")));
+        }
+        let wide = Self(self.0.to_dtype(DType::F64)?);
+        let values = wide.read(|storage, from, to| match storage {
+            CpuStorage::F64(values) => Some(values[from..to].to_vec()),
+            _ => None,
+        })?;
+        Ok(values.unwrap_or_default())
+    }
+
     /// A batch from these logits, read in their own dtype.
     pub(crate) fn into_batch(
         self,
@@ -91,6 +105,11 @@ impl HostTensor {
             _ => Err(Error::Argument("tensor: expected host memory".to_owned())),
         }
     }
+}
+
+/// The same tensor where a model is.
+pub(crate) fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    Ok(tensor.to_device(device)?)
 }
 
 pub(crate) fn is_float(dtype: DType) -> bool {
