@@ -51,13 +51,20 @@
 
 mod arguments;
 mod builder;
+mod contribution;
 mod error;
+mod grand;
 mod hook;
+pub mod nn;
+mod patches;
+mod squares;
+mod tape;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
+pub use grand::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};
 pub use hook::DataDietHook;
 
 pub use data_diet::{
