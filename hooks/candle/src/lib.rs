@@ -61,16 +61,23 @@
 mod arguments;
 pub mod barrier;
 mod builder;
+mod contribution;
 mod error;
+mod grand;
 mod hook;
 mod kernel_velocity;
+pub mod nn;
 pub mod ntk;
 mod params;
+mod patches;
+mod squares;
+mod tape;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
+pub use grand::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};
 pub use hook::DataDietHook;
 pub use kernel_velocity::{KernelVelocity, StepWeights};
 pub use params::{NamedTensors, Params, interpolate};

@@ -1,7 +1,5 @@
 //! Gradients of single logits, and blocks of them as matrices whose products are kernels.
 
-use std::ops::Range;
-
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
@@ -34,7 +32,6 @@ pub(super) struct Rows<'a, F> {
     /// The logits of the example that was asked for last.
     current: Option<(usize, Tensor)>,
     backward_passes: usize,
-    any_gradient: bool,
 }
 
 impl<'a, F> Rows<'a, F>
@@ -42,24 +39,15 @@ where
     F: FnMut(&Tensor) -> candle_core::Result<Tensor>,
 {
     pub(super) fn new(params: &'a Params, inputs: &'a Tensor, classes: usize, forward: F) -> Self {
-        Self {
-            params,
-            inputs,
-            classes,
-            forward,
-            current: None,
-            backward_passes: 0,
-            any_gradient: false,
-        }
+        Self { params, inputs, classes, forward, current: None, backward_passes: 0 }
+    }
+
+    pub(super) fn params(&self) -> &'a Params {
+        self.params
     }
 
     pub(super) fn backward_passes(&self) -> usize {
         self.backward_passes
-    }
-
-    /// Whether any parameter has had any gradient so far.
-    pub(super) fn any_gradient(&self) -> bool {
-        self.any_gradient
     }
 
     fn gradients(&mut self, row: usize) -> Result<GradStore> {
@@ -71,8 +59,6 @@ where
         let gradients = logits.get(0)?.get(class)?.backward()?;
         self.current = Some((example, logits));
         self.backward_passes += 1;
-        self.any_gradient = self.any_gradient
-            || self.params.variables().any(|variable| gradients.get(variable).is_some());
         Ok(gradients)
     }
 
@@ -127,12 +113,17 @@ impl Block {
     }
 
     /// Overwrites the block with the gradients of these logits.
-    pub(super) fn fill<F>(&mut self, rows: &mut Rows<'_, F>, which: Range<usize>) -> Result<()>
+    pub(super) fn fill<F>(
+        &mut self,
+        rows: &mut Rows<'_, F>,
+        which: impl IntoIterator<Item = usize>,
+    ) -> Result<()>
     where
         F: FnMut(&Tensor) -> candle_core::Result<Tensor>,
     {
-        self.filled = which.len();
-        for (slot, row) in which.enumerate() {
+        self.filled = 0;
+        for (slot, row) in which.into_iter().enumerate() {
+            self.filled = slot + 1;
             let gradients = rows.gradients(row)?;
             let flat = rows.params.variables().map(|variable| {
                 let gradient = gradients.get(variable).map(|gradient| {
