@@ -16,6 +16,10 @@
 //! [`ops::softmax_last_dim`], have no backward pass: trained with candle, no gradient reaches what lies
 //! before them. Here they are left as they are in training; while gradient norms are asked for, these
 //! layers answer with the gradient that their formula has.
+//!
+//! What stands between the layers has candle's gradients. Of those, candle 0.11's `max_pool2d` passes
+//! back a share only: with one largest value in a window of four, a quarter. Norms then count the layers
+//! before it as training does, with that share.
 
 pub mod activation;
 pub mod batch_norm;

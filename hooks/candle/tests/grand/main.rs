@@ -7,8 +7,8 @@
     reason = "expected values are computed on the host, from candle's own read-back"
 )]
 
+mod golden;
 mod images;
-mod layers;
 mod losses;
 mod reference;
 mod refusals;
