@@ -43,7 +43,7 @@ impl Factors {
         let tape = Tape::new(examples, inputs.device(), &ids, &[])?;
         let logits = tape.run(|| forward(inputs));
         if let Some(refusal) = tape.refusal() {
-            return Err(Error::Argument(refusal));
+            return Err(Error::Argument(format!("forward: {refusal}")));
         }
         let logits = logits?;
         if logits.dims() != [examples, classes] {
@@ -119,6 +119,16 @@ impl Factors {
     fn of<'a>(&'a self, place: usize, parameter: &'a Var) -> OfParameter<'a> {
         OfParameter { uses: &self.uses[place], parameter, examples: self.examples }
     }
+}
+
+/// Whether gradients have to be formed for products in this parameter, which has these uses.
+pub(super) fn forms_gradients(
+    uses: &Vec<Contribution>,
+    parameter: &Var,
+    examples: usize,
+) -> Result<bool> {
+    let part = OfParameter { uses: std::slice::from_ref(uses), parameter, examples };
+    Ok(part.plan()? == Plan::Form)
 }
 
 /// The bytes of the formed gradients of one example.

@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::params::Params;
+use crate::tape::Tape;
 use crate::transfer::HostTensor;
 
 /// Parameters whose products are added up in the model's own precision.
@@ -63,7 +64,15 @@ where
     }
 
     fn logits(&mut self, example: usize) -> Result<Tensor> {
-        let logits = (self.forward)(&self.inputs.narrow(0, example, 1)?)?;
+        let input = self.inputs.narrow(0, example, 1)?;
+        // Attached to a tape, layers with fused kernels answer with the gradient of their formula.
+        let ids: Vec<_> = self.params.variables().map(|variable| variable.id()).collect();
+        let tape = Tape::new(1, self.inputs.device(), &[], &ids)?;
+        let logits = tape.run(|| (self.forward)(&input));
+        if let Some(refusal) = tape.refusal() {
+            return Err(Error::Argument(format!("forward: {refusal}")));
+        }
+        let logits = logits?;
         if logits.dims() != [1, self.classes] {
             return Err(Error::Argument(format!(
                 "forward: expected logits [1, {}] for example {example}, got {:?}",

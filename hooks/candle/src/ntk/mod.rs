@@ -7,6 +7,9 @@
 //! Two ways lead to it. `factors` takes a backward pass per class for all examples together, for layers of
 //! [`nn`](crate::nn); `jacobian` takes one per example and class, for any model. Each parameter goes the
 //! first way if it can, and what they give is added up.
+//!
+//! What stands between the layers has candle's gradients: see [`nn`](crate::nn) about those that are
+//! missing or wrong.
 
 mod factors;
 mod jacobian;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 
 use super::Gram;
-use super::factors::{Factors, example_bytes};
+use super::factors::{Factors, example_bytes, forms_gradients};
 use super::jacobian::{Block, Rows, row_bytes};
 use super::square::Square;
 use crate::contribution::Contribution;
@@ -138,8 +138,9 @@ impl GramOptions {
             if gradients.as_ref().is_some_and(|gradients| gradients.get(variable).is_some()) {
                 others.insert(name);
             } else if !uses.is_empty() {
+                let forms = forms_gradients(uses, variable, 2)?;
                 // Where a single example's gradients do not fit, they cannot be formed.
-                if 4 * example_bytes(variable, classes) > self.max_bytes {
+                if forms && 4 * example_bytes(variable, classes) > self.max_bytes {
                     others.insert(name);
                 } else {
                     bytes += uses.iter().map(Contribution::bytes).sum::<usize>() * classes / 2;

@@ -1,7 +1,10 @@
 //! Kernels against those that JAX computes for the same networks: `golden/ntk.py` made the file.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;
+use data_diet_candle::nn::{
+    BatchNorm, Conv2dConfig, Module, ModuleT, VarBuilder, batch_norm, conv2d, linear,
+};
 use data_diet_candle::ntk::gram;
 use data_diet_candle::{NamedTensors, Params};
 use serde_json::Value;
@@ -42,15 +45,43 @@ fn check(
     assert_close(&gram, &numbers(&case["kernel"]), 1e-6);
 }
 
+fn layers(name: &str) -> String {
+    name.replace("below", "layer0").replace("above", "layer1")
+}
+
 #[test]
 fn of_a_perceptron() {
-    let model = Perceptron::new(&[5, 6, 3], candle_core::DType::F32, 0);
-    let rename = |name: &str| name.replace("below", "layer0").replace("above", "layer1");
-    check("perceptron", &model.variables, rename, |x| model.forward(x));
+    let model = Perceptron::new(&[5, 6, 3], DType::F32, 0);
+    check("perceptron", &model.variables, layers, |x| model.forward(x));
 }
 
 #[test]
 fn of_a_convolutional_network() {
     let model = Convolutional::new(0);
     check("convolutional", &model.variables, str::to_owned, |x| model.forward(x));
+}
+
+#[test]
+fn of_a_perceptron_by_whole_batches() {
+    let variables = VarMap::new();
+    let builder = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let below = linear(5, 6, builder.pp("below")).unwrap();
+    let above = linear(6, 3, builder.pp("above")).unwrap();
+    let forward = |x: &Tensor| above.forward(&below.forward(x)?.tanh()?);
+    check("perceptron", &variables, str::to_owned, forward);
+}
+
+#[test]
+fn of_a_convolutional_network_by_whole_batches() {
+    let variables = VarMap::new();
+    let builder = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let config = Conv2dConfig { stride: 2, padding: 1, ..Conv2dConfig::default() };
+    let conv = conv2d(2, 3, 3, config, builder.pp("conv")).unwrap();
+    let norm: BatchNorm = batch_norm(3, 1e-5, builder.pp("norm")).unwrap();
+    let head = linear(27, 2, builder.pp("head")).unwrap();
+    let forward = |x: &Tensor| {
+        let x = norm.forward_t(&conv.forward(x)?, false)?.relu()?;
+        head.forward(&x.flatten_from(1)?)
+    };
+    check("convolutional", &variables, str::to_owned, forward);
 }
