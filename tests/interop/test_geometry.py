@@ -42,12 +42,17 @@ BARRIER_COLUMNS = {
 ALPHAS = np.arange(11) / 10
 
 
+def numbers(random, count, most=1):
+    """Numbers that come through JSON exactly, whoever reads it."""
+    return random.integers(0, 1024 * most, size=count) / 1024
+
+
 def velocity(window, step, random):
     return {
         "set": f"window_{window:05}",
         "steps": [step, step + 100],
         "epochs": [step // 200, (step + 100) // 200],
-        "distance": random.uniform(),
+        "distance": numbers(random, 1)[0],
         "dt": 0.5,
         "in_epochs": True,
         "examples": 100,
@@ -56,8 +61,7 @@ def velocity(window, step, random):
 
 
 def barrier(runs, spawn_step, step, part, random, loss=True):
-    errors = random.uniform(size=11)
-    losses = random.uniform(0, 5, size=11)
+    errors, losses = numbers(random, 11), numbers(random, 11, most=5)
     return {
         "runs": list(runs),
         "spawn_step": spawn_step,
