@@ -51,6 +51,24 @@ impl ExampleSet {
         Ok(order.chunks_exact(size).enumerate().map(window).collect())
     }
 
+    /// The ids as row numbers, to gather inputs by, where ids are that.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an id is not below `rows`, the number of rows
+    /// there are.
+    pub fn rows(&self, rows: u32) -> Result<Vec<u32>> {
+        let row = |&example: &i64| {
+            u32::try_from(example).ok().filter(|&row| row < rows).ok_or_else(|| {
+                let name = &self.name;
+                Error::invalid(format!(
+                    "rows: expected ids of set `{name}` below {rows}, got {example}"
+                ))
+            })
+        };
+        self.examples.iter().map(row).collect()
+    }
+
     /// The `count` examples of lowest score, those of highest score, and as many random ones, named
     /// `lowest`, `highest` and `random`: what the Data Diet paper measures error barriers on, with 1,000 by
     /// EL2N. Each in ascending order of id; the sets may overlap.
@@ -130,6 +148,15 @@ mod tests {
         assert_eq!(highest.examples, kept(Rule::Highest(amount)));
         assert_eq!(random.examples, kept(Rule::Random { amount, seed: 5 }));
         assert_eq!([&*lowest.name, &*highest.name, &*random.name], ["lowest", "highest", "random"]);
+    }
+
+    #[test]
+    fn ids_are_row_numbers_or_refused() {
+        let set = |examples: &[i64]| ExampleSet { name: "a".into(), examples: examples.to_vec() };
+        assert_eq!(set(&[7, 0, 3]).rows(8).unwrap(), [7, 0, 3]);
+        let error = set(&[7, 0, 3]).rows(7).unwrap_err();
+        assert_eq!(error.to_string(), "rows: expected ids of set `a` below 7, got 7");
+        assert!(set(&[-1]).rows(u32::MAX).is_err() && set(&[1 << 40]).rows(u32::MAX).is_err());
     }
 
     #[test]

@@ -50,6 +50,42 @@ struct LabelledSet {
 /// At every step at which two of the runs have a snapshot, each pair of them is measured on each set.
 /// Children of one parent give the paper's mean barrier
 /// ([`ErrorBarrierTable::means`]); a parent and one child are a pair like any other.
+///
+/// # Examples
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{Module, VarBuilder, VarMap, linear};
+/// use data_diet::ErrorBarrierTable;
+/// use data_diet_candle::barrier::{Branch, ErrorBarrier, Line};
+/// use data_diet_candle::{Params, StepWeights};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let experiment = directory.path();
+/// let variables = VarMap::new();
+/// let model = linear(4, 2, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+/// let params = Params::from_varmap(&variables)?;
+/// let images = Tensor::randn(0.0_f32, 1.0, (6, 4), &Device::Cpu)?;
+/// # let tensors = params.copy()?;
+/// # let at = |step| Ok(StepWeights { step, epoch: 0, tensors: tensors.clone() });
+/// # let (child_0, child_1) = ([at(100), at(200)], [at(100), at(200)]);
+/// // `child_0`, `child_1`: snapshots of two runs that went apart at step 100.
+/// let mut table = ErrorBarrierTable::open(experiment)?;
+/// ErrorBarrier::new(Line::new(&params))
+///     .set("lowest", images, &[0_u32, 1, 0, 1, 0, 1], 256)?
+///     .run(
+///         Some(100),
+///         vec![Branch::new("child-0", child_0), Branch::new("child-1", child_1)],
+///         |images| model.forward(images),
+///         &mut table,
+///         |row| println!("{} at step {}", row.set, row.step),
+///     )?;
+/// for mean in table.means() {
+///     println!("{} at step {}: {}", mean.set, mean.step, mean.error_by_chord);
+/// }
+/// # assert_eq!(table.means().len(), 2);
+/// # Ok::<(), data_diet_candle::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is measured before `run`"]
 pub struct ErrorBarrier<'a> {

@@ -7,6 +7,8 @@
 //! (a fully connected layer) are far smaller than the gradients. With many positions (a convolution) the
 //! gradients are formed, a few examples at a time.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor, Var};
 
 use crate::contribution::{Contribution, Factor, example_gradients};
@@ -31,17 +33,19 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    /// Runs these examples forward once, and backward once for each class.
+    /// Runs some of the examples forward once, and backward once for each class.
     pub(super) fn new(
         params: &Params,
         inputs: &Tensor,
+        which: Range<usize>,
         classes: usize,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self> {
-        let examples = inputs.dim(0)?;
+        let examples = which.len();
+        let inputs = inputs.narrow(0, which.start, examples)?;
         let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
         let tape = Tape::new(examples, inputs.device(), &ids, &[])?;
-        let logits = tape.run(|| forward(inputs));
+        let logits = tape.run(|| forward(&inputs));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));
         }
@@ -55,9 +59,10 @@ impl Factors {
         let finite = HostTensor::new(&logits)?.doubles("forward")?;
         if let Some(place) = finite.iter().position(|logit| !logit.is_finite()) {
             return Err(Error::Argument(format!(
-                "forward: expected finite logits, got {} as logit {}",
+                "forward: expected finite logits, got {} as logit {} of example {}",
                 finite[place],
-                place % classes
+                place % classes,
+                which.start + place / classes
             )));
         }
         let mut uses: Vec<Vec<Vec<Contribution>>> = ids.iter().map(|_| Vec::new()).collect();

@@ -249,8 +249,7 @@ impl Kernel {
         let mut passes = 0;
         let mut factors = |examples: Range<usize>| -> Result<Factors> {
             passes += self.classes;
-            let inputs = inputs.narrow(0, examples.start, examples.len())?;
-            Factors::new(params, &inputs, self.classes, forward)
+            Factors::new(params, inputs, examples, self.classes, forward)
         };
         let classes = self.classes;
         let rows = |examples: &Range<usize>| examples.start * classes..examples.end * classes;

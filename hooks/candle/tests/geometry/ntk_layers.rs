@@ -349,6 +349,22 @@ fn examples_out_of_order_are_noticed() {
 }
 
 #[test]
+fn a_logit_that_is_not_finite_is_told_with_its_example() {
+    let model = perceptron(&[3, 4, 2], 21, DType::F32);
+    let mut rows: Vec<f32> =
+        tensor(22, &[4, 3], DType::F32).flatten_all().unwrap().to_vec1().unwrap();
+    rows[8] = f32::NAN;
+    let inputs = Tensor::from_vec(rows, (4, 3), &Device::Cpu).unwrap();
+    for options in [GramOptions::default(), GramOptions::default().one_by_one()] {
+        let error = options.gram(&model.params(), &inputs, &model.forward).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "forward: expected finite logits, got NaN as logit 0 of example 2"
+        );
+    }
+}
+
+#[test]
 fn parameters_that_no_gradient_reaches_are_named() {
     let model = Model::new(19, DType::F32, |builder| {
         let below = linear(3, 4, builder.pp("below")).unwrap();
