@@ -106,7 +106,7 @@ impl KernelVelocityRow {
 /// }])?;
 /// let table = KernelVelocityTable::open(experiment, "seed-0")?;
 /// assert_eq!(table.rows()[0].velocity()?, 0.25);
-/// # Ok::<(), data_diet::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct KernelVelocityTable {

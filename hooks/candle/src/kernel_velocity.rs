@@ -53,7 +53,7 @@ pub struct StepWeights {
 ///     .per_epoch(50)
 ///     .run(snapshots, model, &mut table, |set, step| println!("{set} at step {step}"))?;
 /// assert_eq!(table.rows()[0].dt, 2.0);
-/// # Ok::<(), data_diet_candle::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is measured before `run`"]

@@ -84,7 +84,7 @@ struct LabelledSet {
 ///     println!("{} at step {}: {}", mean.set, mean.step, mean.error_by_chord);
 /// }
 /// # assert_eq!(table.means().len(), 2);
-/// # Ok::<(), data_diet_candle::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "nothing is measured before `run`"]
