@@ -11,6 +11,7 @@
 //! What stands between the layers has candle's gradients: see [`nn`](crate::nn) about those that are
 //! missing or wrong.
 
+mod bands;
 mod factors;
 mod jacobian;
 mod options;
