@@ -69,6 +69,8 @@ pub struct GradientNorms {
     check: usize,
     one_by_one: bool,
     allow_unused: bool,
+    /// Whether a layer's input may have several rows per example; until a look at one alone says no.
+    several_rows: bool,
     /// What was covered, and how, in batches that were checked.
     checked: BTreeSet<Coverage>,
 }
@@ -80,6 +82,16 @@ type Coverage = (Vec<usize>, Vec<bool>);
 /// stays far below in f32; an example that depends on its batch differs far more.
 const CHECK_TOLERANCE: f64 = 1e-3;
 const HALF_CHECK_TOLERANCE: f64 = 1e-1;
+
+/// How a batch has gone.
+enum Attempt {
+    Done(ExampleNorms),
+    /// An example alone has another norm.
+    Differs {
+        error: Error,
+        several_rows: bool,
+    },
+}
 
 /// What a pass over the whole batch has shown.
 struct Pass {
@@ -136,6 +148,7 @@ impl GradientNorms {
             check: 2,
             one_by_one: false,
             allow_unused: false,
+            several_rows: true,
             checked: BTreeSet::new(),
         })
     }
@@ -221,6 +234,28 @@ impl GradientNorms {
             return Err(Error::Argument("inputs: expected at least one example".to_owned()));
         }
         objective.check_length(batch)?;
+        match self.attempt(inputs, batch, objective, forward)? {
+            Attempt::Done(norms) => Ok(norms),
+            Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+                // Rows beyond the batch need not be the examples' own: positions that all share, or
+                // positions before examples. Left to candle, such layers take longer and are right.
+                self.several_rows = false;
+                match self.attempt(inputs, batch, objective, forward)? {
+                    Attempt::Done(norms) => Ok(norms),
+                    Attempt::Differs { error, .. } => Err(error),
+                }
+            }
+            Attempt::Differs { error, .. } => Err(error),
+        }
+    }
+
+    fn attempt<I: Inputs>(
+        &mut self,
+        inputs: &I,
+        batch: usize,
+        objective: &Objective<'_>,
+        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
+    ) -> Result<Attempt> {
         let pass = self.pass(inputs, batch, objective, forward)?;
         if !(pass.unused.is_empty() || self.allow_unused) {
             return Err(self.unreached(&pass.unused));
@@ -241,14 +276,20 @@ impl GradientNorms {
             // Allowed: nothing reaches any parameter.
             None => vec![0.0; batch],
         };
-        let checked = self.check_alone(inputs, objective, forward, &pass, &values)?;
+        let checked = match self.check_alone(inputs, objective, forward, &pass, &values)? {
+            Ok(checked) => checked,
+            Err(error) => {
+                let several_rows = pass.record.single_rows.contains(&false);
+                return Ok(Attempt::Differs { error, several_rows });
+            }
+        };
         for value in &mut values {
             if !value.is_finite() {
                 *value = f32::NAN;
             }
         }
         let report = self.report(&pass, &values, checked);
-        Ok(ExampleNorms { values, report })
+        Ok(Attempt::Done(ExampleNorms { values, report }))
     }
 
     /// One forward and one backward pass of the whole batch.
@@ -262,7 +303,7 @@ impl GradientNorms {
         let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
         let attached = if self.one_by_one { ids.as_slice() } else { &[] };
         let device = self.parameters[0].1.device();
-        let tape = Tape::new(batch, device, &ids, attached)?;
+        let tape = Tape::new(batch, self.several_rows, device, &ids, attached)?;
         let gradients = backward(&tape, inputs, objective, forward, 0, batch)?;
         let record = tape.take();
         let mut pass = Pass { record, covered: vec![], uncovered: vec![], unused: vec![] };
@@ -309,7 +350,7 @@ impl GradientNorms {
     ) -> Result<Tensor> {
         let device = self.parameters[0].1.device();
         let ids: Vec<TensorId> = parameters.iter().map(|&at| self.parameters[at].1.id()).collect();
-        let tape = Tape::new(1, device, &[], &ids)?;
+        let tape = Tape::new(1, true, device, &[], &ids)?;
         let gradients = backward(&tape, &inputs.example(row)?, objective, forward, row, 1)?;
         let mut sum = Tensor::zeros(1, sum_dtype(&self.parameters[0].1), device)?;
         for &at in parameters {
@@ -321,7 +362,8 @@ impl GradientNorms {
         Ok(sum)
     }
 
-    /// Looks at some examples alone, unless a batch that was covered like this one has been looked at.
+    /// Looks at some examples alone, unless a batch that was covered like this one has been looked at;
+    /// the inner error is that one of them differs.
     fn check_alone<I: Inputs>(
         &mut self,
         inputs: &I,
@@ -329,10 +371,10 @@ impl GradientNorms {
         forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
         pass: &Pass,
         values: &[f32],
-    ) -> Result<usize> {
+    ) -> Result<Result<usize>> {
         let coverage = (pass.covered.clone(), pass.record.single_rows.clone());
         if self.check == 0 || pass.covered.is_empty() || self.checked.contains(&coverage) {
-            return Ok(0);
+            return Ok(Ok(0));
         }
         let all: Vec<usize> = (pass.covered.iter().chain(&pass.uncovered)).copied().collect();
         // Where norms are largest, rounding matters least.
@@ -350,17 +392,18 @@ impl GradientNorms {
             let (alone, batched) = (f64::from(alone.unwrap_or(f32::NAN)), f64::from(values[row]));
             let difference = (alone - batched).abs();
             if difference > tolerance * alone.max(batched) || difference.is_nan() {
-                return Err(Error::Argument(format!(
+                return Ok(Err(Error::Argument(format!(
                     "forward: expected an example's gradient not to depend on its batch, got a norm \
                      of {alone} for row {row} alone and of {batched} in the batch: is something in \
-                     training mode or random, or a layer's input not in order of examples?"
-                )));
+                     training mode or random, or the first dimension of a layer's input not the \
+                     batch?"
+                ))));
             }
         }
         if !chosen.is_empty() {
             self.checked.insert(coverage);
         }
-        Ok(chosen.len())
+        Ok(Ok(chosen.len()))
     }
 
     fn report(&self, pass: &Pass, values: &[f32], checked: usize) -> NormsReport {
