@@ -237,9 +237,11 @@ mod tests {
                                 - geometry.padding.1 as i64;
                             let inside = (0..geometry.height as i64).contains(&pixel_y)
                                 && (0..geometry.width as i64).contains(&pixel_x);
-                            let at = plane * geometry.height * geometry.width
-                                + (pixel_y * geometry.width as i64 + pixel_x) as usize;
-                            unfolded.push(if inside { images[at] } else { 0.0 });
+                            let at = || {
+                                plane * geometry.height * geometry.width
+                                    + (pixel_y * geometry.width as i64 + pixel_x) as usize
+                            };
+                            unfolded.push(if inside { images[at()] } else { 0.0 });
                         }
                     }
                 }

@@ -26,7 +26,11 @@ pub(crate) fn sums_of_squares(tensor: &Tensor) -> Result<Tensor> {
         };
         return Tensor::from_vec(sums, rows, tensor.device());
     }
-    tensor.reshape((rows, ()))?.sqr()?.to_dtype(sum_dtype(&tensor))?.sum(1)
+    on_device(&tensor, rows)
+}
+
+fn on_device(tensor: &Tensor, rows: usize) -> Result<Tensor> {
+    tensor.reshape((rows, ()))?.to_dtype(sum_dtype(tensor))?.sqr()?.sum(1)
 }
 
 /// Without a temporary the size of the tensor, which would cost more than the sums.
@@ -53,4 +57,35 @@ fn sum_of_squares<T: WithDType + Into<f64>>(values: &[T]) -> f64 {
         value * value
     };
     sums.iter().sum::<f64>() + rest.iter().map(square).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_add_up_squares_of_rows() {
+        for (rows, values) in [(1, 1), (3, 5), (2, 16), (4, 37), (3, 0)] {
+            let numbers: Vec<f32> = (0..rows * values).map(|at| (at as f32 * 0.7).sin()).collect();
+            let expected: Vec<f64> = (0..rows)
+                .map(|row| &numbers[row * values..][..values])
+                .map(|row| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
+                .collect();
+            let tensor = Tensor::from_slice(&numbers, (rows, values), &Device::Cpu).unwrap();
+            // A view that starts elsewhere, and one of another order.
+            let padded = tensor.pad_with_zeros(0, 2, 1).unwrap().narrow(0, 2, rows).unwrap();
+            let turned = tensor.t().unwrap().contiguous().unwrap().t().unwrap();
+            for tensor in [&tensor, &padded, &turned, &tensor.to_dtype(DType::F64).unwrap()] {
+                for sums in [sums_of_squares(tensor).unwrap(), on_device(tensor, rows).unwrap()] {
+                    let (storage, _) = sums.storage_and_layout();
+                    let Storage::Cpu(storage) = &*storage else { panic!("not on the host") };
+                    let sums = f64::cpu_storage_as_slice(storage).unwrap();
+                    let close = sums.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12);
+                    assert!(close && sums.len() == rows, "{sums:?} for {expected:?}");
+                }
+            }
+        }
+    }
 }

@@ -30,6 +30,8 @@ thread_local! {
 
 pub(crate) struct Tape {
     batch: usize,
+    /// Whether a layer's input may have several rows for each example, one after the other.
+    several_rows: bool,
     /// Where in the record each parameter's contributions go.
     parameters: HashMap<TensorId, usize>,
     /// Parameters whose gradients candle itself is to form.
@@ -66,9 +68,11 @@ pub(crate) struct OutputGradient<'a> {
 
 impl Tape {
     /// A tape for batches of `batch` examples that sorts contributions by `parameters` and leaves
-    /// those of `attached` to candle.
+    /// those of `attached` to candle. Layers whose inputs have more rows than that are taken to have
+    /// `several_rows` for each example, one after the other, or are left to candle.
     pub(crate) fn new(
         batch: usize,
+        several_rows: bool,
         device: &Device,
         parameters: &[TensorId],
         attached: &[TensorId],
@@ -80,6 +84,7 @@ impl Tape {
         };
         Ok(Arc::new(Self {
             batch,
+            several_rows,
             parameters: parameters.iter().enumerate().map(|(at, &id)| (id, at)).collect(),
             attached: attached.iter().copied().collect(),
             anchor: Var::zeros(1, DType::F32, device)?,
@@ -134,7 +139,8 @@ impl Tape {
             return false;
         }
         let rows = input.dims().first().copied().unwrap_or(1);
-        if input.rank() == 0 || !rows.is_multiple_of(self.batch) {
+        let fits = rows == self.batch || self.several_rows && rows.is_multiple_of(self.batch);
+        if input.rank() == 0 || !fits {
             let mut record = self.record();
             for tensor in parameters() {
                 if let Some(&at) = self.parameters.get(&tensor.id()) {

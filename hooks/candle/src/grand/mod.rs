@@ -1,30 +1,27 @@
-//! `GradientNorms`: which parameters one backward pass of the batch covers, and what to do about the
-//! others. The layers' part is in [`tape`](crate::tape) and [`nn`](crate::nn), the arithmetic in
-//! [`contribution`](crate::contribution).
+//! `GradientNorms` as its users see it: parameters, options, and the norms of a batch. The passes over
+//! the model are in `passes`, the layers' part in [`tape`](crate::tape) and [`nn`](crate::nn), the
+//! arithmetic in [`contribution`](crate::contribution).
 
 mod inputs;
 mod last_layer;
 mod loss;
+mod passes;
 mod report;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId, Var};
+use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 
 pub use inputs::Inputs;
 pub use last_layer::last_layer_norms;
+pub(crate) use passes::names_statistics;
 pub use report::{ExampleNorms, NormsReport, OneByOne};
 
 use crate::arguments::Labels;
-use crate::contribution::{TooLarge, example_squares};
 use crate::error::{Error, Result};
-use crate::squares::{sum_dtype, sums_of_squares};
-use crate::tape::{Record, Tape};
-use crate::transfer::HostTensor;
 use loss::Objective;
+use passes::{Attempt, Question};
 
 /// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
 /// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
@@ -69,26 +66,14 @@ pub struct GradientNorms {
     check: usize,
     one_by_one: bool,
     allow_unused: bool,
+    /// Whether a layer's input may have several rows per example; until a look at one alone says no.
+    several_rows: bool,
     /// What was covered, and how, in batches that were checked.
     checked: BTreeSet<Coverage>,
 }
 
 /// Which parameters a batch's pass covers, and which layers had one row per example.
 type Coverage = (Vec<usize>, Vec<bool>);
-
-/// Norms of the same example in the batch and alone may differ by this much of themselves. Rounding
-/// stays far below in f32; an example that depends on its batch differs far more.
-const CHECK_TOLERANCE: f64 = 1e-3;
-const HALF_CHECK_TOLERANCE: f64 = 1e-1;
-
-/// What a pass over the whole batch has shown.
-struct Pass {
-    record: Record,
-    /// Sorted into: seen on the tape, left to candle, reached by nothing.
-    covered: Vec<usize>,
-    uncovered: Vec<usize>,
-    unused: Vec<usize>,
-}
 
 impl GradientNorms {
     /// The memory that a layer may take beyond a training step's, in bytes, unless
@@ -136,6 +121,7 @@ impl GradientNorms {
             check: 2,
             one_by_one: false,
             allow_unused: false,
+            several_rows: true,
             checked: BTreeSet::new(),
         })
     }
@@ -221,202 +207,19 @@ impl GradientNorms {
             return Err(Error::Argument("inputs: expected at least one example".to_owned()));
         }
         objective.check_length(batch)?;
-        let pass = self.pass(inputs, batch, objective, forward)?;
-        if !(pass.unused.is_empty() || self.allow_unused) {
-            return Err(self.unreached(&pass.unused));
-        }
-        let mut squares = self.covered_squares(&pass, batch)?;
-        if !pass.uncovered.is_empty() {
-            let each = (0..batch)
-                .map(|row| self.alone(inputs, row, objective, forward, &pass.uncovered))
-                .collect::<Result<Vec<_>>>()?;
-            let others = Tensor::cat(&each, 0)?;
-            squares = match squares {
-                None => Some(others),
-                Some(squares) => Some((squares + others)?),
-            };
-        }
-        let mut values = match squares {
-            Some(squares) => HostTensor::new(&squares.sqrt()?)?.floats("norms")?,
-            // Allowed: nothing reaches any parameter.
-            None => vec![0.0; batch],
-        };
-        let checked = self.check_alone(inputs, objective, forward, &pass, &values)?;
-        for value in &mut values {
-            if !value.is_finite() {
-                *value = f32::NAN;
+        let question = Question { inputs, batch, objective, forward };
+        match self.attempt(&question)? {
+            Attempt::Done(norms) => Ok(norms),
+            Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+                // Rows beyond the batch need not be the examples' own: positions that all share, or
+                // positions before examples. Left to candle, such layers take longer and are right.
+                self.several_rows = false;
+                match self.attempt(&question)? {
+                    Attempt::Done(norms) => Ok(norms),
+                    Attempt::Differs { error, .. } => Err(error),
+                }
             }
-        }
-        let report = self.report(&pass, &values, checked);
-        Ok(ExampleNorms { values, report })
-    }
-
-    /// One forward and one backward pass of the whole batch.
-    fn pass<I>(
-        &self,
-        inputs: &I,
-        batch: usize,
-        objective: &Objective<'_>,
-        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
-    ) -> Result<Pass> {
-        let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
-        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
-        let device = self.parameters[0].1.device();
-        let tape = Tape::new(batch, device, &ids, attached)?;
-        let gradients = backward(&tape, inputs, objective, forward, 0, batch)?;
-        let record = tape.take();
-        let mut pass = Pass { record, covered: vec![], uncovered: vec![], unused: vec![] };
-        for (at, (name, var)) in self.parameters.iter().enumerate() {
-            if gradients.as_ref().is_some_and(|gradients| gradients.get(var).is_some()) {
-                pass.uncovered.push(at);
-            } else if !pass.record.contributions[at].is_empty() {
-                pass.covered.push(at);
-            } else if !(pass.record.buffers.contains(&var.id()) || names_statistics(name)) {
-                pass.unused.push(at);
-            }
-        }
-        Ok(pass)
-    }
-
-    fn covered_squares(&self, pass: &Pass, batch: usize) -> Result<Option<Tensor>> {
-        let mut sum: Option<Tensor> = None;
-        for &at in &pass.covered {
-            let (name, var) = &self.parameters[at];
-            let uses = &pass.record.contributions[at];
-            let squares = example_squares(uses, var, batch, self.max_bytes)?.map_err(|TooLarge { bytes }| {
-                let limit = self.max_bytes;
-                Error::Argument(format!(
-                    "max_bytes: expected at least {bytes}, which one example takes for {name}, got \
-                     {limit}"
-                ))
-            })?;
-            sum = Some(match sum {
-                None => squares,
-                Some(sum) => (sum + squares)?,
-            });
-        }
-        Ok(sum)
-    }
-
-    /// The sum of squares, `[1]`, of an example's gradient in some parameters.
-    fn alone<I: Inputs>(
-        &self,
-        inputs: &I,
-        row: usize,
-        objective: &Objective<'_>,
-        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
-        parameters: &[usize],
-    ) -> Result<Tensor> {
-        let device = self.parameters[0].1.device();
-        let ids: Vec<TensorId> = parameters.iter().map(|&at| self.parameters[at].1.id()).collect();
-        let tape = Tape::new(1, device, &[], &ids)?;
-        let gradients = backward(&tape, &inputs.example(row)?, objective, forward, row, 1)?;
-        let mut sum = Tensor::zeros(1, sum_dtype(&self.parameters[0].1), device)?;
-        for &at in parameters {
-            let gradient = gradients.as_ref().and_then(|all| all.get(&self.parameters[at].1));
-            if let Some(gradient) = gradient {
-                sum = (sum + sums_of_squares(&gradient.unsqueeze(0)?)?)?;
-            }
-        }
-        Ok(sum)
-    }
-
-    /// Looks at some examples alone, unless a batch that was covered like this one has been looked at.
-    fn check_alone<I: Inputs>(
-        &mut self,
-        inputs: &I,
-        objective: &Objective<'_>,
-        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
-        pass: &Pass,
-        values: &[f32],
-    ) -> Result<usize> {
-        let coverage = (pass.covered.clone(), pass.record.single_rows.clone());
-        if self.check == 0 || pass.covered.is_empty() || self.checked.contains(&coverage) {
-            return Ok(0);
-        }
-        let all: Vec<usize> = (pass.covered.iter().chain(&pass.uncovered)).copied().collect();
-        // Where norms are largest, rounding matters least.
-        let mut rows: Vec<usize> = (0..values.len()).filter(|&row| values[row] > 0.0).collect();
-        rows.retain(|&row| values[row].is_finite());
-        rows.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-        let last = rows.iter().copied().max();
-        let others = rows.iter().copied().filter(|&row| Some(row) != last);
-        let chosen: Vec<usize> = last.into_iter().chain(others).take(self.check).collect();
-        let half = self.parameters.iter().any(|(_, var)| var.dtype().size_in_bytes() < 4);
-        let tolerance = if half { HALF_CHECK_TOLERANCE } else { CHECK_TOLERANCE };
-        for &row in &chosen {
-            let alone = self.alone(inputs, row, objective, forward, &all)?.sqrt()?;
-            let alone = HostTensor::new(&alone)?.floats("norms")?.first().copied();
-            let (alone, batched) = (f64::from(alone.unwrap_or(f32::NAN)), f64::from(values[row]));
-            let difference = (alone - batched).abs();
-            if difference > tolerance * alone.max(batched) || difference.is_nan() {
-                return Err(Error::Argument(format!(
-                    "forward: expected an example's gradient not to depend on its batch, got a norm \
-                     of {alone} for row {row} alone and of {batched} in the batch: is something in \
-                     training mode or random, or a layer's input not in order of examples?"
-                )));
-            }
-        }
-        if !chosen.is_empty() {
-            self.checked.insert(coverage);
-        }
-        Ok(chosen.len())
-    }
-
-    fn report(&self, pass: &Pass, values: &[f32], checked: usize) -> NormsReport {
-        let name = |at: usize| self.parameters[at].0.clone();
-        let reason = |at: usize| match &pass.record.reasons[at] {
-            _ if self.one_by_one => "asked for".to_owned(),
-            Some(reason) => reason.clone(),
-            None => "used outside the layers of data_diet_candle::nn".to_owned(),
-        };
-        let one_by_one = pass.uncovered.iter();
-        NormsReport {
-            batched: pass.covered.len(),
-            one_by_one: one_by_one
-                .map(|&at| OneByOne { parameter: name(at), reason: reason(at) })
-                .collect(),
-            unused: pass.unused.iter().map(|&at| name(at)).collect(),
-            non_finite: values.iter().filter(|value| value.is_nan()).count(),
-            checked,
+            Attempt::Differs { error, .. } => Err(error),
         }
     }
-
-    fn unreached(&self, unused: &[usize]) -> Error {
-        let names: Vec<&str> = unused.iter().map(|&at| self.parameters[at].0.as_str()).collect();
-        Error::Argument(format!(
-            "forward: expected the loss to depend on every parameter, got no gradient for {}: pass \
-             only parameters that are trained, call allow_unused, or look for an operation without \
-             a backward pass between them and the loss",
-            names.join(", ")
-        ))
-    }
-}
-
-/// candle-nn's batch normalization keeps its running statistics, which no gradient trains, among the
-/// variables; on a tape, ours says so itself.
-pub(crate) fn names_statistics(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    last == "running_mean" || last == "running_var"
-}
-
-/// A forward and a backward pass of some examples on a tape; none of the latter if the loss depends on
-/// no variable.
-fn backward<I>(
-    tape: &Arc<Tape>,
-    inputs: &I,
-    objective: &Objective<'_>,
-    forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
-    start: usize,
-    count: usize,
-) -> Result<Option<GradStore>> {
-    let scalar = tape.run(|| objective.scalar(&forward(inputs)?, start, count));
-    let scalar = match (scalar, tape.refusal()) {
-        (_, Some(refusal)) => return Err(Error::Argument(refusal)),
-        (scalar, None) => scalar?,
-    };
-    if !scalar.track_op() {
-        return Ok(None);
-    }
-    Ok(Some(scalar.backward()?))
 }

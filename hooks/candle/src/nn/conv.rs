@@ -221,14 +221,10 @@ impl Convolution {
         let blocks = (0..self.groups).map(|group| {
             let block = gradient.narrow(1, group * each, each)?;
             let weight = self.weight.detach().narrow(0, group * each, each)?.contiguous()?;
+            // A sequence goes as an image too: on the host, candle 0.11's transposed convolution of
+            // several sequences is wrong.
+            let weight = if weight.rank() == 3 { weight.unsqueeze(2)? } else { weight };
             // candle pads both sides of an image alike, so the padding is cut off afterwards.
-            if weight.rank() == 3 {
-                let block = block.contiguous()?;
-                let (padding, stride, dilation) = (0, geometry.stride, geometry.dilation);
-                let whole =
-                    block.conv_transpose1d(&weight, padding, over_width, stride, dilation, 1)?;
-                return whole.narrow(2, geometry.padding.1, geometry.width)?.unsqueeze(2);
-            }
             let block = block.reshape((images, each, height, width))?;
             let over = over_height.max(over_width);
             let whole =

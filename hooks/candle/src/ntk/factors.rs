@@ -33,18 +33,20 @@ pub(super) struct Factors {
 }
 
 impl Factors {
-    /// Runs some of the examples forward once, and backward once for each class.
+    /// Runs some of the examples forward once, and backward once for each class. `several_rows`: whether
+    /// layers whose inputs have more rows than there are examples have several for each.
     pub(super) fn new(
         params: &Params,
         inputs: &Tensor,
         which: Range<usize>,
         classes: usize,
+        several_rows: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self> {
         let examples = which.len();
         let inputs = inputs.narrow(0, which.start, examples)?;
         let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
-        let tape = Tape::new(examples, inputs.device(), &ids, &[])?;
+        let tape = Tape::new(examples, several_rows, inputs.device(), &ids, &[])?;
         let logits = tape.run(|| forward(&inputs));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));

@@ -67,7 +67,7 @@ where
         let input = self.inputs.narrow(0, example, 1)?;
         // Attached to a tape, layers with fused kernels answer with the gradient of their formula.
         let ids: Vec<_> = self.params.variables().map(|variable| variable.id()).collect();
-        let tape = Tape::new(1, self.inputs.device(), &[], &ids)?;
+        let tape = Tape::new(1, true, self.inputs.device(), &[], &ids)?;
         let logits = tape.run(|| (self.forward)(&input));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));

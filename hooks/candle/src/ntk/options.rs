@@ -81,22 +81,54 @@ impl GramOptions {
             return Err(Error::Argument(format!("params: `{name}` is {got}, expected floats")));
         }
         let classes = check_forward(params, inputs, &mut forward)?;
-        let Coverage { taped, others, bytes } =
-            self.coverage(params, &inputs.narrow(0, 0, 2)?, classes, &mut forward)?;
+        let difference = match self.attempt(params, inputs, classes, true, &mut forward)? {
+            Attempt::Done(gram) => return Ok(gram),
+            // Rows beyond the batch need not be the examples' own: positions that all share, or
+            // positions before examples. Left to candle, such layers take longer and are right.
+            Attempt::Differs { several_rows: true, .. } => {
+                match self.attempt(params, inputs, classes, false, &mut forward)? {
+                    Attempt::Done(gram) => return Ok(gram),
+                    Attempt::Differs { difference, .. } => difference,
+                }
+            }
+            Attempt::Differs { difference, .. } => difference,
+        };
+        Err(Error::Argument(format!(
+            "forward: expected an example's gradients not to depend on its batch, got {difference} of \
+             the kernel: is something in training mode or random, or a layer's input not in order of \
+             examples?"
+        )))
+    }
+
+    fn attempt(
+        self,
+        params: &Params,
+        inputs: &Tensor,
+        classes: usize,
+        several_rows: bool,
+        forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Attempt> {
+        let examples = inputs.dim(0)?;
+        let pair = inputs.narrow(0, 0, 2)?;
+        let coverage = self.coverage(params, &pair, classes, several_rows, forward)?;
         let mut kernel = Kernel::new(examples, classes, self.max_bytes);
-        if let Some(others) = &others {
-            kernel.add_rows(others, inputs, &mut forward)?;
+        if let Some(others) = &coverage.others {
+            kernel.add_rows(others, inputs, &mut *forward)?;
         }
-        if let Some(taped) = &taped {
-            kernel.add_factors(taped, inputs, bytes, &mut forward)?;
+        if let Some(taped) = &coverage.taped {
+            kernel.add_factors(taped, inputs, coverage.bytes, several_rows, forward)?;
         }
         let values = kernel.finite()?;
-        if taped.is_some() {
-            let both = BTreeSet::from([0, examples * classes - 1]);
-            let mut rows = Rows::new(params, inputs, classes, &mut forward);
-            kernel.check(&mut rows, &both)?;
+        if coverage.taped.is_some() {
+            let ends = BTreeSet::from([0, examples * classes - 1]);
+            let mut rows = Rows::new(params, inputs, classes, forward);
+            if let Some(difference) = kernel.difference(&mut rows, &ends)? {
+                let several_rows = coverage.several_rows;
+                return Ok(Attempt::Differs { difference, several_rows });
+            }
         }
-        Ok(Gram { values, examples, classes, backward_passes: kernel.backward_passes() })
+        let backward_passes = kernel.backward_passes();
+        Ok(Attempt::Done(Gram { values, examples, classes, backward_passes }))
     }
 
     /// Which parameters the tape sees, and which have a gradient without it.
@@ -105,11 +137,12 @@ impl GramOptions {
         params: &Params,
         pair: &Tensor,
         classes: usize,
+        several_rows: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Coverage> {
         let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
         let attached = if self.one_by_one { ids.as_slice() } else { &[] };
-        let tape = Tape::new(2, pair.device(), &ids, attached)?;
+        let tape = Tape::new(2, several_rows, pair.device(), &ids, attached)?;
         let logits = tape.run(|| forward(pair));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));
@@ -160,7 +193,8 @@ impl GramOptions {
                 (!names.is_empty()).then(|| params.clone().only(|name| names.contains(name)));
             some.transpose()
         };
-        Ok(Coverage { taped: only(&taped)?, others: only(&others)?, bytes })
+        let several_rows = record.single_rows.contains(&false);
+        Ok(Coverage { taped: only(&taped)?, others: only(&others)?, bytes, several_rows })
     }
 }
 
@@ -171,11 +205,22 @@ impl Default for GramOptions {
     }
 }
 
+enum Attempt {
+    Done(Gram),
+    /// The kernel of single examples is another one.
+    Differs {
+        difference: String,
+        several_rows: bool,
+    },
+}
+
 struct Coverage {
     taped: Option<Params>,
     others: Option<Params>,
     /// What the tape keeps of one example for all classes.
     bytes: usize,
+    /// Whether a layer's input had more rows than there were examples.
+    several_rows: bool,
 }
 
 /// Runs the model on two examples, and on one of them beside itself: the logits have to be of the right

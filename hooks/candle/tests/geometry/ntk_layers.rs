@@ -349,6 +349,30 @@ fn examples_out_of_order_are_noticed() {
 }
 
 #[test]
+fn rows_that_all_examples_share_are_left_to_candle() {
+    let model = Model::new(23, DType::F32, |builder| {
+        let positions = builder.get((4, 3), "positions").unwrap();
+        let of_positions = linear(3, 5, builder.pp("of_positions")).unwrap();
+        let of_inputs = linear(3, 5, builder.pp("of_inputs")).unwrap();
+        let head = linear(5, 2, builder.pp("head")).unwrap();
+        Box::new(move |x| {
+            let shared = of_positions.forward(&positions.tanh()?)?;
+            let hidden = of_inputs.forward(x)?.broadcast_add(&shared)?.tanh()?;
+            head.forward(&hidden.mean(1)?)
+        })
+    });
+    // Four positions look like rows of two or four examples, not of three.
+    for examples in [2, 3, 4, 8] {
+        let inputs = tensor(24, &[examples, 4, 3], DType::F32);
+        let expected = brute_force(&model.params(), &inputs, &model.forward);
+        let gram = model.gram(GramOptions::default(), &inputs);
+        assert_close(&gram, &expected, 2e-6);
+        let pieces = model.gram(GramOptions::default().max_bytes(3 << 10), &inputs);
+        assert_close(&pieces, &expected, 2e-6);
+    }
+}
+
+#[test]
 fn a_logit_that_is_not_finite_is_told_with_its_example() {
     let model = perceptron(&[3, 4, 2], 21, DType::F32);
     let mut rows: Vec<f32> =

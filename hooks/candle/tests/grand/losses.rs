@@ -63,7 +63,7 @@ fn labels_come_as_slices_and_as_tensors() {
     );
 }
 
-/// Where p_y is 1 - 1e-7, p_y - 1 computed as a difference of f32 has one digit at most.
+/// Where `p_y` is 1 - 1e-7, `p_y - 1` computed as a difference of f32 has one digit at most.
 #[test]
 fn an_example_all_but_learned_keeps_its_digits() {
     let map = VarMap::new();

@@ -281,3 +281,34 @@ fn memory_is_bounded_and_too_little_of_it_refused() {
     }
     refused(norms(needed - 1), &[&needed.to_string(), &(needed - 1).to_string()]);
 }
+
+#[test]
+fn a_forward_pass_that_panics_leaves_no_tape_running() {
+    let model = Model::new();
+    let panicking = std::panic::AssertUnwindSafe(|| {
+        model.norms().cross_entropy(&inputs(), &LABELS, |x: &Tensor| {
+            model.forward(x, false)?;
+            panic!("out of order");
+        })
+    });
+    assert!(std::panic::catch_unwind(panicking).is_err());
+    // Training mode is refused on a tape only.
+    model.forward(&inputs(), true).unwrap();
+}
+
+/// Norms asked for within a forward pass: each tape sees its own layers.
+#[test]
+fn tapes_nest() {
+    let model = Model::new();
+    let forward = |x: &Tensor| model.forward(x, false);
+    let expected = model.norms().cross_entropy(&inputs(), &LABELS, forward).unwrap();
+    let inner = std::cell::RefCell::new(Vec::new());
+    let outer = model.norms().check(0).cross_entropy(&inputs(), &LABELS, |x| {
+        let hidden = model.hidden.forward(x)?;
+        let norms = model.norms().cross_entropy(&inputs(), &LABELS, forward)?;
+        inner.borrow_mut().push(norms.values);
+        model.output.forward(&model.norm.forward_t(&hidden, false)?.tanh()?)
+    });
+    assert_eq!(outer.unwrap().values, expected.values);
+    assert_eq!(*inner.borrow(), [expected.values]);
+}

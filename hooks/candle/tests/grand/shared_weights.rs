@@ -204,6 +204,35 @@ fn positions_looked_up_once_for_the_batch_are_taken_one_by_one() {
     );
 }
 
+/// Ten positions, which look like two rows for each of five examples until one is looked at alone.
+#[test]
+fn positions_that_could_be_rows_of_examples_are_noticed() {
+    let (map, builder) = map_and_builder();
+    let embedding = nn::embedding(7, 8, builder.pp("tokens")).unwrap();
+    let positions = nn::embedding(10, 8, builder.pp("positions")).unwrap();
+    let output = nn::linear(8, 3, builder.pp("output")).unwrap();
+    randomize(&map, 13);
+    let forward = |x: &Tensor| {
+        let places = positions.forward(&Tensor::arange(0_u32, 10, &Device::Cpu)?)?;
+        output.forward(&embedding.forward(x)?.broadcast_add(&places)?.tanh()?.mean(1)?)
+    };
+    let norms = GradientNorms::new(&map).unwrap();
+    let (got, expected) = both(&map, &tokens(10, 7), norms, forward);
+    assert!(relative_error(&got.values, &expected) < 1e-5);
+    let names: Vec<_> = got.report.one_by_one.iter().map(|one| one.parameter.as_str()).collect();
+    assert_eq!(names, ["positions.weight"]);
+    assert_eq!(got.report.checked, 2);
+    // As rows of a batch they are seen with everything else.
+    let norms = GradientNorms::new(&map).unwrap();
+    let (got, expected) = both(&map, &tokens(10, 7), norms, |x| {
+        let places = Tensor::arange(0_u32, 10, &Device::Cpu)?.broadcast_as(x.dims())?;
+        let places = positions.forward(&places.contiguous()?)?;
+        output.forward(&(embedding.forward(x)? + places)?.tanh()?.mean(1)?)
+    });
+    assert!(got.report.is_batched(), "{}", got.report);
+    assert!(relative_error(&got.values, &expected) < 1e-5);
+}
+
 #[test]
 fn layers_of_candles_own_are_taken_one_by_one() {
     let (map, builder) = map_and_builder();

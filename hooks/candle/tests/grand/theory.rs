@@ -43,7 +43,7 @@ fn norms_are_those_of_differences_of_losses() {
         let x = group_norm.forward(&batch_norm.forward_t(&conv.forward(x)?, false)?)?;
         output.forward(&slopes.forward(&x)?.flatten_from(2)?.mean(2)?)
     };
-    let mut squares = vec![0.0; 3];
+    let mut squares = [0.0; 3];
     let step = 1e-5;
     for (name, var) in named(&map) {
         if name.contains("running") {

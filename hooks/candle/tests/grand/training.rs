@@ -77,7 +77,9 @@ fn outputs_gradients_and_statistics_are_candles_to_the_bit() {
         named(map).into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect()
     };
     assert_eq!(names(&maps[0]), names(&maps[1]));
-    maps.iter().for_each(|map| randomize(map, 1));
+    for map in &maps {
+        randomize(map, 1);
+    }
     for ((name, shape, ours), (_, _, candles)) in ours.iter().zip(&candles) {
         let input = Random(2).tensor(shape, DType::F32);
         let outputs = [ours(&input).unwrap(), candles(&input).unwrap()];
