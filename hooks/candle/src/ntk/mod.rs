@@ -123,7 +123,7 @@ impl Gram {
                  {other_own}"
             )));
         }
-        // The least and the most of it differ from the ends by rounding only.
+        // Of positive semidefinite matrices it is at most 1, but for rounding.
         Ok(kernel::distance(&self.values, &other.values)?.min(1.0))
     }
 }
