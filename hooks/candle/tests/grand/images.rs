@@ -31,8 +31,9 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// Sizes of the images after each block; `None` if a kernel does not fit, or if the strides leave
-    /// over different remainders in both directions, which candle's own backward pass cannot do.
+    /// Sizes of the images after each block; `None` if a kernel does not fit, or if candle's own
+    /// backward pass cannot do it: strides that leave over different remainders in both directions, and
+    /// more padding than there are pixels under a kernel.
     fn sizes(&self) -> Option<Vec<(usize, usize, usize)>> {
         let mut size = (self.channels, self.height, self.width);
         let mut sizes = vec![size];
@@ -40,7 +41,8 @@ impl Spec {
             let span = block.dilation * (block.kernel - 1) + 1;
             let steps = |size: usize| (size + 2 * block.padding).checked_sub(span);
             let (down, right) = (steps(size.1)?, steps(size.2)?);
-            if down % block.stride != right % block.stride {
+            let least = down.min(right) / block.stride * block.stride + span;
+            if down % block.stride != right % block.stride || least < 2 * block.padding {
                 return None;
             }
             size = (block.outputs, down / block.stride + 1, right / block.stride + 1);
