@@ -43,6 +43,13 @@
 //!                          +-> transfer (to the host) -> data_diet::Batch -> data_diet::Recorder
 //! logits ------------------+
 //! ```
+//!
+//! [`GradientNorms`] gives GraNd, the norm of every example's own gradient, at about the price of a
+//! training step for models that are built from [`nn`]: candle-nn's layers under the same names.
+//!
+//! ```text
+//! nn (layers) -> tape (what passes through them) -> contribution -> squares -> GradientNorms
+//! ```
 
 #![cfg_attr(
     test,
