@@ -170,11 +170,7 @@ impl Products<'_> {
         }
         let form = (Plan::Form, size * (factors + values * self.outer.len().min(2)));
         let first = &self.outer[0];
-        let one_kind = self.gradients.is_none()
-            && self.outer.iter().all(|outer| {
-                outer.groups == first.groups && !matches!(outer.left, Factor::OneHot(_))
-            });
-        if !one_kind {
+        if !self.is_one_kind() {
             return Ok(form);
         }
         if self.outer.len() == 1 && positions == 1 && first.groups == 1 {
@@ -198,6 +194,14 @@ impl Products<'_> {
             (true, true, _) | (_, true, false) => gram,
             _ => form,
         })
+    }
+
+    /// Whether the positions of all uses can stand side by side.
+    fn is_one_kind(&self) -> bool {
+        self.gradients.is_none()
+            && self.outer.iter().all(|outer| {
+                outer.groups == self.outer[0].groups && !matches!(outer.left, Factor::OneHot(_))
+            })
     }
 
     fn product_of_norms(&self) -> Result<Tensor> {
@@ -232,6 +236,22 @@ impl Products<'_> {
             Some(gradients) => Some(gradients.narrow(0, start, count)?),
             None => None,
         };
+        if self.outer.len() > 1 && self.is_one_kind() {
+            // One product over the positions of all uses.
+            let groups = self.outer[0].groups;
+            let (left, right): (Vec<_>, Vec<_>) = self
+                .outer
+                .iter()
+                .map(|outer| {
+                    let left = outer.left.columns(start, count, self.batch, groups)?;
+                    Ok((left, outer.right.columns(start, count, self.batch, groups)?))
+                })
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .unzip();
+            let gradients = Tensor::cat(&left, 2)?.matmul(&Tensor::cat(&right, 2)?.t()?)?;
+            return gradients.reshape((count, ()));
+        }
         for outer in self.outer {
             let right = outer.right.columns(start, count, self.batch, outer.groups)?;
             let gradient = if let Factor::OneHot(indices) = outer.left {

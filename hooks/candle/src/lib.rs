@@ -44,6 +44,13 @@
 //! logits ------------------+
 //! ```
 //!
+//! [`GradientNorms`] gives GraNd, the norm of every example's own gradient, at about the price of a
+//! training step for models that are built from [`nn`]: candle-nn's layers under the same names.
+//!
+//! ```text
+//! nn (layers) -> tape (what passes through them) -> contribution -> squares -> GradientNorms
+//! ```
+//!
 //! When the weights have been recorded too, [`KernelVelocity`] and [`barrier::ErrorBarrier`] measure the
 //! geometry of training: how fast the tangent kernel turns, and how far the error rises between two
 //! networks.

@@ -8,9 +8,9 @@
 //! do more.
 //!
 //! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
-//! [`RmsNorm`], [`GroupNorm`], [`Embedding`] and [`PReLU`]. Transposed convolutions and recurrent
-//! layers are re-exported as they are; their parameters take a backward pass per example. [`Dropout`]
-//! and [`BatchNorm`] refuse to run in training mode while gradient norms are asked for.
+//! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed convolutions
+//! are re-exported as they are; their parameters take a backward pass per example. [`Dropout`] and
+//! [`BatchNorm`] refuse to run in training mode while gradient norms are asked for.
 //!
 //! candle-nn's fused kernels, behind `LayerNorm` and `RmsNorm` on contiguous inputs and behind
 //! [`ops::softmax_last_dim`], have no backward pass: trained with candle, no gradient reaches what lies
@@ -31,17 +31,18 @@ pub mod layer_norm;
 pub mod linear;
 mod normalized;
 pub mod ops;
+pub mod rnn;
 
 pub use candle_nn::{
-    attention, encoding, func, init, kv_cache, loss, optim, rnn, rotary_emb, sampling, sequential,
+    attention, encoding, func, init, kv_cache, loss, optim, rotary_emb, sampling, sequential,
     var_builder, var_map,
 };
 
 pub use activation::{Activation, PReLU, prelu};
 pub use batch_norm::{BatchNorm, BatchNormConfig, batch_norm};
 pub use candle_nn::{
-    AdamW, Func, FuncT, GRU, GRUConfig, Init, LSTM, LSTMConfig, Module, ModuleT, Optimizer,
-    ParamsAdamW, RNN, SGD, Sequential, VarBuilder, VarMap, func_t, gru, lstm, seq,
+    AdamW, Func, FuncT, Init, Module, ModuleT, Optimizer, ParamsAdamW, SGD, Sequential, VarBuilder,
+    VarMap, func_t, seq,
 };
 pub use conv::{
     Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose1d, ConvTranspose1dConfig,
@@ -55,3 +56,4 @@ pub use layer_norm::{
     LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm,
 };
 pub use linear::{Linear, linear, linear_b, linear_no_bias};
+pub use rnn::{GRU, GRUConfig, LSTM, LSTMConfig, RNN, gru, lstm};

@@ -1,8 +1,8 @@
 //! Networks of random shape over images, in f32 and f64, against candle-nn's own in f64.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::GradientNorms;
+use data_diet_candle::{GradientNorms, nn};
 use proptest::prelude::*;
 
 use crate::reference::{Random, close, cross_entropies, one_by_one, randomize};
@@ -31,8 +31,9 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// Sizes of the images after each block; `None` if a kernel does not fit, or if the strides leave
-    /// over different remainders in both directions, which candle's own backward pass cannot do.
+    /// Sizes of the images after each block; `None` if a kernel does not fit, or if candle's own
+    /// backward pass cannot do it: strides that leave over different remainders in both directions, and
+    /// more padding than there are pixels under a kernel.
     fn sizes(&self) -> Option<Vec<(usize, usize, usize)>> {
         let mut size = (self.channels, self.height, self.width);
         let mut sizes = vec![size];
@@ -40,7 +41,8 @@ impl Spec {
             let span = block.dilation * (block.kernel - 1) + 1;
             let steps = |size: usize| (size + 2 * block.padding).checked_sub(span);
             let (down, right) = (steps(size.1)?, steps(size.2)?);
-            if down % block.stride != right % block.stride {
+            let least = down.min(right) / block.stride * block.stride + span;
+            if down % block.stride != right % block.stride || least < 2 * block.padding {
                 return None;
             }
             size = (block.outputs, down / block.stride + 1, right / block.stride + 1);
@@ -169,6 +171,29 @@ fn model_pair(spec: &Spec, dtype: DType, seed: u64) -> Result<(VarMap, ours::Mod
     let model = ours::Model::new(spec, &builder)?;
     randomize(&map, seed);
     Ok((map, model))
+}
+
+/// At zero itself candle's slope is the mean of both sides', and what lies before it counts by that.
+#[test]
+fn a_slope_at_zero_is_candles() {
+    let map = VarMap::new();
+    let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+    let first = nn::linear(4, 3, builder.pp("first")).unwrap();
+    let slopes = nn::prelu(Some(3), builder.pp("slopes")).unwrap();
+    let output = nn::linear(3, 2, builder.pp("output")).unwrap();
+    randomize(&map, 1);
+    let mut map = map;
+    map.set_one("first.bias", Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let images = Tensor::new(&[[0.0_f32, 0.0, 0.0, 0.0], [1.0, 0.0, -1.0, 0.5]], &Device::Cpu);
+    let images = images.unwrap();
+    let labels = [0, 1];
+    let forward = |x: &Tensor| output.forward(&slopes.forward(&first.forward(x)?)?);
+    let expected = one_by_one(&map, &images, |image, row| {
+        cross_entropies(&forward(image)?, &labels[row..=row])
+    });
+    let mut norms = GradientNorms::new(&map).unwrap().check(0);
+    let got = norms.cross_entropy(&images, &labels, forward).unwrap();
+    close(&got.values, &expected, "at zero").unwrap();
 }
 
 proptest! {

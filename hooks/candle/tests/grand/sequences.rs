@@ -24,6 +24,8 @@ pub(crate) enum Layer {
         groups: usize,
     },
     Attention,
+    Lstm,
+    Gru,
     Slopes,
     /// Positions and batch as one dimension.
     Flat,
@@ -44,7 +46,7 @@ macro_rules! model {
     ($name:ident, $($nn:ident)::+, $layer_norm:expr, $rms_norm:expr, $softmax:expr) => {
         mod $name {
             use candle_core::{D, Result, Tensor};
-            use $($nn)::+::{self as nn, Conv1dConfig, Module, VarBuilder};
+            use $($nn)::+::{self as nn, Conv1dConfig, Module, RNN, VarBuilder};
 
             use super::{EPS, Layer, Spec};
 
@@ -96,6 +98,18 @@ macro_rules! model {
                                     // Twice on purpose: a layer may be used again.
                                     let mixed = $softmax(&scores)?.matmul(&value.forward(x)?)?;
                                     mixed + value.forward(x)?
+                                })
+                            }
+                            Layer::Lstm => {
+                                let layer = nn::lstm(size, size, Default::default(), vb)?;
+                                Box::new(move |x| layer.states_to_tensor(&layer.seq(x)?))
+                            }
+                            Layer::Gru => {
+                                let layer = nn::gru(size, size, Default::default(), vb)?;
+                                Box::new(move |x| {
+                                    let states = layer.seq(x)?;
+                                    let states: Vec<_> = states.iter().map(|s| &s.h).collect();
+                                    Tensor::stack(&states, 1)
                                 })
                             }
                             Layer::Slopes => {
@@ -160,6 +174,8 @@ fn layers() -> impl Strategy<Value = Layer> {
             }
         ),
         Just(Layer::Attention),
+        Just(Layer::Lstm),
+        Just(Layer::Gru),
         Just(Layer::Slopes),
         Just(Layer::Flat),
     ]

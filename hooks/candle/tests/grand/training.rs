@@ -13,7 +13,7 @@ type Layer = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 macro_rules! layers {
     ($name:ident, $($nn:ident)::+) => {
         fn $name(builder: &VarBuilder) -> Result<Vec<(&'static str, Vec<usize>, Layer)>> {
-            use $($nn)::+ as nn;
+            use $($nn)::+::{self as nn, RNN};
             let vb = |name: &str| builder.pp(name);
             let conv1 = Conv1dConfig { stride: 2, padding: 1, groups: 2, ..Default::default() };
             let conv2 = Conv2dConfig { stride: 2, padding: 1, groups: 2, ..Default::default() };
@@ -53,6 +53,14 @@ macro_rules! layers {
             let tokens = nn::embedding(5, 4, vb("embedding"))?;
             layers.push(("embedding", vec![3, 2], Box::new(move |x| {
                 tokens.forward(&((x.abs()? * 4.0)?).to_dtype(DType::U32)?)
+            })));
+            let lstm = nn::lstm(4, 3, Default::default(), vb("lstm"))?;
+            layers.push(("lstm", vec![3, 2, 4], Box::new(move |x| {
+                lstm.states_to_tensor(&lstm.seq(x)?)
+            })));
+            let gru = nn::gru(4, 3, Default::default(), vb("gru"))?;
+            layers.push(("gru", vec![3, 2, 4], Box::new(move |x| {
+                gru.states_to_tensor(&gru.seq(x)?)
             })));
             Ok(layers)
         }
@@ -118,7 +126,7 @@ fn checkpoints_go_both_ways() {
     assert_eq!(data.len(), named(&maps[0]).len());
     // And from a file that is only read.
     let builder = VarBuilder::from_tensors(data, DType::F32, &Device::Cpu);
-    assert_eq!(ours(&builder).unwrap().len(), 16);
+    assert_eq!(ours(&builder).unwrap().len(), 18);
 }
 
 /// What a batch gives on a tape is what it gives without one.
