@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Written beside its final place and moved there by [`commit`](Self::commit); dropped before that, it
 /// leaves no trace, and a file that was there stays as it was.
@@ -22,6 +22,12 @@ impl AtomicFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        Self::create_apart(path, directory)
+    }
+
+    /// Likewise, written in another directory of the same file system, for a place where readers take
+    /// every file they see for a finished one.
+    pub(crate) fn create_apart(path: &Path, directory: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::invalid(format!(
                 "output: expected a file name, got the directory {}",
@@ -54,6 +60,20 @@ impl AtomicFile {
         self.draft.as_file_mut()
     }
 
+    /// Gives the file its name for ever: nothing that has the name already is replaced.
+    pub(crate) fn commit_new(self) -> Result<()> {
+        let Self { draft, path } = self;
+        let failed = |error: io::Error| Error::io("write", &path, error);
+        draft.as_file().sync_all().map_err(failed)?;
+        draft.persist_noclobber(&path).map(drop).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => Error::new(
+                ErrorKind::AlreadyExists,
+                format!("{} exists already and is never replaced", path.display()),
+            ),
+            _ => failed(error.error),
+        })
+    }
+
     /// Gives the file its name.
     pub(crate) fn commit(self) -> Result<()> {
         let Self { draft, path } = self;
@@ -77,19 +97,39 @@ impl Write for AtomicFile {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-
     use super::*;
 
+    #[cfg(unix)]
     #[test]
     fn what_is_no_ordinary_file_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let _socket = UnixListener::bind(&path).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let error = AtomicFile::create(&path).unwrap_err();
         assert!(error.to_string().contains("expected the name of an ordinary file"), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let [drafts, table] = ["drafts", "table"].map(|name| directory.path().join(name));
+        fs::create_dir(&drafts).unwrap();
+        fs::create_dir(&table).unwrap();
+        let path = table.join("part");
+        let mut file = AtomicFile::create_apart(&path, &drafts).unwrap();
+        file.write_all(b"mine").unwrap();
+        assert_eq!(fs::read_dir(&table).unwrap().count(), 0, "drafts are out of sight");
+        fs::write(&path, "theirs").unwrap();
+        let error = file.commit_new().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(&drafts).unwrap().count(), 0);
+        let mut file = AtomicFile::create_apart(&table.join("next"), &drafts).unwrap();
+        file.write_all(b"mine").unwrap();
+        file.commit_new().unwrap();
+        assert_eq!(fs::read(table.join("next")).unwrap(), b"mine");
     }
 }

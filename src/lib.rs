@@ -29,6 +29,9 @@
 //!   replayed, [`Selection`] is the choice, for a data loader or for [`Manifest`], which applies it to
 //!   the files that list a data set: CSV, TSV, JSON Lines or Parquet, compressed or not, one file or a
 //!   [directory](ManifestDirectory) of them, whose keys are ids or texts that a [`KeyMap`] ties to ids.
+//! - [`kernel`] and [`barrier`] measure the geometry of training on groups of examples
+//!   ([`ExampleSet`]), and [`KernelVelocityTable`] and [`ErrorBarrierTable`] keep what was measured.
+//!   [`LabelNoise`] spoils labels on purpose.
 //!
 //! A *signal* is recorded while training; a *score* is derived from signals afterwards. An *example* is
 //! a row of the data set; its id is any integer in `0..2^63`.
@@ -81,9 +84,14 @@
 mod agreement;
 mod atomic_directory;
 mod atomic_file;
+pub mod barrier;
 mod batch;
 mod early_sync;
 mod error;
+mod example_set;
+mod geometry;
+pub mod kernel;
+mod label_noise;
 mod manifest;
 mod parquet_output;
 mod random;
@@ -103,6 +111,12 @@ pub use agreement::{
 };
 pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
 pub use error::{Error, ErrorKind, Result};
+pub use example_set::ExampleSet;
+pub use geometry::{
+    ErrorBarrierRow, ErrorBarrierTable, KernelVelocityRow, KernelVelocityTable, MeanBarrier,
+    RunningStatistics, TimeUnit,
+};
+pub use label_noise::{LabelNoise, NoisyLabels};
 pub use manifest::{
     ClassCounts, Duplicates, KeyMap, Manifest, ManifestCompression, ManifestDirectory,
     ManifestFormat, ManifestInput, ManifestSummary, Unscored,

@@ -1,4 +1,4 @@
-//! Randomness that is the same for ever: a selection that people cite must not change with a crate.
+//! Randomness that is the same for ever: what people cite by its seed must not change with a crate.
 
 /// The generator of Steele, Lea and Flood (2014), 64 bits of state.
 #[derive(Clone, Debug)]
@@ -28,13 +28,13 @@ impl SplitMix64 {
         }
     }
 
-    /// The first `count` steps of a Fisher-Yates shuffle: a uniformly random choice of `count` rows, in
-    /// random order, comes to the front. More steps with the same seed choose the same rows first.
-    pub(crate) fn shuffle_front(&mut self, rows: &mut [u32], count: usize) {
-        let length = rows.len();
-        for place in 0..count {
+    /// The first `count` steps of a Fisher-Yates shuffle: a uniformly random choice of `count` values, in
+    /// random order, comes to the front. More steps with the same seed choose the same values first.
+    pub(crate) fn shuffle_front<T>(&mut self, values: &mut [T], count: usize) {
+        let length = values.len();
+        for place in 0..count.min(length) {
             let other = place + self.below((length - place) as u64) as usize;
-            rows.swap(place, other);
+            values.swap(place, other);
         }
     }
 }

@@ -218,7 +218,7 @@ impl RunLayout {
 }
 
 /// Run names become directory names and Hive partition values on every platform and in every reader.
-fn check_run_name(name: &str) -> Result<()> {
+pub(crate) fn check_run_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && name.len() <= 128 && name.chars().all(allowed) {

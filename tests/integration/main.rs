@@ -9,6 +9,7 @@
 
 mod cli;
 mod corrupt;
+mod geometry;
 mod harness;
 mod kill;
 mod kill_snapshots;

@@ -7,6 +7,8 @@
 
 #![allow(clippy::print_stdout, reason = "the answers are this program's output")]
 
+mod geometry;
+
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use candle_nn::VarMap;
 use data_diet_candle::{DataDietHook, LogitsFormat, RunReport, Schedule, Signal};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use geometry::Geometry;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -37,6 +41,8 @@ enum Command {
     Finish,
     /// Ends the process as a crash does.
     Abort,
+    /// Writes rows of the geometry's tables; no run has to be open.
+    Geometry(Geometry),
 }
 
 #[derive(Deserialize)]
@@ -191,6 +197,7 @@ impl Driver {
                 Ok(describe(&hook.finish()?))
             }
             Command::Abort => process::abort(),
+            Command::Geometry(geometry) => geometry.write().map(Value::from),
         }
     }
 }

@@ -81,6 +81,11 @@ class Recording:
         self._answer()
         return recorded
 
+    def geometry(self, experiment: Path, run: str, velocities=(), barriers=()):
+        """Appends one part to each of the geometry's tables; returns the number of rows and curves."""
+        rows = {"velocities": list(velocities), "barriers": list(barriers)}
+        return self._tell(command="geometry", experiment=str(experiment), run=run, **rows)
+
     def flush(self):
         self._tell(command="flush")
 

@@ -29,7 +29,9 @@ def test_metadata_of_a_finished_run(small):
         },
         "seed": 1,
         "first_step": 0,
+        "spawned_from": None,
         "rows": {"written": rows, "dropped": 0, "non_finite": 0, "lost": 0},
+        "snapshots": {"written": 0, "skipped": 0, "lost": 0},
         "gaps": [],
         "failure": None,
     }

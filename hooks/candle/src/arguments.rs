@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use data_diet::Targets;
 
 use crate::error::{Error, Result};
+use crate::grand::ExampleNorms;
 use crate::transfer::{HostTensor, is_float};
 
 /// Example ids of a batch, one per row: a slice, array or vector of integers, a range of row numbers,
@@ -34,6 +35,18 @@ pub trait Labels: sealed::Sealed {
     fn to_labels(&self) -> Result<OwnedLabels<'_>>;
 }
 
+/// Gradient norms of a batch, one per example: what [`GradientNorms`](crate::GradientNorms) gives, a slice,
+/// array or vector of `f32`, or a float tensor `[batch]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be gradient norms",
+    note = "gradient norms are `&` of an `ExampleNorms`, of `f32` in a slice, array or `Vec`, or of a \
+            float `Tensor` `[batch]`"
+)]
+pub trait Norms: sealed::Sealed {
+    #[doc(hidden)]
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>>;
+}
+
 /// Labels on the host.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -43,6 +56,16 @@ pub enum OwnedLabels<'a> {
 }
 
 impl OwnedLabels<'_> {
+    /// The class of each row.
+    pub(crate) fn classes(self) -> Result<Vec<i64>> {
+        match self {
+            Self::Classes(labels) => Ok(labels.into_owned()),
+            Self::Soft { shape: (rows, classes), .. } => Err(Error::Argument(format!(
+                "labels: expected class indices, got soft targets [{rows}, {classes}]"
+            ))),
+        }
+    }
+
     /// The same for a batch of this shape.
     pub(crate) fn targets(&self, rows: usize, classes: usize) -> Result<Targets<'_>> {
         match self {
@@ -105,6 +128,34 @@ impl ExampleIds for [i64] {
 impl Labels for [i64] {
     fn to_labels(&self) -> Result<OwnedLabels<'_>> {
         Ok(OwnedLabels::Classes(Cow::Borrowed(self)))
+    }
+}
+
+impl sealed::Sealed for [f32] {}
+
+impl Norms for [f32] {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl Norms for Vec<f32> {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl<const N: usize> Norms for [f32; N] {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl sealed::Sealed for ExampleNorms {}
+
+impl Norms for ExampleNorms {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Borrowed(&self.values))
     }
 }
 
@@ -205,6 +256,18 @@ impl ExampleIds for Tensor {
             return Err(Error::Argument(format!("ids: expected a tensor [batch], got {got:?}")));
         }
         HostTensor::new(self)?.integers("ids").map(Cow::Owned)
+    }
+}
+
+impl Norms for Tensor {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        if self.rank() != 1 || !is_float(self.dtype()) {
+            let (kind, got) = (self.dtype().as_str(), self.dims());
+            return Err(Error::Argument(format!(
+                "norms: expected a float tensor [batch], got {kind} {got:?}"
+            )));
+        }
+        HostTensor::new(self)?.floats("norms").map(Cow::Owned)
     }
 }
 

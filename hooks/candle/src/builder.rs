@@ -283,7 +283,7 @@ impl DataDietHookBuilder {
             }
             _ => None,
         };
-        let spawned = inherited.as_ref().map(|weights| (weights.step(), weights.epoch()));
+        let spawned = inherited.as_ref().map(|weights| (weights.step, weights.epoch));
         let (step, epoch) = self.resumed.or(spawned).unwrap_or_default();
         let mut clock = Clock::default();
         clock.set_step(step)?;

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use data_diet::ErrorKind;
+
 /// A result whose error is this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -17,6 +19,19 @@ pub enum Error {
     Record(data_diet::Error),
     /// candle refused to read a tensor.
     Candle(candle_core::Error),
+}
+
+impl Error {
+    /// The same error; if an argument is to blame, with words in front that tell where it was.
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
+        match self {
+            Self::Argument(message) => Self::Argument(format!("{what}: {message}")),
+            Self::Record(error) if error.kind() == ErrorKind::InvalidArgument => {
+                Self::Argument(format!("{what}: {error}"))
+            }
+            error => error,
+        }
+    }
 }
 
 impl fmt::Display for Error {

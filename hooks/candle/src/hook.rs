@@ -6,7 +6,7 @@ use std::fmt;
 use candle_core::Tensor;
 use data_diet::{Batch, BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunReport};
 
-use crate::arguments::{ExampleIds, Labels};
+use crate::arguments::{ExampleIds, Labels, Norms};
 use crate::builder::DataDietHookBuilder;
 use crate::error::{Error, Result};
 use crate::snapshots::SnapshotSource;
@@ -105,32 +105,28 @@ impl DataDietHook {
         self.record(Phase::Score, ids, logits, labels)
     }
 
-    /// Records gradient norms ([`GraNd`]) of some examples at the weights of this moment, in the table
-    /// `grand`. Call it where `on_score_batch` would be called.
+    /// Records gradient norms (`GraNd`) of some examples at the weights of this moment, in the table
+    /// `grand`. Call it where `on_score_batch` would be called, with what
+    /// [`GradientNorms`](crate::GradientNorms) gives, or other numbers of at least 0, one per example; NaN
+    /// where a gradient is not finite.
     ///
-    /// `norms` is a float tensor `[batch]`, not negative, NaN where a gradient is not finite.
-    ///
-    /// [`GraNd`]: https://arxiv.org/abs/2107.07075
+    /// At initialisation `GraNd` follows the norm of the input and prunes badly (Kirsch 2023): take it
+    /// after some epochs.
     ///
     /// # Errors
     ///
     /// As for [`on_step_end`](Self::on_step_end).
-    pub fn on_grand_batch<I, L>(&mut self, ids: &I, norms: &Tensor, labels: &L) -> Result<()>
+    pub fn on_grand_batch<I, N, L>(&mut self, ids: &I, norms: &N, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
+        N: Norms + ?Sized,
         L: Labels + ?Sized,
     {
         let Some(recording) = &mut self.recording else { return Ok(()) };
         let examples = ids.to_examples()?;
-        if norms.dims() != [examples.len()] || !is_float(norms.dtype()) {
-            let (rows, got, kind) = (examples.len(), norms.dims(), norms.dtype().as_str());
-            return Err(Error::Argument(format!(
-                "norms: expected a float tensor [{rows}], one norm per id, got {kind} {got:?}"
-            )));
-        }
+        let norms = norms.to_norms()?;
         let labels = labels.to_labels()?;
         let targets = labels.targets(examples.len(), recording.format.classes as usize)?;
-        let norms = HostTensor::new(norms)?.floats("norms")?;
         let moment = self.clock.moment(Phase::Score);
         let batch = Batch::grand(&recording.format, moment, &examples, &norms, targets)?;
         Ok(recording.recorder.record(batch)?)

@@ -43,6 +43,22 @@
 //!                          +-> transfer (to the host) -> data_diet::Batch -> data_diet::Recorder
 //! logits ------------------+
 //! ```
+//!
+//! [`GradientNorms`] gives GraNd, the norm of every example's own gradient, at about the price of a
+//! training step for models that are built from [`nn`]: candle-nn's layers under the same names.
+//!
+//! ```text
+//! nn (layers) -> tape (what passes through them) -> contribution -> squares -> GradientNorms
+//! ```
+//!
+//! When the weights have been recorded too, [`KernelVelocity`] and [`barrier::ErrorBarrier`] measure the
+//! geometry of training: how fast the tangent kernel turns, and how far the error rises between two
+//! networks.
+//!
+//! ```text
+//! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::kernel  -> KernelVelocityTable
+//! weights of two runs ------> barrier (along a line)  -> data_diet::barrier -> ErrorBarrierTable
+//! ```
 
 #![cfg_attr(
     test,
@@ -50,17 +66,30 @@
 )]
 
 mod arguments;
+pub mod barrier;
 mod builder;
+mod contribution;
 mod error;
+mod grand;
 mod hook;
+mod kernel_velocity;
+pub mod nn;
+pub mod ntk;
+mod params;
+mod patches;
 mod selection;
 mod snapshots;
+mod squares;
+mod tape;
 mod transfer;
 
-pub use arguments::{ExampleIds, Labels};
+pub use arguments::{ExampleIds, Labels, Norms};
 pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
+pub use grand::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};
 pub use hook::DataDietHook;
+pub use kernel_velocity::KernelVelocity;
+pub use params::{NamedTensors, Params, interpolate};
 pub use selection::kept_indices;
 pub use snapshots::{Snapshots, Weights};
 

@@ -92,6 +92,20 @@ impl HostTensor {
         })
     }
 
+    /// Its values as `f64`, which holds those of every other float exactly. `what` names the argument.
+    pub(crate) fn doubles(&self, what: &str) -> Result<Vec<f64>> {
+        if !is_float(self.0.dtype()) {
+            let got = self.0.dtype().as_str();
+            return Err(Error::Argument(format!("{what}: expected a float tensor, got {got}")));
+        }
+        let wide = Self(self.0.to_dtype(DType::F64)?);
+        let values = wide.read(|storage, from, to| match storage {
+            CpuStorage::F64(values) => Some(values[from..to].to_vec()),
+            _ => None,
+        })?;
+        Ok(values.unwrap_or_default())
+    }
+
     /// A batch from these logits, read in their own dtype.
     pub(crate) fn into_batch(
         self,

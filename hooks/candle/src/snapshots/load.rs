@@ -1,15 +1,14 @@
 //! Recorded weights as candle tensors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use candle_core::{Device, Tensor, safetensors};
 use candle_nn::VarMap;
 use data_diet::{Experiment, SnapshotTensor, TensorValues};
 
 use crate::error::{Error, Result};
-use crate::transfer::to_device;
+use crate::params::{NamedTensors, Params};
 
 /// The weights that a run has recorded, by step.
 ///
@@ -58,6 +57,13 @@ impl Snapshots {
     }
 }
 
+impl Snapshots {
+    /// Every snapshot, in order of time, each read when it is asked for.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Weights>> + '_ {
+        self.steps().iter().map(|&step| self.at(step))
+    }
+}
+
 impl From<data_diet::Snapshots> for Snapshots {
     fn from(snapshots: data_diet::Snapshots) -> Self {
         Self(snapshots)
@@ -67,30 +73,15 @@ impl From<data_diet::Snapshots> for Snapshots {
 /// Named weights at one moment of training.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    step: u64,
-    epoch: u32,
-    tensors: BTreeMap<String, Tensor>,
+    /// The optimizer updates already applied.
+    pub step: u64,
+    /// The epochs completed before.
+    pub epoch: u32,
+    /// The tensors by name, in their own dtypes.
+    pub tensors: NamedTensors,
 }
 
 impl Weights {
-    /// The optimizer updates already applied.
-    #[must_use]
-    pub fn step(&self) -> u64 {
-        self.step
-    }
-
-    /// The epochs completed before.
-    #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    /// The tensors by name, in their own dtypes.
-    #[must_use]
-    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
-        &self.tensors
-    }
-
     /// Overwrites the variables of a model with these weights, bit for bit. Variables that the
     /// snapshot was told to leave out keep their values.
     ///
@@ -99,38 +90,13 @@ impl Weights {
     /// If a tensor has no variable of its name, or one of another shape or dtype; the message lists
     /// every difference, and no variable is changed then.
     pub fn load_into(&self, variables: &VarMap) -> Result<()> {
-        let data = variables.data().lock().unwrap_or_else(PoisonError::into_inner);
-        let mut differences = Vec::new();
-        for (name, tensor) in &self.tensors {
-            let (shape, dtype) = (tensor.dims(), tensor.dtype().as_str());
-            match data.get(name) {
-                None => differences.push(format!("`{name}` is not in the model")),
-                Some(v) if (v.dims(), v.dtype()) != (shape, tensor.dtype()) => {
-                    let (ours, own) = (v.dtype().as_str(), v.dims());
-                    differences.push(format!(
-                        "`{name}` is {dtype} {shape:?}, in the model {ours} {own:?}"
-                    ));
-                }
-                Some(_) => {}
-            }
+        let params = Params::from_varmap(variables)?;
+        let known = self.tensors.keys().all(|name| params.names().any(|other| other == name));
+        if known {
+            params.only(|name| self.tensors.contains_key(name))?.load(&self.tensors)
+        } else {
+            params.load(&self.tensors)
         }
-        if !differences.is_empty() {
-            let mut missing: Vec<&String> = data.keys().collect();
-            missing.retain(|&name| !self.tensors.contains_key(name));
-            missing.sort_unstable();
-            differences
-                .extend(missing.iter().map(|name| format!("`{name}` is not in the snapshot")));
-            let differences = differences.join("; ");
-            return Err(Error::Argument(format!(
-                "snapshot: expected the weights of this model, but {differences}"
-            )));
-        }
-        for (name, tensor) in &self.tensors {
-            if let Some(variable) = data.get(name) {
-                variable.set(&to_device(tensor, variable.device())?)?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes the weights as safetensors, which other tools and [`VarMap::load`] read.

@@ -18,12 +18,14 @@ fn gradient_norms_are_recorded_at_the_present_step_and_change_no_clock() {
         hook.on_step_end(&[0, 1], &some_logits(2, 3), &[0, 1]).unwrap();
         let double = norms(&[1.5, 0.25]).to_dtype(DType::F64).unwrap();
         hook.on_grand_batch(&[1, 0], &double, &[1, 0]).unwrap();
+        hook.on_grand_batch(&[2], &[0.5_f32], &[1]).unwrap();
+        hook.on_grand_batch(&[3], &vec![0.5_f32], &[1]).unwrap();
     }
     assert_eq!(hook.step(), 3);
     let report = hook.finish().unwrap();
     report.check().unwrap();
     // Steps 0 and 2 of the training rows, and every gradient norm.
-    assert_eq!(report.rows.written, 2 * 2 + 3 * 2);
+    assert_eq!(report.rows.written, 2 * 2 + 3 * 4);
     assert_eq!(fixture.rows(Phase::Train).len(), 4);
     let verification = Experiment::open(fixture.path()).unwrap().verify(|_| {}).unwrap();
     assert!(verification.findings.is_empty(), "{:?}", verification.findings);
@@ -39,8 +41,13 @@ fn refused_norms_name_the_argument_and_record_nothing() {
         let error = hook.on_grand_batch(ids, norms, labels).unwrap_err().to_string();
         assert!(error.contains(expected), "{error} lacks {expected}");
     };
-    refused(&[0, 1], &norms(&[1.0]), &[0, 1], "norms: expected a float tensor [2]");
-    refused(&[0], &some_logits(1, 1), &[0], "norms: expected a float tensor [1]");
+    refused(&[0, 1], &norms(&[1.0]), &[0, 1], "norms: expected 2, one per id, got 1");
+    refused(
+        &[0],
+        &some_logits(1, 1),
+        &[0],
+        "norms: expected a float tensor [batch], got f32 [1, 1]",
+    );
     refused(&[0], &Tensor::new(&[1_u32], &Device::Cpu).unwrap(), &[0], "got u32 [1]");
     refused(&[0], &norms(&[-1.0]), &[0], "norms: expected numbers of at least 0");
     refused(&[0], &norms(&[1.0]), &[3], "labels: expected class indices in 0..3");

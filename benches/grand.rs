@@ -1,0 +1,169 @@
+//! What gradient norms cost, beside an ordinary forward and backward pass of the same batch and beside
+//! a backward pass per example.
+//!
+//! ```text
+//! cargo bench --features cli --bench grand
+//! ```
+//!
+//! `benches/engines/grand_jax.py` measures JAX on the same networks. Every case runs in a process of
+//! its own, several times in turn; medians are printed. Times are noisy on shared machines: trust the
+//! ratios.
+
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark prints, and fails by panicking"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::loss::cross_entropy;
+use cpu_time::ProcessTime;
+use data_diet_candle::GradientNorms;
+use data_diet_candle::nn::{
+    Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, seq,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{in_turn, median};
+
+mod measure;
+
+const ROUNDS: usize = 5;
+const CLASSES: usize = 10;
+const NETWORKS: [&str; 3] = ["mlp", "conv", "tokens"];
+const WAYS: [&str; 4] = ["forward", "training", "norms", "one-by-one"];
+/// How long a case repeats itself.
+const ENOUGH: Duration = Duration::from_millis(1500);
+
+/// Milliseconds per example.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Measured {
+    wall: f64,
+    cpu: f64,
+    peak_mib: f64,
+}
+
+fn main() {
+    if let Some(case) = measure::case() {
+        let (network, way) = case.split_once(':').unwrap();
+        let mut measured = run_case(network, way);
+        measured.peak_mib = measure::peak_mib();
+        return measure::tell(&measured);
+    }
+    let cases: Vec<String> = NETWORKS
+        .iter()
+        .flat_map(|network| WAYS.iter().map(move |way| format!("{network}:{way}")))
+        .collect();
+    let measured = in_turn::<Measured>(ROUNDS, &cases);
+    println!("milliseconds per example, medians of {ROUNDS}; ratios to training\n");
+    println!(
+        "{:<20} {:>9} {:>7} {:>9} {:>7} {:>9}",
+        "", "wall", "ratio", "CPU", "ratio", "peak MiB"
+    );
+    let of = |case: usize, value: fn(&Measured) -> f64| median(measured[case].iter().map(value));
+    for (case, name) in cases.iter().enumerate() {
+        let training = case / WAYS.len() * WAYS.len() + 1;
+        let (wall, cpu) = (of(case, |m| m.wall), of(case, |m| m.cpu));
+        println!(
+            "{name:<20} {wall:>9.4} {:>7.2} {cpu:>9.4} {:>7.2} {:>9.0}",
+            wall / of(training, |m| m.wall),
+            cpu / of(training, |m| m.cpu),
+            of(case, |m| m.peak_mib),
+        );
+    }
+}
+
+/// A network, its weights, and a batch.
+struct Case {
+    weights: VarMap,
+    model: Sequential,
+    inputs: Tensor,
+    labels: Vec<u32>,
+}
+
+impl Case {
+    fn new(network: &str) -> Result<Self> {
+        let weights = VarMap::new();
+        let builder = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+        let mut random = StdRng::seed_from_u64(1);
+        let mut uniform = |shape: &[usize]| {
+            let values = (0..shape.iter().product()).map(|_| random.random_range(0.0_f32..1.0));
+            Tensor::from_vec(values.collect(), shape, &Device::Cpu)
+        };
+        let (model, inputs) = match network {
+            "mlp" => {
+                let model = seq()
+                    .add(linear(784, 300, builder.pp("a"))?)
+                    .add_fn(Tensor::relu)
+                    .add(linear(300, 100, builder.pp("b"))?)
+                    .add_fn(Tensor::relu)
+                    .add(linear(100, CLASSES, builder.pp("c"))?);
+                (model, uniform(&[256, 784])?)
+            }
+            "conv" => {
+                let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+                let model = seq()
+                    .add(conv2d(1, 16, 3, config, builder.pp("a"))?)
+                    .add_fn(|x| x.relu()?.max_pool2d(2))
+                    .add(conv2d(16, 32, 3, config, builder.pp("b"))?)
+                    .add_fn(|x| x.relu()?.max_pool2d(2)?.flatten_from(1))
+                    .add(linear(32 * 7 * 7, CLASSES, builder.pp("c"))?);
+                (model, uniform(&[128, 1, 28, 28])?)
+            }
+            _ => {
+                let model = seq()
+                    .add(embedding(1000, 128, builder.pp("tokens"))?)
+                    .add(linear(128, 256, builder.pp("a"))?)
+                    .add_fn(Tensor::gelu)
+                    .add(linear(256, 128, builder.pp("b"))?)
+                    .add_fn(|x| x.gelu()?.mean(1))
+                    .add(linear(128, CLASSES, builder.pp("c"))?);
+                (model, (uniform(&[64, 32])? * 1000.0)?.to_dtype(DType::U32)?)
+            }
+        };
+        let labels = (0..inputs.dim(0)? as u32).map(|row| row % CLASSES as u32).collect();
+        Ok(Self { weights, model, inputs, labels })
+    }
+
+    fn training(&self) -> Result<()> {
+        let labels = Tensor::new(self.labels.as_slice(), &Device::Cpu)?;
+        let loss = cross_entropy(&self.model.forward(&self.inputs)?, &labels)?;
+        black_box(loss.backward()?);
+        Ok(())
+    }
+}
+
+fn run_case(network: &str, way: &str) -> Measured {
+    let case = Case::new(network).unwrap();
+    let norms = GradientNorms::new(&case.weights).unwrap();
+    let mut norms = if way == "one-by-one" { norms.one_by_one() } else { norms };
+    let mut run = || match way {
+        "forward" => drop(black_box(case.model.forward(&case.inputs).unwrap())),
+        "training" => case.training().unwrap(),
+        _ => {
+            let forward = |inputs: &Tensor| case.model.forward(inputs);
+            black_box(norms.cross_entropy(&case.inputs, &case.labels, forward).unwrap());
+        }
+    };
+    // Threads are started and memory is faulted in once.
+    run();
+    let (wall, cpu) = (Instant::now(), ProcessTime::now());
+    let mut examples = 0;
+    while examples == 0 || wall.elapsed() < ENOUGH {
+        run();
+        examples += case.labels.len();
+    }
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3 / examples as f64;
+    Measured {
+        wall: milliseconds(wall.elapsed()),
+        cpu: milliseconds(cpu.elapsed()),
+        ..Measured::default()
+    }
+}

@@ -1,0 +1,11 @@
+//! How far error and loss rise on the straight line between two networks.
+//!
+//! What a barrier is stands in [`data_diet::barrier`]; here a model is moved along the line and measured.
+
+mod line;
+mod pairs;
+mod risk;
+
+pub use line::{Grid, Line, curve};
+pub use pairs::{Branch, ErrorBarrier};
+pub use risk::Risk;

@@ -1,0 +1,90 @@
+//! What a forward pass may take: a tensor, or several that go together.
+
+use candle_core::Tensor;
+
+use crate::error::{Error, Result};
+
+/// The inputs of a batch: a tensor whose first dimension counts the examples, or a tuple, array or
+/// vector of those.
+pub trait Inputs: Sized {
+    /// How many examples there are.
+    ///
+    /// # Errors
+    ///
+    /// If the tensors have no first dimension, or do not agree in it.
+    fn examples(&self) -> Result<usize>;
+
+    /// One of the examples, as a batch of its own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such example.
+    fn example(&self, row: usize) -> Result<Self>;
+}
+
+impl Inputs for Tensor {
+    fn examples(&self) -> Result<usize> {
+        self.dims().first().copied().ok_or_else(|| {
+            Error::Argument("inputs: expected a tensor [batch, ...], got a scalar".to_owned())
+        })
+    }
+
+    fn example(&self, row: usize) -> Result<Self> {
+        Ok(self.narrow(0, row, 1)?)
+    }
+}
+
+fn agreed<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<usize> {
+    let sizes = tensors.into_iter().map(Inputs::examples).collect::<Result<Vec<_>>>()?;
+    match sizes.as_slice() {
+        [] => Err(Error::Argument("inputs: expected at least one tensor, got none".to_owned())),
+        [first, rest @ ..] if rest.iter().all(|size| size == first) => Ok(*first),
+        _ => Err(Error::Argument(format!(
+            "inputs: expected tensors with the same number of examples, got {sizes:?}"
+        ))),
+    }
+}
+
+impl Inputs for Vec<Tensor> {
+    fn examples(&self) -> Result<usize> {
+        agreed(self)
+    }
+
+    fn example(&self, row: usize) -> Result<Self> {
+        self.iter().map(|tensor| tensor.example(row)).collect()
+    }
+}
+
+impl<const N: usize> Inputs for [Tensor; N] {
+    fn examples(&self) -> Result<usize> {
+        agreed(self)
+    }
+
+    fn example(&self, row: usize) -> Result<Self> {
+        let mut tensors = self.clone();
+        for tensor in &mut tensors {
+            *tensor = tensor.example(row)?;
+        }
+        Ok(tensors)
+    }
+}
+
+impl Inputs for (Tensor, Tensor) {
+    fn examples(&self) -> Result<usize> {
+        agreed([&self.0, &self.1])
+    }
+
+    fn example(&self, row: usize) -> Result<Self> {
+        Ok((self.0.example(row)?, self.1.example(row)?))
+    }
+}
+
+impl Inputs for (Tensor, Tensor, Tensor) {
+    fn examples(&self) -> Result<usize> {
+        agreed([&self.0, &self.1, &self.2])
+    }
+
+    fn example(&self, row: usize) -> Result<Self> {
+        Ok((self.0.example(row)?, self.1.example(row)?, self.2.example(row)?))
+    }
+}

@@ -1,0 +1,133 @@
+//! What is differentiated: a scalar whose gradient is that of every example's own loss.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::arguments::OwnedLabels;
+use crate::error::{Error, Result};
+
+/// How far the weights of a soft target may sum from 1, for targets that were rounded.
+const SOFT_TARGET_TOLERANCE: f64 = 1e-3;
+
+/// The loss of the examples of a batch.
+pub(crate) enum Objective<'a> {
+    CrossEntropy(OwnedLabels<'a>),
+    /// `[batch]` losses of logits and targets.
+    Custom {
+        targets: &'a Tensor,
+        loss: &'a dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    },
+}
+
+impl Objective<'_> {
+    /// The scalar for these examples, which are `logits`' rows.
+    pub(crate) fn scalar(&self, logits: &Tensor, start: usize, count: usize) -> Result<Tensor> {
+        if logits.dims().first() != Some(&count) {
+            return Err(Error::Argument(format!(
+                "forward: expected a row for each of {count} examples, got {:?}",
+                logits.dims()
+            )));
+        }
+        match self {
+            Self::CrossEntropy(labels) => {
+                if logits.rank() != 2 {
+                    return Err(Error::Argument(format!(
+                        "forward: expected logits [{count}, classes], got {:?}",
+                        logits.dims()
+                    )));
+                }
+                if !crate::transfer::is_float(logits.dtype()) {
+                    return Err(crate::transfer::unsupported_logits(logits.dtype()));
+                }
+                // The scalar sum(z * (p - y)), with p - y held still, has the gradient p - y of the
+                // summed cross-entropies.
+                let residuals = residuals(&logits.detach(), labels, start)?;
+                Ok((logits.to_dtype(residuals.dtype())? * residuals)?.sum_all()?)
+            }
+            Self::Custom { targets, loss } => {
+                let losses = loss(logits, &targets.narrow(0, start, count)?)?;
+                if losses.dims() != [count] {
+                    return Err(Error::Argument(format!(
+                        "loss: expected a loss for each of {count} examples, [{count}], got {:?}",
+                        losses.dims()
+                    )));
+                }
+                Ok(losses.sum_all()?)
+            }
+        }
+    }
+
+    /// Whether there is a label for every example.
+    pub(crate) fn check_length(&self, batch: usize) -> Result<()> {
+        let (got, what) = match self {
+            Self::CrossEntropy(OwnedLabels::Classes(labels)) => (labels.len(), "labels"),
+            Self::CrossEntropy(OwnedLabels::Soft { shape, .. }) => (shape.0, "labels"),
+            Self::Custom { targets, .. } => {
+                (targets.dims().first().copied().unwrap_or(0), "targets")
+            }
+        };
+        if got != batch {
+            return Err(Error::Argument(format!(
+                "{what}: expected one for each of {batch} examples, got {got}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// `p - y`, `[batch, classes]`, in f32 at least, with as many good digits where an example is all but
+/// learned as elsewhere: for a class index y it is `p_k` for the other classes, and `p_y - 1` is had
+/// as minus their sum. `logits` are those of the labels from `start` on.
+pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize) -> Result<Tensor> {
+    let (count, classes) = logits.dims2()?;
+    let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let logits = logits.to_dtype(dtype)?;
+    let device = logits.device();
+    let powers = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
+    let sums = powers.sum_keepdim(D::Minus1)?;
+    match labels {
+        OwnedLabels::Classes(labels) => {
+            let mut hot = vec![0.0_f32; count * classes];
+            for (row, &label) in labels[start..start + count].iter().enumerate() {
+                let class = usize::try_from(label).ok().filter(|&class| class < classes);
+                let class = class.ok_or_else(|| {
+                    Error::Argument(format!(
+                        "labels: expected class indices in 0..{classes}, got {label} in row {}",
+                        start + row
+                    ))
+                })?;
+                hot[row * classes + class] = 1.0;
+            }
+            let hot = Tensor::from_vec(hot, (count, classes), device)?;
+            // Chosen, not multiplied away, so that an infinite power does not become NaN elsewhere.
+            let others = hot.ne(0.0)?.where_cond(&powers.zeros_like()?, &powers)?;
+            let all_others = others.sum_keepdim(D::Minus1)?;
+            let hot = hot.to_dtype(dtype)?;
+            Ok(others.sub(&hot.broadcast_mul(&all_others)?)?.broadcast_div(&sums)?)
+        }
+        OwnedLabels::Soft { weights, shape } => {
+            if shape.1 != classes {
+                return Err(Error::Argument(format!(
+                    "labels: expected soft targets [{}, {classes}], got [{}, {}]",
+                    shape.0, shape.0, shape.1
+                )));
+            }
+            let weights = &weights[start * classes..(start + count) * classes];
+            for (row, weights) in weights.chunks_exact(classes.max(1)).enumerate() {
+                let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+                let negative = weights.iter().any(|&weight| weight < 0.0);
+                if negative || (sum - 1.0).abs() > SOFT_TARGET_TOLERANCE || sum.is_nan() {
+                    return Err(Error::Argument(format!(
+                        "labels: expected soft targets that are >= 0 and sum to 1, got {} in row {}",
+                        if negative { "a negative one".into() } else { format!("a sum of {sum}") },
+                        start + row
+                    )));
+                }
+            }
+            let targets = Tensor::from_slice(weights, (count, classes), device)?.to_dtype(dtype)?;
+            // d/dz of -sum(y log p) is p sum(y) - y, and rounded targets do not sum to 1 exactly.
+            let mass = targets.sum_keepdim(D::Minus1)?;
+            let probabilities = powers.broadcast_div(&sums)?.broadcast_mul(&mass)?;
+            Ok((probabilities - targets)?)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! candle-nn's layers under the same names, which also show what each example does to their
+//! parameters.
+//!
+//! A model file changes its import, `use data_diet_candle::nn` in place of `use candle_nn as nn` or of
+//! `use candle_nn`, and nothing else: constructors, [`VarBuilder`] paths, initial values and
+//! checkpoints are candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's
+//! own and calls it. Only while [`GradientNorms`](crate::GradientNorms) looks at a batch does a layer
+//! do more.
+//!
+//! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
+//! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed convolutions
+//! are re-exported as they are; their parameters take a backward pass per example. [`Dropout`] and
+//! [`BatchNorm`] refuse to run in training mode while gradient norms are asked for.
+//!
+//! candle-nn's fused kernels, behind `LayerNorm` and `RmsNorm` on contiguous inputs and behind
+//! [`ops::softmax_last_dim`], have no backward pass: trained with candle, no gradient reaches what lies
+//! before them. Here they are left as they are in training; while gradient norms are asked for, these
+//! layers answer with the gradient that their formula has.
+//!
+//! What stands between the layers has candle's gradients. Of those, candle 0.11's `max_pool2d` passes
+//! back a share only: with one largest value in a window of four, a quarter. Norms then count the layers
+//! before it as training does, with that share.
+
+pub mod activation;
+pub mod batch_norm;
+pub mod conv;
+pub mod dropout;
+pub mod embedding;
+pub mod group_norm;
+pub mod layer_norm;
+pub mod linear;
+mod normalized;
+pub mod ops;
+pub mod rnn;
+
+pub use candle_nn::{
+    attention, encoding, func, init, kv_cache, loss, optim, rotary_emb, sampling, sequential,
+    var_builder, var_map,
+};
+
+pub use activation::{Activation, PReLU, prelu};
+pub use batch_norm::{BatchNorm, BatchNormConfig, batch_norm};
+pub use candle_nn::{
+    AdamW, Func, FuncT, Init, Module, ModuleT, Optimizer, ParamsAdamW, SGD, Sequential, VarBuilder,
+    VarMap, func_t, seq,
+};
+pub use conv::{
+    Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose1d, ConvTranspose1dConfig,
+    ConvTranspose2d, ConvTranspose2dConfig, conv_transpose1d, conv_transpose1d_no_bias,
+    conv_transpose2d, conv_transpose2d_no_bias, conv1d, conv1d_no_bias, conv2d, conv2d_no_bias,
+};
+pub use dropout::Dropout;
+pub use embedding::{Embedding, embedding};
+pub use group_norm::{GroupNorm, group_norm};
+pub use layer_norm::{
+    LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm,
+};
+pub use linear::{Linear, linear, linear_b, linear_no_bias};
+pub use rnn::{GRU, GRUConfig, LSTM, LSTMConfig, RNN, gru, lstm};

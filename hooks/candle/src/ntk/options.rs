@@ -1,0 +1,268 @@
+//! How a kernel is computed: from what it takes of the caller, which parameters go which way.
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Tensor};
+
+use super::Gram;
+use super::bands::Kernel;
+use super::factors::{example_bytes, forms_gradients};
+use super::jacobian::Rows;
+use crate::contribution::Contribution;
+use crate::error::{Error, Result};
+use crate::grand::names_statistics;
+use crate::params::Params;
+use crate::tape::Tape;
+use crate::transfer::{HostTensor, is_float};
+
+/// How a [`Gram`] matrix is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "options do nothing by themselves"]
+pub struct GramOptions {
+    max_bytes: usize,
+    one_by_one: bool,
+    allow_unused: bool,
+}
+
+impl GramOptions {
+    /// The default of [`max_bytes`](Self::max_bytes): 2 GiB.
+    pub const DEFAULT_MAX_BYTES: usize = 2 << 30;
+
+    /// How many bytes of gradients, or of what they are made of, are held at a time, on the device of the
+    /// model. What a backward pass takes comes on top.
+    ///
+    /// For parameters that are taken one example at a time, a gradient takes 4 bytes per parameter (8 for a
+    /// model in `f64`). If the gradients of all `examples * classes` logits fit, each is computed once.
+    /// Else the matrix is computed in `n` bands of rows, where `n` is about the bytes of all gradients
+    /// over `max_bytes`, and a gradient is computed once for its own band and once for each band
+    /// before it: `(n + 1) / 2` times on average. For layers of [`nn`](crate::nn) the same holds of the
+    /// gradients of their outputs, which take far less, in half the bytes; the other half is for forming
+    /// gradients of weights where that is the cheapest way.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Takes a backward pass for each logit of each example for every parameter, whatever the layers.
+    pub fn one_by_one(mut self) -> Self {
+        self.one_by_one = true;
+        self
+    }
+
+    /// Lets parameters that no gradient reaches add nothing to the kernel. Otherwise they are an error,
+    /// since candle's fused kernels stop gradients in silence.
+    pub fn allow_unused(mut self) -> Self {
+        self.allow_unused = true;
+        self
+    }
+
+    /// Computes the kernel of a model with its weights as they are now. See [`gram`](super::gram).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`gram`](super::gram); and if `max_bytes` does not hold two gradients of the parameters that
+    /// are taken one example at a time.
+    pub fn gram(
+        self,
+        params: &Params,
+        inputs: &Tensor,
+        mut forward: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Gram> {
+        let examples = inputs.dims().first().copied().unwrap_or_default();
+        if examples < 2 {
+            return Err(Error::Argument(format!(
+                "inputs: expected a tensor [examples, ...] of at least 2 examples, got {:?}",
+                inputs.dims()
+            )));
+        }
+        let named = || params.names().zip(params.variables());
+        if let Some((name, variable)) = named().find(|(_, variable)| !is_float(variable.dtype())) {
+            let got = variable.dtype().as_str();
+            return Err(Error::Argument(format!("params: `{name}` is {got}, expected floats")));
+        }
+        let classes = check_forward(params, inputs, &mut forward)?;
+        let difference = match self.attempt(params, inputs, classes, true, &mut forward)? {
+            Attempt::Done(gram) => return Ok(gram),
+            // Rows beyond the batch need not be the examples' own: positions that all share, or
+            // positions before examples. Left to candle, such layers take longer and are right.
+            Attempt::Differs { several_rows: true, .. } => {
+                match self.attempt(params, inputs, classes, false, &mut forward)? {
+                    Attempt::Done(gram) => return Ok(gram),
+                    Attempt::Differs { difference, .. } => difference,
+                }
+            }
+            Attempt::Differs { difference, .. } => difference,
+        };
+        Err(Error::Argument(format!(
+            "forward: expected an example's gradients not to depend on its batch, got {difference} of \
+             the kernel: is something in training mode or random, or a layer's input not in order of \
+             examples?"
+        )))
+    }
+
+    fn attempt(
+        self,
+        params: &Params,
+        inputs: &Tensor,
+        classes: usize,
+        several_rows: bool,
+        forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Attempt> {
+        let examples = inputs.dim(0)?;
+        let pair = inputs.narrow(0, 0, 2)?;
+        let coverage = self.coverage(params, &pair, classes, several_rows, forward)?;
+        let mut kernel = Kernel::new(examples, classes, self.max_bytes);
+        if let Some(others) = &coverage.others {
+            kernel.add_rows(others, inputs, &mut *forward)?;
+        }
+        if let Some(taped) = &coverage.taped {
+            kernel.add_factors(taped, inputs, coverage.bytes, several_rows, forward)?;
+        }
+        let values = kernel.finite()?;
+        if coverage.taped.is_some() {
+            let ends = BTreeSet::from([0, examples * classes - 1]);
+            let mut rows = Rows::new(params, inputs, classes, forward);
+            if let Some(difference) = kernel.difference(&mut rows, &ends)? {
+                let several_rows = coverage.several_rows;
+                return Ok(Attempt::Differs { difference, several_rows });
+            }
+        }
+        let backward_passes = kernel.backward_passes();
+        Ok(Attempt::Done(Gram { values, examples, classes, backward_passes }))
+    }
+
+    /// Which parameters the tape sees, and which have a gradient without it.
+    fn coverage(
+        self,
+        params: &Params,
+        pair: &Tensor,
+        classes: usize,
+        several_rows: bool,
+        forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Coverage> {
+        let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
+        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
+        let tape = Tape::new(2, several_rows, pair.device(), &ids, attached)?;
+        let logits = tape.run(|| forward(pair));
+        if let Some(refusal) = tape.refusal() {
+            return Err(Error::Argument(format!("forward: {refusal}")));
+        }
+        let sum = logits?.sum_all()?;
+        let gradients = if sum.track_op() { Some(sum.backward()?) } else { None };
+        let record = tape.take();
+        let (mut taped, mut others, mut unused) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let mut bytes = 0;
+        for (place, (name, variable)) in params.names().zip(params.variables()).enumerate() {
+            let uses = &record.contributions[place];
+            if gradients.as_ref().is_some_and(|gradients| gradients.get(variable).is_some()) {
+                others.insert(name);
+            } else if !uses.is_empty() {
+                let forms = forms_gradients(uses, variable, 2)?;
+                // Where a single example's gradients do not fit, they cannot be formed.
+                if forms && 4 * example_bytes(variable, classes) > self.max_bytes {
+                    others.insert(name);
+                } else {
+                    bytes += uses.iter().map(Contribution::bytes).sum::<usize>() * classes / 2;
+                    taped.insert(name);
+                }
+            } else if !(record.buffers.contains(&variable.id()) || names_statistics(name)) {
+                unused.push(name);
+            }
+        }
+        // Two examples have to fit, one held and one passing by.
+        if 4 * bytes > self.max_bytes {
+            others.append(&mut taped);
+        }
+        if taped.is_empty() && others.is_empty() {
+            return Err(Error::Argument(
+                "forward: expected logits that depend on the parameters, none of them has a \
+                 gradient"
+                    .to_owned(),
+            ));
+        }
+        if !(unused.is_empty() || self.allow_unused) {
+            return Err(Error::Argument(format!(
+                "forward: expected logits that depend on every parameter, got no gradient for {}: \
+                 take only parameters that are trained, call allow_unused, or look for an operation \
+                 without a backward pass between them and the logits",
+                unused.join(", ")
+            )));
+        }
+        let only = |names: &BTreeSet<&str>| {
+            let some =
+                (!names.is_empty()).then(|| params.clone().only(|name| names.contains(name)));
+            some.transpose()
+        };
+        let several_rows = record.single_rows.contains(&false);
+        Ok(Coverage { taped: only(&taped)?, others: only(&others)?, bytes, several_rows })
+    }
+}
+
+impl Default for GramOptions {
+    fn default() -> Self {
+        let max_bytes = Self::DEFAULT_MAX_BYTES;
+        Self { max_bytes, one_by_one: false, allow_unused: false }
+    }
+}
+
+enum Attempt {
+    Done(Gram),
+    /// The kernel of single examples is another one.
+    Differs {
+        difference: String,
+        several_rows: bool,
+    },
+}
+
+struct Coverage {
+    taped: Option<Params>,
+    others: Option<Params>,
+    /// What the tape keeps of one example for all classes.
+    bytes: usize,
+    /// Whether a layer's input had more rows than there were examples.
+    several_rows: bool,
+}
+
+/// Runs the model on two examples, and on one of them beside itself: the logits have to be of the right
+/// shape, and the same for the same example. Returns the number of classes.
+///
+/// Two examples at a time, because batch normalization in training mode makes NaN of the running
+/// statistics from a single one. What it made of them otherwise is undone.
+fn check_forward(
+    params: &Params,
+    inputs: &Tensor,
+    forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<usize> {
+    params.preserving(|| {
+        let pair = inputs.narrow(0, 0, 2)?;
+        let alone = inputs.narrow(0, 0, 1)?;
+        let with_other = forward(&pair)?;
+        let classes = match *with_other.dims() {
+            [2, classes] if classes > 0 => classes,
+            _ => {
+                return Err(Error::Argument(format!(
+                    "forward: expected logits [2, classes] for 2 examples, got {:?}",
+                    with_other.dims()
+                )));
+            }
+        };
+        let with_itself = forward(&Tensor::cat(&[&alone, &alone], 0)?)?;
+        let tolerance = match with_other.dtype() {
+            DType::F32 | DType::F64 => 1e-3,
+            _ => 3e-2,
+        };
+        let first = |logits: &Tensor| HostTensor::new(&logits.narrow(0, 0, 1)?)?.doubles("forward");
+        let (with_other, with_itself) = (first(&with_other)?, first(&with_itself)?);
+        let scale = with_other.iter().fold(1.0_f64, |most, logit| most.max(logit.abs()));
+        for (class, (a, b)) in with_other.iter().zip(&with_itself).enumerate() {
+            // Logits that are not finite are told as such when their rows come.
+            if (a - b).abs() > tolerance * scale {
+                return Err(Error::Argument(format!(
+                    "forward: expected the model in evaluation mode, but logit {class} of the first \
+                     example is {a} beside the second and {b} beside itself"
+                )));
+            }
+        }
+        Ok(classes)
+    })
+}

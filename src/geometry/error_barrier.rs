@@ -1,0 +1,321 @@
+//! The table `error_barrier`: error rate and loss along the line between two networks, with the barriers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use super::columns::{self, Columns};
+use super::parts::Parts;
+use crate::barrier::{RiskCurve, RiskPoint};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the running statistics of batch normalization were at the positions between two networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunningStatistics {
+    /// Interpolated like every other weight, or the network has none.
+    Interpolated,
+    /// Estimated anew at every position, from passes over data in training mode.
+    Reestimated,
+}
+
+impl RunningStatistics {
+    /// The name in the column `running_statistics`: `interpolated` or `reestimated`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interpolated => "interpolated",
+            Self::Reestimated => "reestimated",
+        }
+    }
+}
+
+/// The line between two networks at one step, measured on one group of examples: a curve, which the
+/// table holds as one row per position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorBarrierRow {
+    /// The run whose weights lie at `alpha = 1`.
+    pub first: String,
+    /// The run whose weights lie at `alpha = 0`.
+    pub second: String,
+    /// The step at which both were copies of the same weights, if they ever were.
+    pub spawn_step: Option<u64>,
+    /// Optimizer updates applied to the weights of each, counted from the beginning of the parent run.
+    pub step: u64,
+    /// Epochs completed, likewise.
+    pub epoch: u32,
+    /// The name of the group of examples.
+    pub set: String,
+    /// The number of examples in the group.
+    pub examples: u32,
+    /// What became of batch normalization on the way.
+    pub running_statistics: RunningStatistics,
+    /// Error rate and mean loss along the line.
+    pub curve: RiskCurve,
+}
+
+/// Barriers at one step of all pairs that were spawned at the same step: means over the pairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeanBarrier {
+    /// The step at which the networks of each pair were copies of the same weights.
+    pub spawn_step: Option<u64>,
+    /// Optimizer updates applied to the weights.
+    pub step: u64,
+    /// Epochs completed; the lowest, if the pairs differ.
+    pub epoch: u32,
+    /// The name of the group of examples.
+    pub set: String,
+    /// What became of batch normalization on the way.
+    pub running_statistics: RunningStatistics,
+    /// The number of pairs.
+    pub pairs: usize,
+    /// The error rate's barrier above the chord, in `0..=1`.
+    pub error_by_chord: f64,
+    /// The error rate's barrier above the mean of the ends, in `0..=1`.
+    pub error_by_mean: f64,
+    /// The loss's barrier above the chord; NaN if a loss of some pair is not finite.
+    pub loss_by_chord: f64,
+    /// The loss's barrier above the mean of the ends; NaN likewise.
+    pub loss_by_mean: f64,
+}
+
+/// The error barriers of an experiment: `EXPERIMENT/error_barrier/part-000000.parquet` and so on.
+///
+/// | column | type | |
+/// |---|---|---|
+/// | `first`, `second` | string | the two runs |
+/// | `spawn_step` | i64, or null | where they were the same |
+/// | `step`, `epoch` | i64, i32 | when they were measured |
+/// | `set`, `examples` | string, i32 | on which examples |
+/// | `running_statistics` | string | `interpolated` or `reestimated` |
+/// | `alpha` | f64 | the weight of `first` |
+/// | `error`, `loss` | f64 | at `alpha`: error rate, mean loss |
+/// | `error_by_chord`, `error_by_mean` | f64 | the barriers of the error rate, the same in every row of a curve |
+/// | `loss_by_chord`, `loss_by_mean` | f64 | those of the loss, NaN if it is not finite somewhere |
+#[derive(Clone, Debug)]
+pub struct ErrorBarrierTable {
+    parts: Parts,
+    rows: Vec<ErrorBarrierRow>,
+}
+
+impl ErrorBarrierTable {
+    /// Opens the table of an experiment, with the curves that it has already; none if there is no such
+    /// table.
+    ///
+    /// # Errors
+    ///
+    /// [`Foreign`](ErrorKind::Foreign) or [`Corrupt`](ErrorKind::Corrupt) for a part that is not of this table
+    /// or does not decode.
+    pub fn open(experiment: impl AsRef<Path>) -> Result<Self> {
+        let parts = Parts::new(experiment.as_ref(), "error_barrier", schema());
+        let mut curves: Vec<(ErrorBarrierRow, Vec<RiskPoint>)> = Vec::new();
+        for (path, batch) in parts.read()? {
+            let columns = Columns::new(&path, &batch);
+            for row in 0..batch.num_rows() {
+                let (curve, point) = read_row(&columns, row)?;
+                match curves.last_mut() {
+                    // A curve is written whole, in ascending order of position.
+                    Some((last, points)) if *last == curve && point.alpha != 0.0 => {
+                        points.push(point);
+                    }
+                    _ => curves.push((curve, vec![point])),
+                }
+            }
+        }
+        let rows = curves.into_iter().map(|(mut row, points)| {
+            let at = |error: Error| {
+                let (first, second, step) = (&row.first, &row.second, row.step);
+                let directory = experiment.as_ref().join("error_barrier");
+                let what = format!("the curve of `{first}` and `{second}` at step {step}: {error}");
+                Error::corrupt(&directory, what)
+            };
+            row.curve = RiskCurve::new(points).map_err(at)?;
+            Ok(row)
+        });
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Self { parts, rows })
+    }
+
+    /// Every curve, in the order in which they were written.
+    #[must_use]
+    pub fn rows(&self) -> &[ErrorBarrierRow] {
+        &self.rows
+    }
+
+    /// Whether the table has a curve of the same pair, spawn step, step, set and treatment of batch
+    /// normalization.
+    #[must_use]
+    pub fn contains(&self, row: &ErrorBarrierRow) -> bool {
+        self.rows.iter().any(|known| known.key() == row.key())
+    }
+
+    /// Writes curves as one more part of the table. They are safe on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a curve without the name of a run or a set;
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the table [has it](Self::contains), or another process
+    /// writes the table at the same time; [`Io`](ErrorKind::Io) if the file cannot be written. Nothing is
+    /// written then.
+    pub fn append(&mut self, rows: &[ErrorBarrierRow]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut keys: BTreeSet<_> = self.rows.iter().map(ErrorBarrierRow::key).collect();
+        if let Some(row) = rows.iter().find(|row| !keys.insert(row.key())) {
+            let ErrorBarrierRow { first, second, set, step, .. } = row;
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "set: the table has `{set}` of `{first}` and `{second}` at step {step} already"
+                ),
+            ));
+        }
+        self.parts.append(&encode(rows)?)?;
+        self.rows.extend_from_slice(rows);
+        Ok(())
+    }
+
+    /// The barriers at every step and on every set, as means over the pairs of each spawn step, in
+    /// ascending order of spawn step, set, treatment of batch normalization and step.
+    #[must_use]
+    pub fn means(&self) -> Vec<MeanBarrier> {
+        let mut groups: BTreeMap<_, Vec<&ErrorBarrierRow>> = BTreeMap::new();
+        for row in &self.rows {
+            let key = (row.spawn_step, &row.set, row.running_statistics, row.step);
+            groups.entry(key).or_default().push(row);
+        }
+        let means =
+            groups.into_iter().map(|((spawn_step, set, running_statistics, step), rows)| {
+                let mean = |height: fn(&RiskCurve) -> f64| {
+                    rows.iter().map(|row| height(&row.curve)).sum::<f64>() / rows.len() as f64
+                };
+                MeanBarrier {
+                    spawn_step,
+                    step,
+                    epoch: rows.iter().map(|row| row.epoch).min().unwrap_or_default(),
+                    set: set.clone(),
+                    running_statistics,
+                    pairs: rows.len(),
+                    error_by_chord: mean(HEIGHTS[0].1),
+                    error_by_mean: mean(HEIGHTS[1].1),
+                    loss_by_chord: mean(HEIGHTS[2].1),
+                    loss_by_mean: mean(HEIGHTS[3].1),
+                }
+            });
+        means.collect()
+    }
+}
+
+/// A barrier's column, and the barrier.
+type Height = (&'static str, fn(&RiskCurve) -> f64);
+
+const HEIGHTS: [Height; 4] = [
+    ("error_by_chord", |curve| curve.errors().by_chord().height),
+    ("error_by_mean", |curve| curve.errors().by_mean().height),
+    ("loss_by_chord", |curve| curve.losses().by_chord().height),
+    ("loss_by_mean", |curve| curve.losses().by_mean().height),
+];
+
+impl ErrorBarrierRow {
+    fn key(&self) -> (&str, &str, Option<u64>, u64, &str, RunningStatistics) {
+        let Self { first, second, spawn_step, step, set, running_statistics, .. } = self;
+        (first, second, *spawn_step, *step, set, *running_statistics)
+    }
+}
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
+    let mut fields = vec![
+        field("first", DataType::Utf8),
+        field("second", DataType::Utf8),
+        Field::new("spawn_step", DataType::Int64, true),
+        field("step", DataType::Int64),
+        field("epoch", DataType::Int32),
+        field("set", DataType::Utf8),
+        field("examples", DataType::Int32),
+        field("running_statistics", DataType::Utf8),
+        field("alpha", DataType::Float64),
+        field("error", DataType::Float64),
+        field("loss", DataType::Float64),
+    ];
+    fields.extend(HEIGHTS.map(|(name, _)| field(name, DataType::Float64)));
+    Arc::new(Schema::new(fields))
+}
+
+/// One value per position of every curve.
+fn repeated<T: Clone>(
+    rows: &[ErrorBarrierRow],
+    of: impl Fn(&ErrorBarrierRow) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    for row in rows {
+        values.resize(values.len() + row.curve.points().len(), of(row)?);
+    }
+    Ok(values)
+}
+
+fn encode(rows: &[ErrorBarrierRow]) -> Result<RecordBatch> {
+    let text = |of: &dyn Fn(&ErrorBarrierRow) -> Result<String>| -> Result<ArrayRef> {
+        Ok(Arc::new(StringArray::from(repeated(rows, of)?)))
+    };
+    let counts = |of: &dyn Fn(&ErrorBarrierRow) -> Result<i32>| -> Result<ArrayRef> {
+        Ok(Arc::new(Int32Array::from(repeated(rows, of)?)))
+    };
+    let points = |of: fn(&RiskPoint) -> f64| -> ArrayRef {
+        let values = rows.iter().flat_map(|row| row.curve.points()).map(of);
+        Arc::new(Float64Array::from_iter_values(values))
+    };
+    let spawn_steps = repeated(rows, |row| {
+        row.spawn_step.map(|step| columns::step("spawn_step", step)).transpose()
+    })?;
+    let steps = repeated(rows, |row| columns::step("step", row.step))?;
+    let mut columns = vec![
+        text(&|row| columns::name("first", &row.first))?,
+        text(&|row| columns::name("second", &row.second))?,
+        Arc::new(Int64Array::from(spawn_steps)),
+        Arc::new(Int64Array::from(steps)),
+        counts(&|row| columns::count("epoch", row.epoch))?,
+        text(&|row| columns::name("set", &row.set))?,
+        counts(&|row| columns::count("examples", row.examples))?,
+        text(&|row| Ok(row.running_statistics.name().to_owned()))?,
+        points(|point| point.alpha),
+        points(|point| point.error),
+        points(|point| point.loss),
+    ];
+    for (_, height) in HEIGHTS {
+        let heights = repeated(rows, |row| Ok(height(&row.curve)))?;
+        columns.push(Arc::new(Float64Array::from(heights)));
+    }
+    RecordBatch::try_new(schema(), columns)
+        .map_err(|error| Error::invalid("rows: cannot be encoded").with_source(error))
+}
+
+/// A curve without its points, and one of them.
+fn read_row(columns: &Columns<'_>, row: usize) -> Result<(ErrorBarrierRow, RiskPoint)> {
+    let treatments = [RunningStatistics::Interpolated, RunningStatistics::Reestimated];
+    let curve = ErrorBarrierRow {
+        first: columns.text("first", row)?.to_owned(),
+        second: columns.text("second", row)?.to_owned(),
+        spawn_step: columns.step_if_any("spawn_step", row)?,
+        step: columns.step("step", row)?,
+        epoch: columns.count("epoch", row)?,
+        set: columns.text("set", row)?.to_owned(),
+        examples: columns.count("examples", row)?,
+        running_statistics: columns.word(
+            "running_statistics",
+            row,
+            &treatments.map(|treatment| (treatment.name(), treatment)),
+        )?,
+        curve: RiskCurve::empty(),
+    };
+    let point = RiskPoint {
+        alpha: columns.float("alpha", row)?,
+        error: columns.float("error", row)?,
+        loss: columns.float("loss", row)?,
+    };
+    Ok((curve, point))
+}

@@ -1,0 +1,264 @@
+//! The table `kernel_velocity`: how far the kernel of a group of examples turned between two
+//! snapshots of a run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use super::columns::{self, Columns};
+use super::parts::Parts;
+use crate::error::{Error, Result};
+use crate::kernel;
+use crate::run::check_run_name;
+
+/// What time between two snapshots is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Optimizer updates.
+    Steps,
+    /// Passes over the training data.
+    Epochs,
+}
+
+impl TimeUnit {
+    /// The name in the column `dt_unit`: `steps` or `epochs`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Epochs => "epochs",
+        }
+    }
+}
+
+/// How far the kernel of one group of examples turned between two snapshots of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelVelocityRow {
+    /// The group's name.
+    pub set: String,
+    /// Optimizer updates applied to the earlier weights.
+    pub first_step: u64,
+    /// Optimizer updates applied to the later weights.
+    pub second_step: u64,
+    /// Epochs completed at the earlier weights.
+    pub first_epoch: u32,
+    /// Epochs completed at the later weights.
+    pub second_epoch: u32,
+    /// The [kernel distance](kernel::distance) between the two, in `0..=1`.
+    pub distance: f64,
+    /// The time between the two, in the unit below; positive.
+    pub dt: f64,
+    /// The unit of `dt`.
+    pub dt_unit: TimeUnit,
+    /// The number of examples in the group.
+    pub examples: u32,
+    /// The number of logits per example.
+    pub classes: u32,
+}
+
+impl KernelVelocityRow {
+    /// The kernel velocity `distance / dt`, in one over [`dt_unit`](Self::dt_unit).
+    ///
+    /// # Errors
+    ///
+    /// See [`kernel::velocity`].
+    pub fn velocity(&self) -> Result<f64> {
+        kernel::velocity(self.distance, self.dt)
+    }
+}
+
+/// The kernel velocities of one run:
+/// `EXPERIMENT/kernel_velocity/run=RUN/part-000000.parquet` and so on.
+///
+/// | column | type | |
+/// |---|---|---|
+/// | `set` | string | the group of examples |
+/// | `first_step`, `second_step` | i64 | the two snapshots |
+/// | `first_epoch`, `second_epoch` | i32 | epochs completed at each |
+/// | `distance` | f64 | kernel distance between the two |
+/// | `velocity` | f64 | `distance / dt` |
+/// | `dt` | f64 | the time between them |
+/// | `dt_unit` | string | `steps` or `epochs` |
+/// | `examples`, `classes` | i32 | the kernel has `examples * classes` rows |
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let experiment = directory.path();
+/// let mut table = KernelVelocityTable::open(experiment, "seed-0")?;
+/// table.append(&[KernelVelocityRow {
+///     set: "window_000".to_owned(),
+///     first_step: 0,
+///     second_step: 100,
+///     first_epoch: 0,
+///     second_epoch: 2,
+///     distance: 0.5,
+///     dt: 2.0,
+///     dt_unit: TimeUnit::Epochs,
+///     examples: 100,
+///     classes: 10,
+/// }])?;
+/// let table = KernelVelocityTable::open(experiment, "seed-0")?;
+/// assert_eq!(table.rows()[0].velocity()?, 0.25);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KernelVelocityTable {
+    parts: Parts,
+    rows: Vec<KernelVelocityRow>,
+}
+
+impl KernelVelocityTable {
+    /// Opens the table of a run, with the rows that it has already; none if there is no such table.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that no run can have;
+    /// [`Foreign`](crate::ErrorKind::Foreign) or [`Corrupt`](crate::ErrorKind::Corrupt) for a part that is
+    /// not of this table or does not decode.
+    pub fn open(experiment: impl AsRef<Path>, run: &str) -> Result<Self> {
+        check_run_name(run)?;
+        let directory = Path::new("kernel_velocity").join(format!("run={run}"));
+        let parts = Parts::new(experiment.as_ref(), directory, schema());
+        let mut rows = Vec::new();
+        for (path, batch) in parts.read()? {
+            let columns = Columns::new(&path, &batch);
+            for row in 0..batch.num_rows() {
+                rows.push(read_row(&columns, row)?);
+            }
+        }
+        Ok(Self { parts, rows })
+    }
+
+    /// Every row, in the order in which they were written.
+    #[must_use]
+    pub fn rows(&self) -> &[KernelVelocityRow] {
+        &self.rows
+    }
+
+    /// The row of a group between two snapshots, in this unit, if it has been written.
+    #[must_use]
+    pub fn find(
+        &self,
+        set: &str,
+        first_step: u64,
+        second_step: u64,
+        unit: TimeUnit,
+    ) -> Option<&KernelVelocityRow> {
+        self.rows.iter().find(|row| {
+            (row.first_step, row.second_step, row.dt_unit) == (first_step, second_step, unit)
+                && row.set == set
+        })
+    }
+
+    /// Writes rows as one more part of the table. They are safe on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a row without a set's name, of snapshots that
+    /// are not in order of time, or whose distance or time is out of range;
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the table has a row of the same set, steps and
+    /// unit, or another process writes it at the same time; [`Io`](crate::ErrorKind::Io) if the file
+    /// cannot be written. Nothing is written then.
+    pub fn append(&mut self, rows: &[KernelVelocityRow]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.clone();
+        for row in rows {
+            let (first, second) = (row.first_step, row.second_step);
+            if all.find(&row.set, first, second, row.dt_unit).is_some() {
+                return Err(Error::new(
+                    crate::ErrorKind::AlreadyExists,
+                    format!(
+                        "set: the table has `{}` between steps {first} and {second} already",
+                        row.set
+                    ),
+                ));
+            }
+            all.rows.push(row.clone());
+        }
+        self.parts.append(&encode(rows)?)?;
+        self.rows = all.rows;
+        Ok(())
+    }
+}
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
+    Arc::new(Schema::new(vec![
+        field("set", DataType::Utf8),
+        field("first_step", DataType::Int64),
+        field("second_step", DataType::Int64),
+        field("first_epoch", DataType::Int32),
+        field("second_epoch", DataType::Int32),
+        field("distance", DataType::Float64),
+        field("velocity", DataType::Float64),
+        field("dt", DataType::Float64),
+        field("dt_unit", DataType::Utf8),
+        field("examples", DataType::Int32),
+        field("classes", DataType::Int32),
+    ]))
+}
+
+fn encode(rows: &[KernelVelocityRow]) -> Result<RecordBatch> {
+    for row in rows {
+        if row.first_step >= row.second_step || row.first_epoch > row.second_epoch {
+            return Err(Error::invalid(format!(
+                "second_step: expected a snapshot after step {} of epoch {}, got step {} of epoch {}",
+                row.first_step, row.first_epoch, row.second_step, row.second_epoch
+            )));
+        }
+    }
+    let text = |of: &dyn Fn(&KernelVelocityRow) -> Result<String>| -> Result<ArrayRef> {
+        Ok(Arc::new(
+            rows.iter().map(of).map(|text| text.map(Some)).collect::<Result<StringArray>>()?,
+        ))
+    };
+    let steps = |of: &dyn Fn(&KernelVelocityRow) -> Result<i64>| -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from(rows.iter().map(of).collect::<Result<Vec<_>>>()?)))
+    };
+    let counts = |of: &dyn Fn(&KernelVelocityRow) -> Result<i32>| -> Result<ArrayRef> {
+        Ok(Arc::new(Int32Array::from(rows.iter().map(of).collect::<Result<Vec<_>>>()?)))
+    };
+    let floats = |of: &dyn Fn(&KernelVelocityRow) -> Result<f64>| -> Result<ArrayRef> {
+        Ok(Arc::new(Float64Array::from(rows.iter().map(of).collect::<Result<Vec<_>>>()?)))
+    };
+    let columns = vec![
+        text(&|row| columns::name("set", &row.set))?,
+        steps(&|row| columns::step("first_step", row.first_step))?,
+        steps(&|row| columns::step("second_step", row.second_step))?,
+        counts(&|row| columns::count("first_epoch", row.first_epoch))?,
+        counts(&|row| columns::count("second_epoch", row.second_epoch))?,
+        floats(&|row| Ok(row.distance))?,
+        floats(&KernelVelocityRow::velocity)?,
+        floats(&|row| Ok(row.dt))?,
+        text(&|row| Ok(row.dt_unit.name().to_owned()))?,
+        counts(&|row| columns::count("examples", row.examples))?,
+        counts(&|row| columns::count("classes", row.classes))?,
+    ];
+    RecordBatch::try_new(schema(), columns)
+        .map_err(|error| Error::invalid("rows: cannot be encoded").with_source(error))
+}
+
+fn read_row(columns: &Columns<'_>, row: usize) -> Result<KernelVelocityRow> {
+    let units = [TimeUnit::Steps, TimeUnit::Epochs].map(|unit| (unit.name(), unit));
+    Ok(KernelVelocityRow {
+        set: columns.text("set", row)?.to_owned(),
+        first_step: columns.step("first_step", row)?,
+        second_step: columns.step("second_step", row)?,
+        first_epoch: columns.count("first_epoch", row)?,
+        second_epoch: columns.count("second_epoch", row)?,
+        distance: columns.float("distance", row)?,
+        dt: columns.float("dt", row)?,
+        dt_unit: columns.word("dt_unit", row, &units)?,
+        examples: columns.count("examples", row)?,
+        classes: columns.count("classes", row)?,
+    })
+}

@@ -1,0 +1,3 @@
+//! The tables of training's geometry: written in parts, read back, and damaged.
+
+mod tables;
