@@ -34,7 +34,7 @@ pub(crate) enum Factor {
 }
 
 /// The largest intermediate on the host that is not slower for leaving the caches.
-const CACHED_BYTES: usize = 4 << 20;
+pub(crate) const CACHED_BYTES: usize = 1 << 20;
 
 /// One example takes more memory than is allowed.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ pub use candle_nn::{
     conv_transpose2d_no_bias,
 };
 
-use crate::contribution::{Contribution, Factor};
+use crate::contribution::{CACHED_BYTES, Contribution, Factor};
 use crate::nn::batch_norm::BatchNorm;
 use crate::patches::Geometry;
 use crate::squares::product_dtype;
@@ -146,9 +146,6 @@ struct Convolution {
     images: Tensor,
 }
 
-/// Unfolded gradients of inputs stay in the caches below this size.
-const PIECE_BYTES: usize = 4 << 20;
-
 impl Convolution {
     fn backward(&self, output: &OutputGradient<'_>) -> Result<Option<Tensor>> {
         let (images, outputs) = (self.images.dim(0)?, self.weight.dim(0)?);
@@ -187,7 +184,7 @@ impl Convolution {
         let gradient = gradient.to_dtype(dtype)?;
         let weight = self.weight.detach().to_dtype(dtype)?.reshape((outputs, patch))?;
         let bytes = dtype.size_in_bytes() * positions * self.geometry.patch();
-        let piece = (PIECE_BYTES / bytes.max(1)).clamp(1, images);
+        let piece = (CACHED_BYTES / bytes.max(1)).clamp(1, images);
         let mut pieces = Vec::new();
         for start in (0..images).step_by(piece) {
             let count = piece.min(images - start);
@@ -312,11 +309,11 @@ mod tests {
         for (stride, dilation, padding, groups) in
             [(1, 1, 0, 1), (2, 1, 1, 1), (1, 2, 2, 2), (3, 2, 1, 2), (2, 1, 0, 4)]
         {
-            for (height, kernel) in [(9, 3), (8, 2), (1, 1)] {
+            for (height, width, kernel) in [(9, 7, 3), (8, 9, 2), (9, 8, 3), (1, 8, 1)] {
                 let geometry = Geometry {
                     channels: 4,
                     height,
-                    width: 7,
+                    width,
                     kernel: (kernel, 3),
                     padding: (if height == 1 { 0 } else { padding }, padding),
                     stride,
@@ -338,12 +335,12 @@ mod tests {
                     groups,
                     weight: Var::from_tensor(&values(shape, 0.7)).unwrap().into_inner(),
                     bias: None,
-                    images: values(&[2, 4, height, 7], 1.1),
+                    images: values(&[2, 4, height, width], 1.1),
                 };
                 let gradient = values(&[2, outputs, geometry.positions()], 0.3);
                 let host = convolution.input_gradient_on_host(&gradient).unwrap();
                 let transposed = convolution.input_gradient_transposed(&gradient).unwrap();
-                assert_eq!(host.dims(), [2, 4, height, 7]);
+                assert_eq!(host.dims(), [2, 4, height, width]);
                 let difference = (host - transposed).unwrap().abs().unwrap().max_all().unwrap();
                 assert!(difference.to_scalar::<f32>().unwrap() < 1e-5, "{geometry:?}");
             }

@@ -142,17 +142,20 @@ fn an_example_that_depends_on_its_batch_is_noticed() {
 fn a_batch_in_another_dimension_is_noticed() {
     let map = VarMap::new();
     let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
-    let layer = nn::linear(6, 3, builder).unwrap();
+    let layer = nn::linear(6, 5, builder.pp("layer")).unwrap();
+    let output = nn::linear(5, 3, builder.pp("output")).unwrap();
     randomize(&map, 3);
     let forward = |x: &Tensor| {
         let positions_first = x.transpose(0, 1)?.contiguous()?;
-        layer.forward(&positions_first)?.tanh()?.sum(0)
+        output.forward(&layer.forward(&positions_first)?.tanh()?.sum(0)?)
     };
     let mut norms = GradientNorms::new(&map).unwrap();
     let inputs = |batch: usize| Random(4).tensor(&[batch, 4, 6], DType::F32);
     // Three examples of four positions: seen to be no batch, and taken one by one.
     let got = norms.cross_entropy(&inputs(3), &LABELS[..3], forward).unwrap();
-    assert_eq!(got.report.one_by_one.len(), 2);
+    assert_eq!((got.report.one_by_one.len(), got.report.checked), (2, 2));
+    let got = norms.cross_entropy(&inputs(3), &LABELS[..3], forward).unwrap();
+    assert_eq!(got.report.checked, 0);
     // Four of four: it looks like a batch, and is looked at, although the one before was fine.
     refused(norms.cross_entropy(&inputs(4), &LABELS, forward), &["depend on its batch"]);
 }
