@@ -82,7 +82,7 @@ impl ResNet18 {
 }
 
 #[test]
-#[ignore = "takes minutes and gigabytes"]
+#[ignore = "takes gigabytes and, on few cores, an hour"]
 #[allow(clippy::print_stderr, reason = "it is run to see how long it takes")]
 fn a_residual_network_of_eleven_million_parameters() {
     let variables = VarMap::new();
