@@ -308,3 +308,45 @@ def test_columns_of_the_scores(scores_of_ten):
     assert scores["example"].is_sorted() and scores["label"].equals(
         (scores["example"] % 4).cast(pl.Int32).alias("label")
     )
+
+
+def test_grand_is_a_score_like_any_other(recording, experiment, tmp_path):
+    random = np.random.default_rng(5)
+    ids = np.arange(40)
+    labels = ids % 3
+    rows = []
+    for run in ["seed-0", "seed-1"]:
+        recording.open(experiment, run, 3, logits="off")
+        for epoch in range(3):
+            order = random.permutation(ids)
+            norms = random.gamma(2, 1, ids.size).astype(np.float32)
+            norms[0] = np.inf if epoch == 1 else norms[0]
+            recording.record("grand", order, labels[order], norms, step=10 * epoch, epoch=epoch)
+            rows += [(run, epoch, *row) for row in zip(order, norms, strict=True)]
+            recording.record("train", order, labels[order], np.zeros((ids.size, 3), np.float32))
+        recording.finish()
+    frame = pd.DataFrame(rows, columns=["run", "epoch", "example", "grand"]).astype({"grand": float})
+    output = tmp_path / "scores.parquet"
+    asked = [argument for at in range(3) for argument in ("--score", f"grand_epoch_{at}")]
+    told = data_diet("scores", experiment, *asked, "--score", "grand", "-o", output).stderr
+    assert "2 observations" in told
+    scores = pl.read_parquet(output)
+    for epoch in range(3):
+        values = frame[(frame["epoch"] == epoch) & np.isfinite(frame["grand"])]
+        expected = values.groupby("example")["grand"].agg(["mean", "std", "count"])
+        expected = expected.reindex(ids).fillna({"count": 0})
+        for statistic in ["mean", "std", "count"]:
+            np.testing.assert_allclose(
+                scores[f"grand_epoch_{epoch}_{statistic}"], expected[statistic], rtol=1e-13
+            )
+    assert scores["grand_mean"].equals(scores["grand_epoch_2_mean"])
+    at_step = tmp_path / "step.parquet"
+    data_diet("scores", experiment, "--score", "grand", "--at-step", 20, "-o", at_step)
+    assert pl.read_parquet(at_step)["grand_step_20_mean"].equals(scores["grand_mean"])
+
+    manifest, kept = tmp_path / "manifest.csv", tmp_path / "kept.csv"
+    manifest.write_text("id\n" + "".join(f"{example}\n" for example in ids))
+    choice = ["--by", "grand", "--keep", "highest", "--count", 10]
+    data_diet("filter", "--scores", output, "--manifest", manifest, "--key", "id", *choice, "-o", kept)
+    expected = scores.sort("grand_mean", "example").tail(10)["example"].sort()
+    assert sorted(map(int, kept.read_text().split()[1:])) == expected.to_list()
