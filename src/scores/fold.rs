@@ -63,15 +63,14 @@ pub(super) fn fold(
     let mut fold = Fold::new(&runs, plan.computed.len());
     let mut with_rows = 0;
     for run in &runs {
-        let mut has_rows = false;
         for source in Source::ALL {
             if let Some(pass) = Pass::new(&plan, run, source) {
-                has_rows = true;
                 pass.run(&mut fold, threads(options), columns, progress)?;
             }
         }
+        // A row group whose range of epochs or steps covers the wanted ones need not have any of them.
+        with_rows += i32::from(fold.number_seen > 0);
         fold.end_run();
-        with_rows += i32::from(has_rows);
     }
     let left = plan.without_empty_columns(&fold.rows, &runs)?;
     Ok(fold.into_folded(plan, left, &runs, with_rows))

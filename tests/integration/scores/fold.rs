@@ -278,3 +278,22 @@ fn ranks_that_record_different_signals() {
     assert!(aum[0] == 2.0 && aum[1].is_nan(), "{aum:?}");
     assert_eq!(table.info().non_finite, 0);
 }
+
+/// The epochs of a row group span some that it has no row of.
+#[test]
+fn a_run_without_an_epoch_between_its_own_has_no_say_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for (run, epochs) in [("seed-0", &[3][..]), ("seed-1", &[0, 4])] {
+        let mut recorder = recorded::builder(directory.path(), run, CLASSES).start().unwrap();
+        for &epoch in epochs {
+            let rows = [classified_as(0, 0)];
+            recorded::record(&mut recorder, Phase::Train, epoch.into(), epoch, &rows);
+        }
+        finish(recorder);
+    }
+    let mut options = ScoreOptions::default();
+    options.scores = vec!["el2n_train_epoch_3".parse().unwrap()];
+    let experiment = Experiment::open(directory.path()).unwrap();
+    let table = ScoreTable::fold(&experiment, &options).unwrap();
+    assert_eq!((table.runs(), table.info().partial), (&[1][..], 0));
+}
