@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 VIEWS = sorted(Path(__file__).resolve().parent.glob("[0-9]_*.sql"))
+GRAND_SCORES = Path(__file__).with_name("grand_scores.sql")
 SIGNALS = ["el2n", "loss", "margin", "el1n", "confidence", "entropy"]
 
 
@@ -28,6 +29,16 @@ class DuckDB:
         self.connection = duckdb.connect()
         self.connection.execute("SET VARIABLE experiment = ?", [str(experiment)])
         self.connection.execute(Path(__file__).with_name("duckdb.sql").read_text())
+
+    def gradients(self, grand: Path):
+        self.view(
+            "gradients",
+            f"""
+            SELECT run, rank, epoch, example, CASE WHEN NOT isnan(grand) THEN grand::DOUBLE END AS grand
+            FROM read_parquet('{str(grand).replace("'", "''")}/**/*.parquet',
+                hive_partitioning = true, hive_types = {{'run': VARCHAR, 'rank': BIGINT}})
+            """,
+        )
 
     def view(self, name: str, sql: str):
         self.connection.execute(f"CREATE VIEW {name} AS {sql}")
@@ -59,6 +70,12 @@ class Polars:
         )
         signals = pl.col(SIGNALS).cast(pl.Float64).fill_nan(None)
         self.context = pl.SQLContext(observations=observations.with_columns(signals))
+
+    def gradients(self, grand: Path):
+        partitions = {"run": self.pl.String, "rank": self.pl.Int64}
+        rows = self.pl.scan_parquet(grand, hive_schema=partitions)
+        norms = self.pl.col("grand").cast(self.pl.Float64).fill_nan(None)
+        self.context.register("gradients", rows.with_columns(norms))
 
     def view(self, name: str, sql: str):
         self.context.register(name, self.context.execute(sql))
@@ -92,6 +109,11 @@ class Spark:
         columns = ["run", "phase", "rank", "step", "epoch", "example", "label", "correct"]
         parts.selectExpr(*columns, position, *signals).createOrReplaceTempView("observations")
 
+    def gradients(self, grand: Path):
+        norm = "CASE WHEN NOT isnan(grand) THEN CAST(grand AS DOUBLE) END AS grand"
+        rows = self.session.read.parquet(str(grand))
+        rows.selectExpr("run", "rank", "epoch", "example", norm).createOrReplaceTempView("gradients")
+
     def view(self, name: str, sql: str):
         self.session.sql(sql).createOrReplaceTempView(name)
         if name in ("epoch_values", "histories", "scores"):
@@ -115,6 +137,16 @@ def create_views(engine):
         engine.view(path.stem.partition("_")[2], path.read_text())
 
 
+def create_grand_scores(engine, experiment: Path) -> bool:
+    """Creates the view of GraNd, if the experiment has recorded any, and tells whether it has."""
+    grand = experiment / "grand"
+    if not grand.exists():
+        return False
+    engine.gradients(grand)
+    engine.view("grand_scores", GRAND_SCORES.read_text())
+    return True
+
+
 def same(ours, theirs) -> bool:
     """Whether two numbers agree; what is NULL here is NaN there."""
     ours, theirs = (math.nan if value is None else float(value) for value in (ours, theirs))
@@ -122,12 +154,11 @@ def same(ours, theirs) -> bool:
     return close or (math.isnan(ours) and math.isnan(theirs))
 
 
-def disagreements(engine, path: Path) -> list[str]:
+def disagreements(engine, path: Path, view_names=("scores",)) -> list[str]:
     """What differs from the table that `data-diet scores` wrote, one line per column."""
     scores = {}
-    for score, example, *statistics in engine.rows(
-        "SELECT score, example, mean, std, count FROM scores"
-    ):
+    ours = [f"SELECT score, example, mean, std, count FROM {name}" for name in view_names]
+    for score, example, *statistics in engine.rows(" UNION ALL ".join(ours)):
         scores.setdefault(score, {})[example] = statistics
     columns, rows = engine.table(path)
     places = {name: place for place, name in enumerate(columns)}
@@ -159,6 +190,9 @@ def main() -> int:
 
     engine = ENGINES[arguments.engine](arguments.experiment)
     create_views(engine)
+    view_names = ["scores"]
+    if create_grand_scores(engine, arguments.experiment):
+        view_names.append("grand_scores")
     name = arguments.score.replace("'", "''")
     highest = engine.rows(
         f"""
@@ -179,7 +213,7 @@ def main() -> int:
     print(f"the example selection (8_selection.sql) keeps {kept} examples")
 
     if arguments.check:
-        if different := disagreements(engine, arguments.check):
+        if different := disagreements(engine, arguments.check, view_names):
             print(*different, sep="\n", file=sys.stderr)
             return 1
         print(f"agrees with {arguments.check}")

@@ -246,3 +246,41 @@ def test_the_script(awkward, name, tmp_path):
 def test_the_script_lists_the_scores_there_are(awkward):
     told = analyse(awkward.path, "--engine", "duckdb", "--score", "grand", expect=1).stderr
     assert "no score `grand`; there are: aum, cartography_confidence, " in told
+
+
+@pytest.mark.parametrize("name", ["duckdb", "polars", "spark"])
+def test_grand_is_that_of_the_library(name, recording, experiment, request, tmp_path):
+    if name == "spark":
+        request.getfixturevalue("spark")
+    random = np.random.default_rng(3)
+    for run in range(2):
+        for rank in range(2):
+            recording.open(experiment, f"seed-{run}", CLASSES, rank=rank, logits="off")
+            for epoch in range(2):
+                # Ids of both ranks overlap; some come twice in a batch, and one is never finite.
+                ids = random.integers(8 * rank, 8 * rank + 20, 30)
+                norms = random.gamma(2, 1, ids.size).astype(np.float32)
+                norms[ids == 9] = np.inf
+                zeros = np.zeros((ids.size, CLASSES), dtype=np.float32)
+                recording.record("train", ids, ids % CLASSES, zeros, epoch=epoch)
+                recording.record("grand", ids, ids % CLASSES, norms)
+            recording.finish()
+    output = tmp_path / "scores.parquet"
+    epochs = ["grand_epoch_0", "grand_epoch_1"]
+    data_diet("scores", experiment, "--score", epochs[0], "--score", epochs[1], "-o", output)
+    engine = views.ENGINES[name](experiment)
+    views.create_grand_scores(engine, experiment)
+    rows = engine.rows("SELECT score, example, mean, std, count FROM grand_scores")
+    ours = {(score, example): statistics for score, example, *statistics in rows}
+    library = pl.read_parquet(output)
+    expected = {}
+    for score in epochs:
+        columns = ["example", *(f"{score}_{statistic}" for statistic in ["mean", "std", "count"])]
+        for example, *statistics in library.select(columns).rows():
+            if statistics[2] > 0:
+                expected[score, example] = statistics
+    assert ours.keys() == expected.keys() and len(ours) > 40
+    assert all(example != 9 for _, example in ours)
+    for key, statistics in ours.items():
+        assert all(map(views.same, statistics, expected[key])), key
+    assert views.disagreements(engine, output, ["grand_scores"]) == []
