@@ -43,12 +43,14 @@ impl Way {
         }
     }
 
-    /// What crosses the bus for a step, by arithmetic: per row each signal in `f32`, and four bytes each
-    /// for whether it is correct and for the label; every logit in `f32`; the weights, spread over the
-    /// steps between two snapshots.
+    /// What crosses the bus for a step, by arithmetic, with ids on the host and class indices on the
+    /// device: per row each signal in `f32`, a label of 8 bytes and a status of 1, each column filled up
+    /// to 8 bytes; every logit in `f32`; the weights, spread over the steps between two snapshots.
     fn bytes(self, network: &Network, steps: usize) -> usize {
         let rows = network.batch();
-        let (signals, logits) = (rows * 4 * (SIGNALS.len() + 2), rows * 4 * CLASSES);
+        let logits = rows * 4 * CLASSES;
+        let columns = [rows * 8, rows * 4 * SIGNALS.len(), rows];
+        let signals: usize = columns.map(|bytes| bytes.next_multiple_of(8)).iter().sum();
         match self {
             Self::Bare => 0,
             Self::Signals => signals,
