@@ -17,6 +17,8 @@ everywhere!(
 
 const ROWS: usize = 8;
 const CLASSES: usize = 5;
+/// Of ids and labels.
+const DTYPES: [DType; 5] = [DType::U8, DType::U32, DType::I16, DType::I32, DType::I64];
 
 fn logits(numbers: &mut Numbers, device: &Device) -> Tensor {
     numbers.tensor(4.0, &[ROWS, CLASSES], device)
@@ -28,12 +30,13 @@ fn ids_and_labels_of_every_dtype(place: &Place) {
     let mut numbers = Numbers::new(1);
     let mut seen = Vec::new();
     // Views into longer tensors, as of a data set's.
-    let ids = Tensor::arange(0_i64, 3 * ROWS as i64, &Device::Cpu).unwrap();
-    let classes: Vec<i64> = (0..3 * ROWS as i64).map(|row| row * 2 % CLASSES as i64).collect();
+    let ids = Tensor::arange(0_i64, (DTYPES.len() * ROWS) as i64, &Device::Cpu).unwrap();
+    let classes: Vec<i64> =
+        (0..(DTYPES.len() * ROWS) as i64).map(|row| row * 2 % CLASSES as i64).collect();
     let labels = Tensor::new(classes.as_slice(), &Device::Cpu).unwrap();
     for id_device in [&place.device, &Device::Cpu] {
         for label_device in [&place.device, &Device::Cpu] {
-            for (step, dtype) in [DType::U8, DType::U32, DType::I64].into_iter().enumerate() {
+            for (step, dtype) in DTYPES.into_iter().enumerate() {
                 let view = |tensor: &Tensor, device: &Device| {
                     let whole = tensor.to_dtype(dtype).unwrap().to_device(device).unwrap();
                     whole.narrow(0, step * ROWS, ROWS).unwrap()

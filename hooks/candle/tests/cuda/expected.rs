@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, LogitRow, Row};
 const TOLERANCE: f64 = 1e-5;
 /// How far it may be absolutely: with a class as label next to nothing, since the errors of easy
 /// examples have an order too; with a soft target, as much as the difference of two rounded numbers.
-const LEAST: [f64; 2] = [1e-12, 1e-6];
+const LEAST: [f64; 2] = [1e-36, 1e-6];
 
 /// When the expected values are read from the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,13 +124,51 @@ fn assert_row(row: &Row, values: &[f64], target: Target<'_>, at: &str) {
     let expected = ExampleSignals::of(values, target);
     assert_eq!(row.correct, expected.correct, "{at}");
     for (signal, got) in Signal::ALL.into_iter().zip(row.signals) {
-        let Some(got) = got else { continue };
-        let (got, expected) = (f64::from(got), f64::from(expected.get(signal)));
-        let same = got == expected || (got.is_nan() && expected.is_nan());
-        assert!(
-            same || (got - expected).abs() <= TOLERANCE * expected.abs() + least,
-            "{at}: {signal} is {got}, not {expected}"
-        );
+        if let Some(got) = got {
+            assert_signal(signal, got, expected.get(signal), least, at);
+        }
+    }
+}
+
+/// Asserts that a signal is what the core computes; `least` is how far it may be in any case.
+fn assert_signal(signal: Signal, got: f32, expected: f32, least: f64, at: &str) {
+    let same = got == expected || (got.is_nan() && expected.is_nan());
+    let (got, expected) = (f64::from(got), f64::from(expected));
+    assert!(
+        same || (got - expected).abs() <= TOLERANCE * expected.abs() + least,
+        "{at}: {signal} is {got}, not {expected}"
+    );
+}
+
+/// Asserts that rows are those that another hook has recorded, but for the rounding of signals.
+pub(crate) fn assert_same_rows(rows: &[Row], others: &[Row], what: &str) {
+    assert_eq!(rows.len(), others.len(), "{what}");
+    for (index, (row, other)) in rows.iter().zip(others).enumerate() {
+        let at = format!("{what}, row {index}");
+        let (mut got, mut expected) = (row.clone(), other.clone());
+        (got.signals, expected.signals) = ([None; 6], [None; 6]);
+        assert_eq!(got, expected, "{at}");
+        for (signal, pair) in Signal::ALL.into_iter().zip(row.signals.iter().zip(&other.signals)) {
+            match pair {
+                (Some(got), Some(expected)) => {
+                    assert_signal(signal, *got, *expected, LEAST[1], &at);
+                }
+                (got, expected) => assert_eq!(got, expected, "{at}: {signal}"),
+            }
+        }
+    }
+}
+
+/// Asserts that logits are those that another hook has recorded, to the bit.
+pub(crate) fn assert_same_logits(rows: &[LogitRow], others: &[LogitRow], what: &str) {
+    assert_eq!(rows.len(), others.len(), "{what}");
+    let key = |row: &LogitRow| {
+        let bits = |z: &f32| if z.is_nan() { f32::NAN.to_bits() } else { z.to_bits() };
+        let bits: Vec<u32> = row.logits.iter().map(bits).collect();
+        (row.example, row.label, row.classes.clone(), bits)
+    };
+    for (index, (row, other)) in rows.iter().zip(others).enumerate() {
+        assert_eq!(key(row), key(other), "{what}, row {index}");
     }
 }
 

@@ -18,6 +18,7 @@ mod place;
 
 mod agreement;
 mod arguments;
+mod calls;
 mod expected;
 #[path = "../hook/fixture.rs"]
 #[allow(dead_code, reason = "the tests of the hook on the CPU use more of it")]

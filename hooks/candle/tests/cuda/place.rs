@@ -13,6 +13,7 @@
 
 use std::env;
 use std::io::{Write, stderr};
+use std::sync::{PoisonError, RwLock};
 
 use candle_core::Device;
 
@@ -29,18 +30,28 @@ macro_rules! everywhere {
     };
 }
 
-/// Makes of each test body a test on CUDA.
+/// Makes of each test body a test on CUDA; after `alone:`, while no other test uses a device.
 macro_rules! on_cuda {
-    ($($body:ident),+ $(,)?) => {
+    (alone: $($body:ident),+ $(,)?) => {
+        on_cuda!(@on_cuda_alone $($body),+);
+    };
+    (@$how:ident $($body:ident),+) => {
         mod on_cuda {
             $(#[test]
             fn $body() {
                 let name = concat!(module_path!(), "::", stringify!($body));
-                $crate::place::Place::on_cuda(name, super::$body);
+                $crate::place::Place::$how(name, super::$body);
             })+
         }
     };
+    ($($body:ident),+ $(,)?) => {
+        on_cuda!(@on_cuda $($body),+);
+    };
 }
+
+/// Held by every test on a device; exclusively by one that wants it alone. The driver may stop every
+/// thread of a process that calls it while it waits for the device in one of them.
+static TURNS: RwLock<()> = RwLock::new(());
 
 /// A device, and how much is to be done there.
 #[derive(Debug)]
@@ -58,6 +69,17 @@ impl Place {
 
     /// Calls `body` with a CUDA device, or says that it is skipped, and why.
     pub(crate) fn on_cuda(test: &str, body: impl FnOnce(&Self)) {
+        let _turn = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::run_on_cuda(test, body);
+    }
+
+    /// The same while no other test uses a device.
+    pub(crate) fn on_cuda_alone(test: &str, body: impl FnOnce(&Self)) {
+        let _turn = TURNS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::run_on_cuda(test, body);
+    }
+
+    fn run_on_cuda(test: &str, body: impl FnOnce(&Self)) {
         let wanted = env::var("DATA_DIET_DEVICE").unwrap_or_default();
         let device = match wanted.as_str() {
             "cpu" => Ok(Device::Cpu),

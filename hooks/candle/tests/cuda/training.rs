@@ -23,6 +23,8 @@ pub(crate) struct Recipe {
     /// Of the logits that are recorded. The network is `f32`, as under automatic mixed precision.
     pub(crate) dtype: DType,
     pub(crate) soft: bool,
+    /// The share of hidden values that are dropped, at random.
+    pub(crate) dropout: f32,
     /// In the data set; the last batch of an epoch is smaller than the others unless `batch` divides it.
     pub(crate) examples: usize,
     pub(crate) batch: usize,
@@ -35,6 +37,7 @@ impl Recipe {
         classes: 10,
         dtype: DType::F32,
         soft: false,
+        dropout: 0.25,
         examples: 500,
         batch: 32,
         steps: 100,
@@ -95,7 +98,7 @@ impl Trainer {
             recipe,
             device: device.clone(),
             layers,
-            dropout: Dropout::new(0.25),
+            dropout: Dropout::new(recipe.dropout),
             optimizer,
             inputs: numbers.tensor(2.0, &[examples, FEATURES], device),
             classes: (labels, on_device.to_dtype(DType::U32).unwrap()),

@@ -3,7 +3,7 @@
 
 use crate::place::Place;
 
-on_cuda!(no_call_waits_for_the_device, streams_stay_unmanaged);
+on_cuda!(alone: no_call_waits_for_the_device, streams_stay_unmanaged);
 
 #[cfg(not(feature = "cuda"))]
 mod bodies {
