@@ -58,7 +58,7 @@ mod bodies {
             let logits = Numbers::new(1).tensor(3.0, &[ROWS, CLASSES], device);
             let labels = Tensor::zeros(ROWS, DType::U32, device).unwrap();
             let ids = Tensor::arange(0_i64, ROWS as i64, device).unwrap();
-            let mut call = |hook: &mut DataDietHook| {
+            let call = |hook: &mut DataDietHook| {
                 hook.on_step_end(&ids, &logits, &labels).unwrap();
             };
             // Kernels are loaded, and memory that is kept is taken, in the first calls.
