@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Empty,
     /// The recorder stopped recording earlier; the message carries its first failure.
     Stopped,
+    /// A device that rows or weights had to come from refused.
+    Device,
 }
 
 impl Error {
@@ -54,6 +56,13 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The refusal of a device that rows or weights have to come from, for hooks: what `source` says
+    /// about `action`, a verb phrase ("wait for the batch").
+    #[must_use]
+    pub fn device(action: &str, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::new(ErrorKind::Device, format!("device: cannot {action}")).with_source(source)
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {

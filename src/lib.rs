@@ -109,7 +109,7 @@ pub use agreement::{
     Agreement, AgreementOptions, Bootstrap, Estimate, Keep, Overlap, ScoreSeries, SplitAgreement,
     SplitOptions, Spread,
 };
-pub use batch::{Batch, BatchFormat, LogitsFormat, Targets};
+pub use batch::{Batch, BatchFormat, LogitsFormat, Observed, ObservedLogits, Targets};
 pub use error::{Error, ErrorKind, Result};
 pub use example_set::ExampleSet;
 pub use geometry::{

@@ -158,6 +158,50 @@ macro_rules! of_each {
     };
 }
 impl TensorValues {
+    /// Elements of the type named `dtype` (see [`dtype`](Self::dtype)) from their little-endian bytes, in
+    /// the memory of `spare` if that holds elements of the same type.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a type that is not one of these, or
+    /// bytes that end within an element.
+    pub fn from_le_bytes(dtype: &str, bytes: &[u8], spare: Option<Self>) -> Result<Self> {
+        macro_rules! read {
+            ($kind:ident, $element:ty) => {{
+                const SIZE: usize = size_of::<$element>();
+                let (elements, []) = bytes.as_chunks::<SIZE>() else {
+                    let got = bytes.len();
+                    return Err(Error::invalid(format!(
+                        "bytes: expected whole elements of {dtype}, got {got} bytes"
+                    )));
+                };
+                let mut values = match spare {
+                    Some(Self::$kind(values)) => values,
+                    _ => Vec::new(),
+                };
+                values.clear();
+                values.extend(elements.iter().map(|&element| <$element>::from_le_bytes(element)));
+                Self::$kind(values)
+            }};
+        }
+        Ok(match dtype {
+            "f32" => read!(F32, f32),
+            "f16" => read!(F16, f16),
+            "bf16" => read!(BF16, bf16),
+            "f64" => read!(F64, f64),
+            "i64" => read!(I64, i64),
+            "i32" => read!(I32, i32),
+            "i16" => read!(I16, i16),
+            "u32" => read!(U32, u32),
+            "u8" => read!(U8, u8),
+            other => {
+                return Err(Error::invalid(format!(
+                    "dtype: expected one of a tensor's, got `{other}`"
+                )));
+            }
+        })
+    }
+
     /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -208,6 +252,34 @@ mod tests {
         let names: Vec<&str> = snapshot.tensors().iter().map(SnapshotTensor::name).collect();
         assert_eq!(names, ["a.10", "a.9", "b"]);
         assert_eq!((snapshot.step(), snapshot.epoch(), snapshot.bytes()), (3, 1, 24));
+    }
+
+    #[test]
+    fn elements_come_back_from_their_bytes() {
+        let nan = f32::from_bits(0x7f80_0001);
+        let bytes: Vec<u8> =
+            [1.5, -0.0, nan].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let spare = TensorValues::F32(Vec::with_capacity(100));
+        for spare in [None, Some(spare), Some(TensorValues::U8(vec![1]))] {
+            let TensorValues::F32(values) =
+                TensorValues::from_le_bytes("f32", &bytes, spare).unwrap()
+            else {
+                panic!("another type")
+            };
+            let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(bits, [0x3fc0_0000, 0x8000_0000, 0x7f80_0001]);
+        }
+        for dtype in ["f16", "bf16", "f64", "i64", "i32", "i16", "u32", "u8"] {
+            let values = TensorValues::from_le_bytes(dtype, &bytes[..8], None).unwrap();
+            assert_eq!((values.dtype(), values.bytes()), (dtype, 8));
+        }
+        let message =
+            |dtype, bytes| TensorValues::from_le_bytes(dtype, bytes, None).unwrap_err().to_string();
+        assert_eq!(
+            message("f32", &bytes[..7]),
+            "bytes: expected whole elements of f32, got 7 bytes"
+        );
+        assert!(message("f8", &bytes).contains("got `f8`"));
     }
 
     #[test]

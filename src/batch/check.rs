@@ -1,5 +1,7 @@
 //! Whether ids and labels fit the format, and which rows are recorded.
 
+use std::fmt;
+
 use super::Targets;
 use super::format::BatchFormat;
 use crate::error::{Error, Result};
@@ -8,18 +10,14 @@ use crate::error::{Error, Result};
 /// carries 8 bits, is within it.
 const SOFT_TARGET_TOLERANCE: f64 = 0.01;
 
-/// The rows to record, after everything about ids and labels has been checked.
-pub(super) fn kept_rows(
+/// The rows to record, after everything about ids and labels on the host has been checked.
+pub(super) fn checked_rows(
     format: &BatchFormat,
     examples: &[i64],
     targets: Targets<'_>,
 ) -> Result<Vec<usize>> {
     let classes = format.classes as usize;
     let expected = examples.len();
-    let ignored = |row: usize| match targets {
-        Targets::Classes(labels) => format.ignore_index == Some(labels[row]),
-        Targets::Soft(_) => false,
-    };
     match targets {
         Targets::Classes(labels) => {
             if labels.len() != expected {
@@ -28,13 +26,8 @@ pub(super) fn kept_rows(
                     "labels: expected {expected}, one per id, got {got}"
                 )));
             }
-            let outside = |label: i64| label < 0 || label >= classes as i64;
-            if let Some(row) = (0..expected).find(|&row| outside(labels[row]) && !ignored(row)) {
-                let label = labels[row];
-                return Err(Error::invalid(format!(
-                    "labels: expected class indices in 0..{classes}, got {label} in row {row}"
-                )));
-            }
+            class_labels(format, labels)?;
+            kept_rows(format, examples, |row| format.ignores(labels[row]))
         }
         Targets::Soft(weights) => {
             if weights.len() != expected * classes {
@@ -44,21 +37,47 @@ pub(super) fn kept_rows(
                 )));
             }
             for (row, weights) in weights.chunks_exact(classes).enumerate() {
-                let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-                let got = match weights.iter().find(|&&weight| weight < 0.0) {
-                    Some(negative) => format!("{negative}"),
-                    None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => continue,
-                    None => format!("a sum of {sum}"),
-                };
-                return Err(Error::invalid(format!(
-                    "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row \
-                     {row}"
-                )));
+                let sum = weights.iter().map(|&weight| f64::from(weight)).sum();
+                soft_target(row, sum, weights.iter().find(|&&weight| weight < 0.0))?;
             }
+            kept_rows(format, examples, |_row| false)
         }
     }
+}
+
+/// Whether every label is a class or ignored.
+pub(super) fn class_labels(format: &BatchFormat, labels: &[i64]) -> Result<()> {
+    let classes = i64::from(format.classes);
+    let is_class = |label: i64| (0..classes).contains(&label);
+    match labels.iter().position(|&label| !is_class(label) && !format.ignores(label)) {
+        Some(row) => Err(Error::invalid(format!(
+            "labels: expected class indices in 0..{classes}, got {} in row {row}",
+            labels[row]
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether the weights of a row are a distribution. `fault`: one that none has.
+pub(super) fn soft_target(row: usize, sum: f64, fault: Option<impl fmt::Display>) -> Result<()> {
+    let got = match fault {
+        Some(fault) => fault.to_string(),
+        None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => return Ok(()),
+        None => format!("a sum of {sum}"),
+    };
+    Err(Error::invalid(format!(
+        "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row {row}"
+    )))
+}
+
+/// The rows that are not ignored, if their ids can be recorded.
+pub(super) fn kept_rows(
+    format: &BatchFormat,
+    examples: &[i64],
+    ignored: impl Fn(usize) -> bool,
+) -> Result<Vec<usize>> {
     let limit = format.examples.unwrap_or(i64::MAX as u64 + 1);
-    let keep: Vec<usize> = (0..expected).filter(|&row| !ignored(row)).collect();
+    let keep: Vec<usize> = (0..examples.len()).filter(|&row| !ignored(row)).collect();
     for &row in &keep {
         let example = examples[row];
         if u64::try_from(example).is_ok_and(|example| example < limit) {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Targets;
+use super::check::checked_rows;
 use crate::error::{Error, Result};
 use crate::signal::Signal;
 
@@ -57,6 +59,20 @@ impl BatchFormat {
         };
         format.check()?;
         Ok(format)
+    }
+
+    /// Whether a batch with these ids and labels can be recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::new`](crate::Batch::new) for ids and labels.
+    pub fn check_rows(&self, examples: &[i64], targets: Targets<'_>) -> Result<()> {
+        checked_rows(self, examples, targets).map(drop)
+    }
+
+    /// Whether rows with this class index are left out.
+    pub(crate) fn ignores(&self, label: i64) -> bool {
+        self.ignore_index == Some(label)
     }
 
     /// Whether the format can be recorded at all.

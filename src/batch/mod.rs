@@ -7,9 +7,11 @@
 mod check;
 mod format;
 mod logits;
+mod observed;
 
 pub use format::{BatchFormat, LogitsFormat};
 pub(crate) use logits::LogitRows;
+pub use observed::{Observed, ObservedLogits};
 
 use crate::error::{Error, Result};
 use crate::signal::{ExampleSignals, Target, argmax};
@@ -90,7 +92,7 @@ impl Batch {
                 logits.len(),
             )));
         }
-        let keep = check::kept_rows(format, examples, targets)?;
+        let keep = check::checked_rows(format, examples, targets)?;
         let rows = keep.len();
         let mut columns = ObservationColumns {
             correct: Vec::with_capacity(rows),
@@ -149,7 +151,7 @@ impl Batch {
             let got = norms.len();
             return Err(Error::invalid(format!("norms: expected {rows}, one per id, got {got}")));
         }
-        let keep = check::kept_rows(format, examples, targets)?;
+        let keep = check::checked_rows(format, examples, targets)?;
         if let Some(&row) = keep.iter().find(|&&row| norms[row] < 0.0) {
             let got = norms[row];
             return Err(Error::invalid(format!(

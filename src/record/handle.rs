@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, TrySendError, bounded};
 
 use super::builder::{OnFailure, RecorderBuilder, WhenFull};
 use super::channel::Outbox;
+use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::report::{RecorderStatus, RunReport};
-use super::worker::{Ending, Message, Shared, stopped};
+use super::worker::{Ending, Shared, stopped};
 use crate::batch::{Batch, BatchFormat, Measured};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{RowCounts, RunStatus, SnapshotCounts};
 use crate::snapshot::Snapshot;
+use crate::step::Moment;
 
 /// Records batches of one rank of one run on a thread of its own.
 ///
@@ -118,25 +120,79 @@ impl Recorder {
             let (expected, got) = (self.format.signals.len(), columns.signals.len());
             return Err(Error::invalid(format!("batch: expected {expected} signals, got {got}")));
         }
-        let now = (batch.moment.step, batch.moment.epoch);
-        if now.0 < self.latest.0 || now.1 < self.latest.1 {
-            let (step, epoch) = self.latest;
-            return Err(Error::invalid(format!(
-                "batch: expected step {step} or later in epoch {epoch} or later, got step {} in epoch \
-                 {}",
-                now.0, now.1
-            )));
+        let (moment, rows, bytes) = (batch.moment, batch.len() as u64, batch.bytes());
+        self.hand_over(moment, rows, bytes, || Ok(Message::Batch(batch)))
+    }
+
+    /// Hands over a batch that a device may still be computing: `start` has the device begin, and
+    /// returns what waits for it on the recorder's thread. If the queue has no room for `bytes`, waits,
+    /// or drops the batch without starting it, as the recorder is set.
+    ///
+    /// `rows` is the number of rows before ignored ones are left out. What is wrong with the batch can
+    /// only be found when it is there: the first call after that (this one, [`record`](Self::record),
+    /// [`flush`](Self::flush), or the report at the end) returns it, naming the step; nothing of that
+    /// batch is recorded, and its rows count as lost.
+    ///
+    /// # Errors
+    ///
+    /// What `start` returns, and else as for [`record`](Self::record).
+    pub fn record_pending<E, W>(
+        &mut self,
+        moment: Moment,
+        rows: usize,
+        bytes: usize,
+        start: impl FnOnce() -> Result<W, E>,
+    ) -> Result<(), E>
+    where
+        E: From<Error>,
+        W: FnOnce() -> Result<Batch> + Send + 'static,
+    {
+        let rows = rows as u64;
+        self.hand_over(moment, rows, bytes, || {
+            let wait = Box::new(start()?);
+            Ok(Message::PendingBatch(PendingBatch { moment, rows, bytes, wait }))
+        })
+    }
+
+    fn hand_over<E: From<Error>>(
+        &mut self,
+        moment: Moment,
+        rows: u64,
+        bytes: usize,
+        message: impl FnOnce() -> Result<Message, E>,
+    ) -> Result<(), E> {
+        let refusal = self.shared.take_refusal();
+        let handed_over = self.send(moment, rows, bytes, message);
+        match refusal {
+            Some(refusal) => Err(refusal.into()),
+            None => handed_over,
         }
-        self.latest = now;
-        if batch.is_empty() {
+    }
+
+    fn send<E: From<Error>>(
+        &mut self,
+        moment: Moment,
+        rows: u64,
+        bytes: usize,
+        message: impl FnOnce() -> Result<Message, E>,
+    ) -> Result<(), E> {
+        let Moment { step, epoch, .. } = moment;
+        if step < self.latest.0 || epoch < self.latest.1 {
+            let (latest_step, latest_epoch) = self.latest;
+            return Err(E::from(Error::invalid(format!(
+                "batch: expected step {latest_step} or later in epoch {latest_epoch} or later, got step \
+                 {step} in epoch {epoch}"
+            ))));
+        }
+        self.latest = (step, epoch);
+        if rows == 0 {
             return Ok(());
         }
-        let (rows, bytes, step) = (batch.len() as u64, batch.bytes(), batch.moment.step);
         self.shared.rows.fetch_add(rows, Ordering::Relaxed);
         if self.shared.stopped.load(Ordering::Acquire) {
-            return self.lose(rows);
+            return Ok(self.lose(rows)?);
         }
-        let Some(outbox) = &self.outbox else { return self.lose(rows) };
+        let Some(outbox) = &self.outbox else { return Ok(self.lose(rows)?) };
         if !self.shared.gate.try_enter(bytes) {
             outbox.nudge();
             if self.when_full == WhenFull::Drop {
@@ -145,8 +201,12 @@ impl Recorder {
             }
             self.count_wait(self.shared.gate.enter(bytes));
         }
-        let sent = match outbox.try_send(Message::Batch(batch)) {
-            Err(TrySendError::Full(Message::Batch(_))) if self.when_full == WhenFull::Drop => {
+        let message = message().inspect_err(|_| {
+            self.shared.rows.fetch_sub(rows, Ordering::Relaxed);
+            self.shared.gate.leave(bytes);
+        })?;
+        let sent = match outbox.try_send(message) {
+            Err(TrySendError::Full(_)) if self.when_full == WhenFull::Drop => {
                 self.shared.gate.leave(bytes);
                 self.shared.add_gap(step, rows);
                 return Ok(());
@@ -162,7 +222,7 @@ impl Recorder {
         if self.shared.gate.is_half_full() {
             outbox.nudge();
         }
-        if sent { Ok(()) } else { self.lose(rows) }
+        if sent { Ok(()) } else { Ok(self.lose(rows)?) }
     }
 
     /// Hands over a copy of the weights, made by `copy`, which takes `bytes`. If the copies that wait
@@ -181,6 +241,45 @@ impl Recorder {
         bytes: usize,
         copy: impl FnOnce(Option<Snapshot>) -> Result<Snapshot, E>,
     ) -> Result<bool, E> {
+        let latest = self.latest.0;
+        let shared = Arc::clone(&self.shared);
+        self.hand_over_snapshot(bytes, || {
+            let snapshot = copy(shared.take_spare())?;
+            check_order(snapshot.step(), latest)?;
+            Ok(Message::Snapshot(snapshot, bytes))
+        })
+    }
+
+    /// Hands over a copy of the weights at `step` that a device may still be making: `start` has the
+    /// device begin, and returns what waits for the copy on the recorder's thread, and is given an earlier
+    /// snapshot as in [`record_snapshot`](Self::record_snapshot). What goes wrong by then is told like a
+    /// batch's in [`record_pending`](Self::record_pending), and counts as a lost snapshot.
+    ///
+    /// # Errors
+    ///
+    /// What `start` returns, and else as for [`record_snapshot`](Self::record_snapshot).
+    pub fn record_pending_snapshot<E, W>(
+        &mut self,
+        step: u64,
+        bytes: usize,
+        start: impl FnOnce() -> Result<W, E>,
+    ) -> Result<bool, E>
+    where
+        E: From<Error>,
+        W: FnOnce(Option<Snapshot>) -> Result<Snapshot> + Send + 'static,
+    {
+        check_order(step, self.latest.0)?;
+        self.hand_over_snapshot(bytes, || {
+            let wait = Box::new(start()?);
+            Ok(Message::PendingSnapshot(PendingSnapshot { step, bytes, wait }))
+        })
+    }
+
+    fn hand_over_snapshot<E: From<Error>>(
+        &mut self,
+        bytes: usize,
+        message: impl FnOnce() -> Result<Message, E>,
+    ) -> Result<bool, E> {
         if self.shared.stopped.load(Ordering::Acquire) {
             return Ok(self.lose_snapshot().map(|()| false)?);
         }
@@ -191,18 +290,8 @@ impl Recorder {
             }
             self.count_wait(self.shared.snapshot_gate.enter(bytes));
         }
-        let copied = copy(self.shared.take_spare()).and_then(|snapshot| {
-            let (step, latest) = (snapshot.step(), self.latest.0);
-            if step < latest {
-                return Err(E::from(Error::invalid(format!(
-                    "snapshot: expected step {latest} or later, got step {step}"
-                ))));
-            }
-            Ok(snapshot)
-        });
-        let snapshot = copied.inspect_err(|_| self.shared.snapshot_gate.leave(bytes))?;
-        let outbox = self.outbox.as_ref();
-        match outbox.map(|outbox| outbox.send(Message::Snapshot(snapshot, bytes)).is_ok()) {
+        let message = message().inspect_err(|_| self.shared.snapshot_gate.leave(bytes))?;
+        match self.outbox.as_ref().map(|outbox| outbox.send(message).is_ok()) {
             Some(true) => Ok(true),
             _ => Ok(self.lose_snapshot().map(|()| false)?),
         }
@@ -212,12 +301,14 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// What keeps the rows from being written, or what stopped the recording earlier.
+    /// What keeps the rows from being written, what stopped the recording earlier, or what was wrong with
+    /// a batch that a device had to compute first.
     pub fn flush(&mut self) -> Result<()> {
         let (reply, answer) = bounded(1);
         let asked = self.outbox.as_ref().map(|outbox| outbox.send(Message::Flush(reply)).is_ok());
         match (asked, answer.recv()) {
-            (Some(true), Ok(result)) => result,
+            (Some(true), Ok(Ok(()))) => self.shared.take_refusal().map_or(Ok(()), Err),
+            (Some(true), Ok(failed)) => failed,
             _ => Err(self.stopped()),
         }
     }
@@ -299,6 +390,15 @@ impl Recorder {
             self.shared.waited_nanos.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
         }
     }
+}
+
+fn check_order(step: u64, latest: u64) -> Result<()> {
+    if step < latest {
+        return Err(Error::invalid(format!(
+            "snapshot: expected step {latest} or later, got step {step}"
+        )));
+    }
+    Ok(())
 }
 
 impl Drop for Recorder {

@@ -116,6 +116,8 @@ impl fmt::Display for RunReport {
         let RowCounts { dropped, non_finite, lost, .. } = self.rows;
         write_troubles(f, dropped, non_finite, lost, self.waited)?;
         match &self.failure {
+            // A batch that was refused by itself.
+            Some(failure) if self.status == RunStatus::Finished => write!(f, "; {failure}"),
             Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
             None => Ok(()),
         }

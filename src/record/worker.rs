@@ -7,29 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
 
 use super::builder::OnFailure;
 use super::channel::Inbox;
 use super::gate::Gate;
+use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::sink::Sink;
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Gap, RowCounts, RunMetadata, RunStatus, SnapshotCounts, is_transient};
 use crate::snapshot::Snapshot;
+use crate::step::Moment;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
-
-/// What crosses the channel.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Batch(Batch),
-    /// A copy of weights, and the bytes that it holds of the budget.
-    Snapshot(Snapshot, usize),
-    /// Commit everything before this message, and tell how that went.
-    Flush(Sender<Result<()>>),
-}
 
 /// When the worker commits, and how long it tries.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +57,9 @@ pub(crate) struct Shared {
     /// The memory of a written snapshot, for the next one.
     spare: Mutex<Option<Snapshot>>,
     failure: Mutex<Option<Error>>,
+    /// A batch or snapshot turned out to be wrong after it was handed over; recording goes on.
+    refusal: Mutex<Option<Error>>,
+    refused: AtomicBool,
     gaps: Mutex<Vec<Gap>>,
 }
 
@@ -104,6 +99,8 @@ impl Shared {
             finishing: AtomicBool::new(false),
             spare: Mutex::new(None),
             failure: Mutex::new(None),
+            refusal: Mutex::new(None),
+            refused: AtomicBool::new(false),
             gaps: Mutex::new(Vec::new()),
         }
     }
@@ -114,6 +111,21 @@ impl Shared {
 
     pub(crate) fn take_spare(&self) -> Option<Snapshot> {
         lock(&self.spare).take()
+    }
+
+    /// The first refusal since the last call.
+    pub(crate) fn take_refusal(&self) -> Option<Error> {
+        // Nearly every call of every training loop finds none.
+        if !self.refused.load(Ordering::Acquire) {
+            return None;
+        }
+        self.refused.store(false, Ordering::Release);
+        lock(&self.refusal).take()
+    }
+
+    fn refuse(&self, error: Error) {
+        lock(&self.refusal).get_or_insert(error);
+        self.refused.store(true, Ordering::Release);
     }
 
     fn fail(&self, error: &Error) {
@@ -216,7 +228,7 @@ impl<S: Sink> Worker<S> {
             status: self.metadata.status,
             rows: self.metadata.rows,
             snapshots: self.metadata.snapshots,
-            failure: self.shared.failure(),
+            failure: self.shared.failure().or_else(|| self.shared.take_refusal()),
         }
     }
 
@@ -225,7 +237,9 @@ impl<S: Sink> Worker<S> {
             let due = self.due();
             match self.inbox.recv(due) {
                 Ok(Message::Batch(batch)) => self.take(batch),
+                Ok(Message::PendingBatch(pending)) => self.take_pending(pending),
                 Ok(Message::Snapshot(snapshot, bytes)) => self.take_snapshot(snapshot, bytes),
+                Ok(Message::PendingSnapshot(pending)) => self.take_pending_snapshot(pending),
                 Ok(Message::Flush(reply)) => {
                     // Whoever asked is told of a panic too.
                     let result = catch_unwind(AssertUnwindSafe(|| self.flush()));
@@ -245,28 +259,73 @@ impl<S: Sink> Worker<S> {
     }
 
     fn take(&mut self, batch: Batch) {
-        let rows = batch.len() as u64;
         // First, so that a sink that panics over the batch does not leave the queue full for ever.
         self.shared.gate.leave(batch.bytes());
         if self.stopped() {
-            self.shared.lost.fetch_add(rows, Ordering::Relaxed);
+            self.shared.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
         } else {
-            self.received += rows;
-            self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
-            self.pending_since.get_or_insert_with(Instant::now);
-            self.sink.push(batch);
+            self.push(batch);
+        }
+    }
+
+    fn push(&mut self, batch: Batch) {
+        self.received += batch.len() as u64;
+        self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
+        self.pending_since.get_or_insert_with(Instant::now);
+        self.sink.push(batch);
+    }
+
+    fn take_pending(&mut self, pending: PendingBatch) {
+        let PendingBatch { moment, rows, bytes, wait } = pending;
+        let waited = if self.stopped() { None } else { Some(contained(wait)) };
+        self.shared.gate.leave(bytes);
+        match waited {
+            Some(Ok(batch)) => {
+                let ignored = rows - rows.min(batch.len() as u64);
+                self.shared.rows.fetch_sub(ignored, Ordering::Relaxed);
+                if !batch.is_empty() {
+                    self.push(batch);
+                }
+            }
+            refused => {
+                self.shared.lost.fetch_add(rows, Ordering::Relaxed);
+                if let Some(Err(error)) = refused {
+                    let Moment { phase, step, .. } = moment;
+                    let phase = phase.name();
+                    self.shared.refuse(error.context(format!("{phase} batch at step {step}")));
+                }
+            }
         }
     }
 
     fn take_snapshot(&mut self, snapshot: Snapshot, bytes: usize) {
         if self.stopped() {
-            self.shared.snapshot_gate.leave(bytes);
-            self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
+            self.lose_snapshot(bytes);
         } else {
             self.snapshots.push_back(bytes);
             self.pending_since.get_or_insert_with(Instant::now);
             self.sink.push_snapshot(snapshot);
         }
+    }
+
+    fn take_pending_snapshot(&mut self, pending: PendingSnapshot) {
+        let PendingSnapshot { step, bytes, wait } = pending;
+        if self.stopped() {
+            return self.lose_snapshot(bytes);
+        }
+        let spare = self.shared.take_spare();
+        match contained(|| wait(spare)) {
+            Ok(snapshot) => self.take_snapshot(snapshot, bytes),
+            Err(error) => {
+                self.lose_snapshot(bytes);
+                self.shared.refuse(error.context(format!("snapshot at step {step}")));
+            }
+        }
+    }
+
+    fn lose_snapshot(&self, bytes: usize) {
+        self.shared.snapshot_gate.leave(bytes);
+        self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the snapshots that the sink no longer holds, and gives back their budget.
@@ -473,6 +532,11 @@ impl<S: Sink> Worker<S> {
 pub(crate) fn stopped(failure: &Error) -> Error {
     Error::new(ErrorKind::Stopped, format!("recording stopped earlier: {failure}"))
         .with_source(failure.clone())
+}
+
+/// What a hook's code came to, which must not end the thread.
+fn contained<T>(wait: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

@@ -8,7 +8,7 @@ use data_diet::Targets;
 
 use crate::error::{Error, Result};
 use crate::grand::ExampleNorms;
-use crate::transfer::{HostTensor, is_float};
+use crate::transfer::{HostTensor, is_float, unsupported_logits};
 
 /// Example ids of a batch, one per row: a slice, array or vector of integers, a range of row numbers,
 /// or an integer tensor `[batch]`.
@@ -21,6 +21,12 @@ use crate::transfer::{HostTensor, is_float};
 pub trait ExampleIds: sealed::Sealed {
     #[doc(hidden)]
     fn to_examples(&self) -> Result<Cow<'_, [i64]>>;
+
+    /// The tensor that they are, which may be on a device.
+    #[doc(hidden)]
+    fn as_tensor(&self) -> Option<&Tensor> {
+        None
+    }
 }
 
 /// Labels of a batch, one per row: class indices as a slice, array, vector or integer tensor
@@ -33,6 +39,12 @@ pub trait ExampleIds: sealed::Sealed {
 pub trait Labels: sealed::Sealed {
     #[doc(hidden)]
     fn to_labels(&self) -> Result<OwnedLabels<'_>>;
+
+    /// The tensor that they are, which may be on a device.
+    #[doc(hidden)]
+    fn as_tensor(&self) -> Option<&Tensor> {
+        None
+    }
 }
 
 /// Gradient norms of a batch, one per example: what [`GradientNorms`](crate::GradientNorms) gives, a slice,
@@ -205,11 +217,19 @@ impl<T: ExampleIds + ?Sized> ExampleIds for &T {
     fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
         (**self).to_examples()
     }
+
+    fn as_tensor(&self) -> Option<&Tensor> {
+        (**self).as_tensor()
+    }
 }
 
 impl<T: Labels + ?Sized> Labels for &T {
     fn to_labels(&self) -> Result<OwnedLabels<'_>> {
         (**self).to_labels()
+    }
+
+    fn as_tensor(&self) -> Option<&Tensor> {
+        (**self).as_tensor()
     }
 }
 
@@ -257,6 +277,10 @@ impl ExampleIds for Tensor {
         }
         HostTensor::new(self)?.integers("ids").map(Cow::Owned)
     }
+
+    fn as_tensor(&self) -> Option<&Tensor> {
+        Some(self)
+    }
 }
 
 impl Norms for Tensor {
@@ -282,12 +306,34 @@ impl Labels for Tensor {
                 weights: HostTensor::new(self)?.floats("labels")?,
                 shape: (rows, classes),
             }),
-            _ => Err(Error::Argument(format!(
-                "labels: expected class indices [batch] or soft targets [batch, classes], got {} \
-                 {:?}",
-                self.dtype().as_str(),
-                self.dims()
-            ))),
+            _ => Err(unsupported_labels(self)),
         }
     }
+
+    fn as_tensor(&self) -> Option<&Tensor> {
+        Some(self)
+    }
+}
+
+/// Whether logits have a row per id and a column per class, and a type that can be read.
+pub(crate) fn check_logits(logits: &Tensor, rows: usize, classes: usize) -> Result<()> {
+    if logits.dims() != [rows, classes] || rows == 0 {
+        let got = logits.dims();
+        return Err(Error::Argument(format!(
+            "logits: expected [{rows}, {classes}], a row per id and a column per class, got {got:?}{}",
+            if rows == 0 { "; a batch has at least one row" } else { "" }
+        )));
+    }
+    if !is_float(logits.dtype()) {
+        return Err(unsupported_logits(logits.dtype()));
+    }
+    Ok(())
+}
+
+pub(crate) fn unsupported_labels(got: &Tensor) -> Error {
+    Error::Argument(format!(
+        "labels: expected class indices [batch] or soft targets [batch, classes], got {} {:?}",
+        got.dtype().as_str(),
+        got.dims()
+    ))
 }

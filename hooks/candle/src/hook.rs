@@ -4,13 +4,16 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use data_diet::{Batch, BatchFormat, Clock, Phase, Recorder, RecorderStatus, RunReport};
+use data_diet::{
+    Batch, BatchFormat, Clock, LogitsFormat, Phase, Recorder, RecorderStatus, RunReport,
+};
 
-use crate::arguments::{ExampleIds, Labels, Norms};
+use crate::arguments::{ExampleIds, Labels, Norms, check_logits};
 use crate::builder::DataDietHookBuilder;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::operations;
 use crate::snapshots::SnapshotSource;
-use crate::transfer::{HostTensor, is_float, unsupported_logits};
+use crate::transfer::HostTensor;
 
 /// Records per-example signals from a candle training loop.
 ///
@@ -26,6 +29,8 @@ struct Recording {
     format: BatchFormat,
     every: u64,
     snapshots: Option<SnapshotSource>,
+    #[cfg(feature = "cuda")]
+    road: crate::cuda::BatchRoad,
 }
 
 impl DataDietHook {
@@ -52,7 +57,15 @@ impl DataDietHook {
         snapshots: Option<SnapshotSource>,
     ) -> Self {
         let format = recorder.format().clone();
-        Self { recording: Some(Recording { recorder, format, every, snapshots }), clock }
+        let recording = Recording {
+            #[cfg(feature = "cuda")]
+            road: crate::cuda::BatchRoad::new(&format),
+            recorder,
+            format,
+            every,
+            snapshots,
+        };
+        Self { recording: Some(recording), clock }
     }
 
     /// Call after every optimizer update, with the logits that its loss was computed from.
@@ -61,11 +74,15 @@ impl DataDietHook {
     /// and may be a view, `labels` are class indices `[batch]` or soft targets `[batch, classes]`.
     /// Afterwards the step counts one more.
     ///
+    /// On a CUDA device nothing waits: the signals are computed there, behind the work that the thread
+    /// has handed to the device so far. Call the hook on the thread that computed the logits.
+    ///
     /// # Errors
     ///
     /// An argument that does not fit, named, with what was expected and what came; nothing of the
-    /// batch is recorded then, and the step counts all the same, since the update was made. If the
-    /// hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's failure.
+    /// batch is recorded then, and the step counts all the same, since the update was made. What is
+    /// wrong with ids or labels that are on a CUDA device is found when they have arrived: a later call
+    /// then returns it, naming the step, and does its own work all the same. If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's failure.
     pub fn on_step_end<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
@@ -238,25 +255,30 @@ impl DataDietHook {
         if phase == Phase::Train && !self.clock.step().is_multiple_of(recording.every) {
             return Ok(());
         }
+        let moment = self.clock.moment(phase);
+        #[cfg(feature = "cuda")]
+        if logits.device().is_cuda() {
+            return recording.road.record(&mut recording.recorder, moment, ids, logits, labels);
+        }
         let classes = recording.format.classes as usize;
         let examples = ids.to_examples()?;
         let rows = examples.len();
-        if logits.dims() != [rows, classes] || rows == 0 {
-            let got = logits.dims();
-            return Err(Error::Argument(format!(
-                "logits: expected [{rows}, {classes}], a row per id and a column per class, got \
-                 {got:?}{}",
-                if rows == 0 { "; a batch has at least one row" } else { "" }
-            )));
-        }
-        if !is_float(logits.dtype()) {
-            return Err(unsupported_logits(logits.dtype()));
-        }
+        check_logits(logits, rows, classes)?;
         let labels = labels.to_labels()?;
         let targets = labels.targets(rows, classes)?;
-        let moment = self.clock.moment(phase);
-        let batch =
-            HostTensor::new(logits)?.into_batch(&recording.format, moment, &examples, targets)?;
+        let format = &recording.format;
+        let batch = if logits.device().is_cpu() || format.logits != LogitsFormat::Off {
+            HostTensor::new(logits)?.into_batch(format, moment, &examples, targets)?
+        } else {
+            // Less to copy than the logits.
+            format.check_rows(&examples, targets)?;
+            Batch::observed(
+                format,
+                moment,
+                &examples,
+                operations::observe(format, logits, targets)?,
+            )?
+        };
         Ok(recording.recorder.record(batch)?)
     }
 }

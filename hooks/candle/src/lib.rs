@@ -69,12 +69,15 @@ mod arguments;
 pub mod barrier;
 mod builder;
 mod contribution;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod grand;
 mod hook;
 mod kernel_velocity;
 pub mod nn;
 pub mod ntk;
+mod operations;
 mod params;
 mod patches;
 mod selection;

@@ -3,6 +3,7 @@
 mod disk_failures;
 mod endings;
 mod gated_sink;
+mod pending;
 mod queue;
 mod sink_panics;
 mod snapshots;

@@ -23,11 +23,22 @@ pub(crate) struct SnapshotSource {
     latest: Option<u64>,
     next_step: Option<u64>,
     next_epoch: Option<u32>,
+    #[cfg(feature = "cuda")]
+    road: crate::cuda::WeightRoad,
 }
 
 impl SnapshotSource {
     pub(crate) fn new(variables: VarMap, schedule: Schedule, filter: Option<Filter>) -> Self {
-        Self { variables, schedule, filter, latest: None, next_step: None, next_epoch: None }
+        Self {
+            variables,
+            schedule,
+            filter,
+            latest: None,
+            next_step: None,
+            next_epoch: None,
+            #[cfg(feature = "cuda")]
+            road: crate::cuda::WeightRoad::default(),
+        }
     }
 
     /// Whether this makes sense for a model that has been built.
@@ -89,6 +100,10 @@ impl SnapshotSource {
             return Ok(());
         }
         let variables = self.variables();
+        #[cfg(feature = "cuda")]
+        if self.road.copy(clock, &variables, recorder)? {
+            return Ok(());
+        }
         let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
         let all = variables.iter().map(|(_, variable)| bytes(variable)).sum();
         recorder.record_snapshot(all, |spare| {

@@ -1,0 +1,273 @@
+//! The signals of a batch by candle's own operations, on whatever device its logits are: for devices
+//! without a kernel of ours, where only these few numbers a row then have to be copied.
+//!
+//! In single precision, or double for double logits. What loses digits there is arranged like in the
+//! reference, `data_diet::ExampleSignals`: the largest term of the softmax is left out of the sums.
+
+use candle_core::{D, DType, Tensor};
+use data_diet::{BatchFormat, Observed, ObservedLogits, Signal, Targets};
+
+use crate::error::Result;
+use crate::transfer::HostTensor;
+
+/// Rows of the result after the signals.
+const CORRECT: usize = Signal::ALL.len();
+const FINITE: usize = CORRECT + 1;
+const ROWS: usize = FINITE + 1;
+
+/// What the logits `[batch, classes]` of a checked batch say about its rows, the logits themselves left
+/// out.
+pub(crate) fn observe(
+    format: &BatchFormat,
+    logits: &Tensor,
+    targets: Targets<'_>,
+) -> Result<Observed> {
+    let rows = logits.dim(0)?;
+    let classes = format.classes as usize;
+    let columns = match targets {
+        Targets::Classes(labels) => {
+            // A label that is ignored may be no class.
+            let class = |&label: &i64| u32::try_from(label).unwrap_or(0).min(format.classes - 1);
+            let labels: Vec<u32> = labels.iter().map(class).collect();
+            Softmax::new(logits)?.columns(&Tensor::new(labels, logits.device())?, None)?
+        }
+        Targets::Soft(weights) => {
+            let softmax = Softmax::new(logits)?;
+            let weights = Tensor::from_slice(weights, (rows, classes), logits.device())?
+                .to_dtype(softmax.logits.dtype())?;
+            softmax.columns(&weights.argmax(D::Minus1)?, Some(&weights))?
+        }
+    };
+    let columns = HostTensor::new(&columns)?.floats("signals")?;
+    let column = |place: usize| &columns[place * rows..][..rows];
+    let flags = |place| column(place).iter().map(|&flag| flag == 1.0).collect::<Vec<bool>>();
+    let finite = flags(FINITE);
+    let signal = |signal: &Signal| {
+        let place = Signal::ALL.iter().position(|known| known == signal).unwrap_or_default();
+        let values = column(place).iter().zip(&finite);
+        values.map(|(&value, &finite)| if finite { value } else { f32::NAN }).collect()
+    };
+    Ok(Observed {
+        labels: match targets {
+            Targets::Classes(labels) => labels.to_vec(),
+            Targets::Soft(weights) => weights.chunks_exact(classes).map(most_likely).collect(),
+        },
+        correct: flags(CORRECT)
+            .iter()
+            .zip(&finite)
+            .map(|(&correct, &finite)| correct && finite)
+            .collect(),
+        signals: format.signals.iter().map(signal).collect(),
+        finite,
+        logits: ObservedLogits::Off,
+        target_sums: match targets {
+            Targets::Classes(_) => None,
+            // They have been checked.
+            Targets::Soft(_) => Some(vec![1.0; rows]),
+        },
+    })
+}
+
+/// The class with the largest weight, the lowest where several have it.
+fn most_likely(weights: &[f32]) -> i64 {
+    let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    weights.iter().position(|&weight| weight == largest).unwrap_or_default() as i64
+}
+
+/// What does not depend on the labels; one row per example, `[batch, 1]` where not said otherwise.
+struct Softmax {
+    /// `[batch, classes]`, like the next three.
+    logits: Tensor,
+    is_top: Tensor,
+    depths: Tensor,
+    terms: Tensor,
+    top: Tensor,
+    largest: Tensor,
+    /// The sum of all terms but the largest, which is 1.
+    rest: Tensor,
+    total: Tensor,
+    log_total: Tensor,
+}
+
+impl Softmax {
+    fn new(logits: &Tensor) -> Result<Self> {
+        let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let logits = logits.detach().to_dtype(wide)?.contiguous()?;
+        let top = logits.argmax_keepdim(D::Minus1)?;
+        let largest = logits.gather(&top, D::Minus1)?;
+        let is_top = is_class(&logits, &top)?;
+        let depths = logits.broadcast_sub(&largest)?;
+        let terms = depths.exp()?;
+        let zero = terms.zeros_like()?;
+        let rest = is_top.where_cond(&zero, &terms)?.sum_keepdim(D::Minus1)?;
+        let total = (&rest + 1.0)?;
+        let log_total = log_one_plus(&rest, &total)?;
+        Ok(Self { logits, is_top, depths, terms, top, largest, rest, total, log_total })
+    }
+
+    /// The signals in the order of `Signal::ALL`, then two flags: `[ROWS, batch]`.
+    fn columns(&self, labels: &Tensor, weights: Option<&Tensor>) -> Result<Tensor> {
+        let zero = self.terms.zeros_like()?;
+        let labels = labels.unsqueeze(1)?.contiguous()?;
+        let is_label = is_class(&self.logits, &labels)?;
+        let label_logit = self.logits.gather(&labels, D::Minus1)?;
+        let label_depth = (&label_logit - &self.largest)?;
+        let label_term = label_depth.exp()?;
+        let correct = labels.eq(&self.top)?;
+
+        let lowest = (&zero - f64::INFINITY)?;
+        let other = is_label.where_cond(&lowest, &self.logits)?.max_keepdim(D::Minus1)?;
+        let confidence = (&label_term / &self.total)?;
+        // A term that underflows to zero weighs nothing, however deep it lies.
+        let weighed = (&self.terms * &self.depths)?;
+        let weighed = self.terms.gt(0.0)?.where_cond(&weighed, &zero)?;
+        let weighed = self.is_top.where_cond(&zero, &weighed)?.sum_keepdim(D::Minus1)?;
+        let entropy = (&self.log_total - (weighed / &self.total)?)?;
+        let (el2n, el1n, loss) = match weights {
+            None => {
+                let missed = (&self.total - &label_term)?;
+                let error = (correct.where_cond(&self.rest, &missed)? / &self.total)?;
+                let others = is_label.where_cond(&zero, &self.terms)?;
+                let others = others.broadcast_div(&self.total)?.sqr()?.sum_keepdim(D::Minus1)?;
+                let el2n = (error.sqr()? + others)?.sqrt()?;
+                (el2n, (error * 2.0)?, (&self.log_total - &label_depth)?)
+            }
+            Some(weights) => {
+                let errors = (self.terms.broadcast_div(&self.total)? - weights)?;
+                let terms = (weights * self.depths.broadcast_sub(&self.log_total)?.neg()?)?;
+                let terms = weights.gt(0.0)?.where_cond(&terms, &zero)?;
+                (
+                    errors.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?,
+                    errors.abs()?.sum_keepdim(D::Minus1)?,
+                    terms.sum_keepdim(D::Minus1)?,
+                )
+            }
+        };
+        let margin = (label_logit - other)?;
+        // Zero times what is not finite is no number.
+        let finite = (&self.logits * 0.0)?
+            .eq(&zero)?
+            .to_dtype(self.logits.dtype())?
+            .min_keepdim(D::Minus1)?;
+        let correct = correct.to_dtype(self.logits.dtype())?;
+        let mut columns = vec![correct, finite];
+        for signal in Signal::ALL.iter().rev() {
+            let column = match signal {
+                Signal::El2n => &el2n,
+                Signal::Loss => &loss,
+                Signal::Margin => &margin,
+                Signal::El1n => &el1n,
+                Signal::Confidence => &confidence,
+                _ => &entropy,
+            };
+            columns.insert(0, column.clone());
+        }
+        Ok(Tensor::cat(&columns, 1)?
+            .t()?
+            .contiguous()?
+            .to_dtype(DType::F32)?
+            .reshape((ROWS, ()))?)
+    }
+}
+
+/// Where `[batch, classes]` the class of the row `[batch, 1]` is.
+fn is_class(logits: &Tensor, class: &Tensor) -> Result<Tensor> {
+    let classes = Tensor::arange(0_u32, logits.dim(1)? as u32, logits.device())?.unsqueeze(0)?;
+    Ok(classes.broadcast_as(logits.shape())?.eq(&class.broadcast_as(logits.shape())?)?)
+}
+
+/// `ln(1 + x)` for `x >= 0` without losing a small `x`, given `1 + x` as it is rounded: the rounding
+/// changes numerator and denominator of `x * ln(1 + x) / ((1 + x) - 1)` alike (Kahan).
+fn log_one_plus(x: &Tensor, one_plus_x: &Tensor) -> Result<Tensor> {
+    let rounded = (one_plus_x - 1.0)?;
+    let quotient = ((x * one_plus_x.log()?)? / &rounded)?;
+    Ok(rounded.eq(&x.zeros_like()?)?.where_cond(x, &quotient)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use data_diet::{ExampleSignals, LogitsFormat, Target};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(logits: &Tensor, values: &[f64], targets: Targets<'_>) {
+        let (rows, classes) = logits.dims2().unwrap();
+        let format = BatchFormat {
+            signals: Signal::ALL.to_vec(),
+            logits: LogitsFormat::Off,
+            ..BatchFormat::new(classes).unwrap()
+        };
+        let observed = observe(&format, logits, targets).unwrap();
+        for row in 0..rows {
+            let target = match targets {
+                Targets::Classes(labels) => Target::Class(labels[row] as usize),
+                Targets::Soft(weights) => Target::Soft(&weights[row * classes..][..classes]),
+            };
+            let logits = &values[row * classes..][..classes];
+            let expected = ExampleSignals::of(logits, target);
+            assert_eq!(observed.correct[row], expected.correct, "{logits:?}");
+            assert_eq!(observed.finite[row], logits.iter().all(|z| z.is_finite()));
+            for (column, signal) in observed.signals.iter().zip(Signal::ALL) {
+                let (got, expected) = (column[row], expected.get(signal));
+                let near =
+                    (got - expected).abs() <= 1e-5 * expected.abs() + 1e-7 || got == expected;
+                assert!(
+                    near || got.is_nan() && expected.is_nan(),
+                    "{signal} {got}, not {expected}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_reference(
+            (classes, values, labels, parts) in (2_usize..12, 1_usize..5).prop_flat_map(|(k, rows)| (
+                Just(k),
+                prop::collection::vec(
+                    prop_oneof![
+                        20 => -12.0_f32..12.0,
+                        8 => (-2_i8..2).prop_map(f32::from),
+                        1 => prop::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 90.0]),
+                    ],
+                    k * rows,
+                ),
+                prop::collection::vec(0..k as i64, rows),
+                prop::collection::vec(1_u8..5, k * rows),
+            )),
+        ) {
+            let logits = Tensor::from_slice(&values, (labels.len(), classes), &Device::Cpu).unwrap();
+            let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
+            check(&logits, &values, Targets::Classes(&labels));
+            let weights: Vec<f32> = parts
+                .chunks_exact(classes)
+                .flat_map(|parts| {
+                    let sum: f32 = parts.iter().copied().map(f32::from).sum();
+                    parts.iter().map(move |&part| f32::from(part) / sum)
+                })
+                .collect();
+            check(&logits, &values, Targets::Soft(&weights));
+            check(&logits.to_dtype(DType::F64).unwrap(), &values, Targets::Classes(&labels));
+        }
+    }
+
+    #[test]
+    fn tiny_losses_keep_their_order() {
+        let values: Vec<f64> = [18.0, 0.0, 25.0, 0.0, 40.0, 0.0, 80.0, 0.0].to_vec();
+        let logits = Tensor::from_slice(&values, (4, 2), &Device::Cpu).unwrap();
+        let logits = logits.to_dtype(DType::F32).unwrap();
+        let format = BatchFormat { logits: LogitsFormat::Off, ..BatchFormat::new(2).unwrap() };
+        let observed = observe(&format, &logits, Targets::Classes(&[0; 4])).unwrap();
+        let loss = &observed.signals[1];
+        for (row, logits) in values.chunks_exact(2).enumerate() {
+            let expected = ExampleSignals::of(logits, Target::Class(0)).loss;
+            assert!(
+                (loss[row] - expected).abs() <= 1e-5 * expected,
+                "{} and {expected}",
+                loss[row]
+            );
+        }
+    }
+}

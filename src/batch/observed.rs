@@ -1,0 +1,305 @@
+//! Rows whose signals were computed where their logits are: on an accelerator, away from the host.
+
+use super::format::{BatchFormat, LogitsFormat};
+use super::logits::LogitRows;
+use super::{Batch, Measured, ObservationColumns, check};
+use crate::error::{Error, Result};
+use crate::step::Moment;
+
+/// What was computed of each row of a batch away from the host, by the definitions of
+/// [`ExampleSignals`](crate::ExampleSignals).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The class index of each row, as it came; of a soft target the most likely class, the lowest
+    /// where several are.
+    pub labels: Vec<i64>,
+    /// Whether each row was classified correctly.
+    pub correct: Vec<bool>,
+    /// Whether every logit of each row was finite.
+    pub finite: Vec<bool>,
+    /// One column per signal of the format, in its order.
+    pub signals: Vec<Vec<f32>>,
+    /// The logits in the form of the format.
+    pub logits: ObservedLogits,
+    /// For soft targets, the sum of each row's weights, NaN if one of them is negative or NaN.
+    pub target_sums: Option<Vec<f64>>,
+}
+
+/// Logits in the form in which they are recorded, row-major.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ObservedLogits {
+    /// [`LogitsFormat::Off`].
+    Off,
+    /// [`LogitsFormat::F32`]: `[batch, classes]`.
+    F32(Vec<f32>),
+    /// [`LogitsFormat::F16`]: `[batch, classes]`, two little-endian bytes each.
+    F16(Vec<u8>),
+    /// [`LogitsFormat::TopK`]: `[batch, k]` each, largest first.
+    TopK {
+        /// The classes of the largest logits; the lower one first where two are equal.
+        classes: Vec<i32>,
+        /// Their logits.
+        values: Vec<f32>,
+    },
+}
+
+impl Batch {
+    /// Collects what was computed of the rows of one step away from the host.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for columns
+    /// that do not fit the format or one another.
+    pub fn observed(
+        format: &BatchFormat,
+        moment: Moment,
+        examples: &[i64],
+        observed: Observed,
+    ) -> Result<Self> {
+        let rows = examples.len();
+        check_lengths(format, rows, &observed)?;
+        let Observed { mut labels, mut correct, mut finite, mut signals, logits, target_sums } =
+            observed;
+        match &target_sums {
+            None => check::class_labels(format, &labels)?,
+            Some(sums) => {
+                for (row, &sum) in sums.iter().enumerate() {
+                    check::soft_target(
+                        row,
+                        sum,
+                        sum.is_nan().then_some("a weight below 0 or NaN"),
+                    )?;
+                }
+            }
+        }
+        let ignored = |row: usize| target_sums.is_none() && format.ignores(labels[row]);
+        let keep = check::kept_rows(format, examples, ignored)?;
+        let mut logits = stored(format, logits);
+        let mut examples = examples.to_vec();
+        if keep.len() < rows {
+            retain(&mut examples, &keep, 1);
+            retain(&mut labels, &keep, 1);
+            retain(&mut correct, &keep, 1);
+            retain(&mut finite, &keep, 1);
+            for column in &mut signals {
+                retain(column, &keep, 1);
+            }
+            let classes = format.classes as usize;
+            match &mut logits {
+                None => {}
+                Some(LogitRows::F32(values)) => retain(values, &keep, classes),
+                Some(LogitRows::F16(bytes)) => retain(bytes, &keep, 2 * classes),
+                Some(LogitRows::TopK { k, classes, values }) => {
+                    retain(classes, &keep, *k);
+                    retain(values, &keep, *k);
+                }
+            }
+        }
+        Ok(Self {
+            moment,
+            examples,
+            labels: labels.into_iter().map(|label| label as i32).collect(),
+            non_finite: finite.iter().filter(|&&finite| !finite).count() as u64,
+            measured: Measured::Observations(ObservationColumns { correct, signals, logits }),
+        })
+    }
+}
+
+fn check_lengths(format: &BatchFormat, rows: usize, observed: &Observed) -> Result<()> {
+    if rows == 0 {
+        return Err(Error::invalid("examples: expected at least one row, got none"));
+    }
+    let same = |what: &str, got: usize, expected: usize| {
+        if got == expected {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{what}: expected {expected}, got {got}")))
+    };
+    same("labels", observed.labels.len(), rows)?;
+    same("correct", observed.correct.len(), rows)?;
+    same("finite", observed.finite.len(), rows)?;
+    if let Some(sums) = &observed.target_sums {
+        same("target_sums", sums.len(), rows)?;
+    }
+    same("signals", observed.signals.len(), format.signals.len())?;
+    for (column, signal) in observed.signals.iter().zip(&format.signals) {
+        same(signal.name(), column.len(), rows)?;
+    }
+    let all = rows * format.classes as usize;
+    match (&observed.logits, format.logits) {
+        (ObservedLogits::Off, LogitsFormat::Off) => Ok(()),
+        (ObservedLogits::F32(values), LogitsFormat::F32) => same("logits", values.len(), all),
+        (ObservedLogits::F16(bytes), LogitsFormat::F16) => same("logits", bytes.len(), 2 * all),
+        (ObservedLogits::TopK { classes, values }, LogitsFormat::TopK(k)) => {
+            same("logits", values.len(), rows * k as usize)?;
+            same("logits' classes", classes.len(), rows * k as usize)
+        }
+        (_, expected) => {
+            Err(Error::invalid(format!("logits: expected {expected:?}, got another format")))
+        }
+    }
+}
+
+fn stored(format: &BatchFormat, logits: ObservedLogits) -> Option<LogitRows> {
+    match logits {
+        ObservedLogits::Off => None,
+        ObservedLogits::F32(values) => Some(LogitRows::F32(values)),
+        ObservedLogits::F16(bytes) => Some(LogitRows::F16(bytes)),
+        ObservedLogits::TopK { classes, values } => {
+            let LogitsFormat::TopK(k) = format.logits else { return None };
+            Some(LogitRows::TopK { k: k as usize, classes, values })
+        }
+    }
+}
+
+/// Moves the rows to keep, of `width` values each, to the front and drops the others.
+fn retain<T: Copy>(values: &mut Vec<T>, keep: &[usize], width: usize) {
+    for (to, &from) in keep.iter().enumerate() {
+        values.copy_within(from * width..(from + 1) * width, to * width);
+    }
+    values.truncate(keep.len() * width);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::Targets;
+    use crate::signal::{ExampleSignals, Signal, Target, argmax};
+    use crate::step::Phase;
+
+    const MOMENT: Moment = Moment { phase: Phase::Train, step: 3, epoch: 1 };
+
+    /// What an accelerator would compute, by the reference.
+    fn computed(format: &BatchFormat, logits: &[f32], targets: Targets<'_>) -> Observed {
+        let classes = format.classes as usize;
+        let soft = |row: usize, weights: &[f32]| weights[row * classes..][..classes].to_vec();
+        let rows: Vec<&[f32]> = logits.chunks_exact(classes).collect();
+        let signals: Vec<ExampleSignals> = rows
+            .iter()
+            .enumerate()
+            .map(|(row, logits)| match targets {
+                Targets::Classes(labels) => {
+                    let class = usize::try_from(labels[row]).unwrap_or(usize::MAX);
+                    ExampleSignals::of(logits, Target::Class(class))
+                }
+                Targets::Soft(weights) => {
+                    ExampleSignals::of(logits, Target::Soft(&soft(row, weights)))
+                }
+            })
+            .collect();
+        let mut kept = LogitRows::with_capacity(format, rows.len());
+        for row in &rows {
+            if let Some(kept) = &mut kept {
+                kept.push(row);
+            }
+        }
+        Observed {
+            labels: match targets {
+                Targets::Classes(labels) => labels.to_vec(),
+                Targets::Soft(weights) => {
+                    weights.chunks_exact(classes).map(|row| argmax(row) as i64).collect()
+                }
+            },
+            correct: signals.iter().map(|signals| signals.correct).collect(),
+            finite: rows.iter().map(|row| row.iter().all(|z| z.is_finite())).collect(),
+            signals: format
+                .signals
+                .iter()
+                .map(|&signal| signals.iter().map(|signals| signals.get(signal)).collect())
+                .collect(),
+            logits: match kept {
+                None => ObservedLogits::Off,
+                Some(LogitRows::F32(values)) => ObservedLogits::F32(values),
+                Some(LogitRows::F16(bytes)) => ObservedLogits::F16(bytes),
+                Some(LogitRows::TopK { classes, values, .. }) => {
+                    ObservedLogits::TopK { classes, values }
+                }
+            },
+            target_sums: match targets {
+                Targets::Classes(_) => None,
+                Targets::Soft(weights) => Some(
+                    weights
+                        .chunks_exact(classes)
+                        .map(|row| {
+                            if row.iter().any(|&weight| weight < 0.0) {
+                                f64::NAN
+                            } else {
+                                row.iter().map(|&weight| f64::from(weight)).sum()
+                            }
+                        })
+                        .collect(),
+                ),
+            },
+        }
+    }
+
+    proptest! {
+        /// A batch is the same, or refused alike, wherever its signals were computed.
+        #[test]
+        fn rows_from_elsewhere_make_the_same_batch(
+            rows in prop::collection::vec(
+                (-2_i64..14, -1_i64..4, prop::array::uniform3(-9.0_f32..9.0), prop::bool::weighted(0.1)),
+                0..6,
+            ),
+            ignore in prop::option::of(-1_i64..3),
+            form in 0_usize..4,
+            soft in any::<bool>(),
+        ) {
+            let format = BatchFormat {
+                examples: Some(12),
+                ignore_index: ignore,
+                signals: Signal::ALL.to_vec(),
+                logits: [LogitsFormat::Off, LogitsFormat::F32, LogitsFormat::F16, LogitsFormat::TopK(2)]
+                    [form],
+                ..BatchFormat::new(3).unwrap()
+            };
+            let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
+            let labels: Vec<i64> = rows.iter().map(|row| row.1).collect();
+            let logits: Vec<f32> = rows
+                .iter()
+                .flat_map(|row| [row.2[0], row.2[1], if row.3 { f32::INFINITY } else { row.2[2] }])
+                .collect();
+            let weights: Vec<f32> = labels
+                .iter()
+                .flat_map(|&label| [0.5, 0.25, if label < 0 { -0.25 } else { 0.25 }])
+                .collect();
+            let targets = if soft { Targets::Soft(&weights) } else { Targets::Classes(&labels) };
+            let here = Batch::new(&format, MOMENT, &ids, &logits, targets);
+            let there = Batch::observed(&format, MOMENT, &ids, computed(&format, &logits, targets));
+            match (here, there) {
+                (Ok(here), Ok(there)) => prop_assert_eq!(format!("{here:?}"), format!("{there:?}")),
+                (Err(here), Err(there)) if soft => {
+                    prop_assert!(there.to_string().starts_with(&here.to_string()[..30]));
+                }
+                (Err(here), Err(there)) => prop_assert_eq!(here.to_string(), there.to_string()),
+                (here, there) => prop_assert!(false, "{here:?} here, {there:?} there"),
+            }
+        }
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_refused_by_name() {
+        let format = BatchFormat::new(2).unwrap();
+        let logits = [0.0, 1.0, 2.0, 3.0];
+        let whole = || computed(&format, &logits, Targets::Classes(&[0, 1]));
+        let message = |ids: &[i64], observed| {
+            Batch::observed(&format, MOMENT, ids, observed).unwrap_err().to_string()
+        };
+        assert!(message(&[], whole()).contains("at least one row"));
+        assert_eq!(message(&[1, 2, 3], whole()), "labels: expected 3, got 2");
+        let cut = Observed { correct: vec![true], ..whole() };
+        assert_eq!(message(&[1, 2], cut), "correct: expected 2, got 1");
+        let cut = Observed { signals: whole().signals[..2].to_vec(), ..whole() };
+        assert_eq!(message(&[1, 2], cut), "signals: expected 3, got 2");
+        let mut cut = whole();
+        cut.signals[1].pop();
+        assert_eq!(message(&[1, 2], cut), "loss: expected 2, got 1");
+        let cut = Observed { logits: ObservedLogits::F32(vec![0.0; 3]), ..whole() };
+        assert_eq!(message(&[1, 2], cut), "logits: expected 4, got 3");
+        let other = Observed { logits: ObservedLogits::Off, ..whole() };
+        assert_eq!(message(&[1, 2], other), "logits: expected F32, got another format");
+    }
+}
