@@ -46,11 +46,25 @@ struct Mark {
 
 class Stream {
   public:
-    Stream() : worker([this] { work(); }) {}
+    Stream() : worker([this] { work(); }) {
+        std::lock_guard<std::mutex> lock(all_mutex);
+        all.insert(this);
+    }
 
     ~Stream() {
+        {
+            std::lock_guard<std::mutex> lock(all_mutex);
+            all.erase(this);
+        }
         push(nullptr);
         worker.join();
+    }
+
+    static void synchronize_all() {
+        std::lock_guard<std::mutex> lock(all_mutex);
+        for (Stream* stream : all) {
+            stream->synchronize();
+        }
     }
 
     void push(std::function<void()> job) {
@@ -87,11 +101,17 @@ class Stream {
         }
     }
 
+    static std::mutex all_mutex;
+    static std::set<Stream*> all;
+
     std::mutex mutex;
     std::condition_variable changed;
     std::deque<std::function<void()>> jobs;
     std::thread worker;
 };
+
+std::mutex Stream::all_mutex;
+std::set<Stream*> Stream::all;
 
 struct Event {
     std::mutex mutex;
@@ -167,6 +187,8 @@ thread_local void* current = nullptr;
 extern "C" {
 
 CUresult cuInit(unsigned) { return std::getenv("EMULATED_ABSENT") ? 100 : SUCCESS; }
+// The run-time compiler asks for tables of its own; it does without.
+CUresult cuGetExportTable(const void** table, const void*) { *table = nullptr; return NOT_SUPPORTED; }
 CUresult cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
 CUresult cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
 CUresult cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal ? 101 : SUCCESS; }
@@ -182,6 +204,7 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, int) {
 CUresult cuDevicePrimaryCtxRetain(void** context, int) { *context = (void*)0x10; return SUCCESS; }
 CUresult cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 CUresult cuCtxSetCurrent(void* context) { current = context; return SUCCESS; }
+CUresult cuCtxSynchronize() { Stream::synchronize_all(); return SUCCESS; }
 CUresult cuCtxGetCurrent(void** context) { *context = current; return SUCCESS; }
 
 CUresult cuStreamCreate(void** stream, unsigned) {

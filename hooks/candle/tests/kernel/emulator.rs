@@ -29,9 +29,10 @@ elements!(
 
 /// Labels or ids where they lie, `[batch]` or `[batch, classes]`.
 pub(crate) struct Given {
-    address: u64,
-    kind: Kind,
-    strides: (i64, i64),
+    pub(crate) address: u64,
+    pub(crate) kind: Kind,
+    /// In elements, of rows and of classes.
+    pub(crate) strides: (i64, i64),
 }
 
 impl Given {

@@ -21,6 +21,16 @@ fn a_view_is_read_where_it_lies() {
 }
 
 #[test]
+fn soft_targets_may_be_a_view_too() {
+    let logits = Logits { values: &VALUES, rows: 2, strides: (3, 1) };
+    let rows = [0.5_f32, 0.25, 0.25, 0.0, 0.125, 0.875];
+    let columns = [0.5_f32, 0.0, 0.25, 0.125, 0.25, 0.875];
+    let view = Given { strides: (1, 2), ..Given::new(&columns, 3) };
+    let Some(of_view) = observe(&format(3), &logits, &view, 2) else { return };
+    assert_eq!(Some(of_view), observe(&format(3), &logits, &Given::new(&rows, 3), 2));
+}
+
+#[test]
 fn labels_come_in_every_type() {
     fn with<T: Element>(labels: [T; 4]) -> Option<Vec<i64>> {
         let logits = Logits { values: &VALUES, rows: 4, strides: (3, 1) };
