@@ -78,8 +78,9 @@ fn soft_targets_of_every_dtype_and_layout(place: &Place) {
                 })
                 .collect();
             let rows = Tensor::from_slice(&weights, (ROWS, CLASSES), &Device::Cpu).unwrap();
-            let rows = rows.to_dtype(dtype).unwrap().to_device(device).unwrap();
-            let turned = rows.t().unwrap().contiguous().unwrap().t().unwrap();
+            let rows = rows.to_dtype(dtype).unwrap();
+            let turned = rows.t().unwrap().contiguous().unwrap().to_device(device).unwrap();
+            let (rows, turned) = (rows.to_device(device).unwrap(), turned.t().unwrap());
             for targets in [rows, turned] {
                 let logits = logits(&mut numbers, &place.device);
                 seen.push(Seen {

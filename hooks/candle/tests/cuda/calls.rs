@@ -131,7 +131,7 @@ fn every_call_of_a_loop(place: &Place) {
             hook.on_epoch_end().unwrap();
             let (ids, logits, _) = batch();
             hook.on_score_batch(&ids, &logits, &labels).unwrap();
-            let norms = logits.sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
+            let norms = Tensor::new(&[0.5_f32, 2.0, 0.0, 1e-3, 7.0], device).unwrap();
             hook.on_grand_batch(&ids, &norms, &labels).unwrap();
             hook.set_step(20 * (epoch + 1)).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
 use data_diet::Schedule;
 use data_diet_candle::{NamedTensors, Params, Snapshots};
@@ -92,26 +92,36 @@ fn assert_overwritten_at_once(
     let (fixture, weights) = (Fixture::new(), VarMap::new());
     let mut numbers = Numbers::new(41);
     for (name, dtype, shape) in variables {
-        let values = numbers.tensor(1.0, shape, &place.device).to_dtype(*dtype).unwrap();
-        let variable = Var::from_tensor(&values).unwrap();
+        let values = numbers.tensor(1.0, shape, &Device::Cpu).to_dtype(*dtype).unwrap();
+        let variable = Var::from_tensor(&values.to_device(&place.device).unwrap()).unwrap();
         weights.data().lock().unwrap().insert((*name).to_owned(), variable);
     }
     let params = Params::from_varmap(&weights).unwrap();
-    let overwrite = |shift: f64| {
-        for variable in params.variables() {
-            variable.set(&variable.affine(-0.5, shift).unwrap()).unwrap();
+    // The values of two moments, that take turns.
+    let others: Vec<Tensor> =
+        params.variables().map(|variable| other(variable, &mut numbers)).collect();
+    let first = params.copy().unwrap();
+    let overwrite = |step: u64| {
+        for ((variable, first), other) in params.variables().zip(first.values()).zip(&others) {
+            variable.set(if step.is_multiple_of(2) { other } else { first }).unwrap();
         }
     };
     let builder = fixture.builder().classes(2).snapshots(&weights, Schedule::every_steps(1));
     let mut copies = BTreeMap::from([(0, params.copy().unwrap())]);
     let mut hook = builder.build().unwrap();
-    overwrite(0.125);
+    overwrite(0);
     for step in 1..=steps as u64 {
         copies.insert(step, params.copy().unwrap());
         hook.set_step(step).unwrap();
-        overwrite(step as f64 / 16.0);
+        overwrite(step);
     }
     hook.finish().unwrap().check().unwrap();
     let expected = copies.iter().map(|(&step, copy)| (step, bits(copy))).collect();
     assert_snapshots(&fixture, &expected);
+}
+
+/// Other values of the same shape, type and place.
+fn other(tensor: &Tensor, numbers: &mut Numbers) -> Tensor {
+    let values = numbers.tensor(2.0, tensor.dims(), &Device::Cpu).to_dtype(tensor.dtype()).unwrap();
+    values.to_device(tensor.device()).unwrap()
 }
