@@ -42,7 +42,10 @@ fn assert_each_recorded(place: &Place, make: impl Fn(&Device) -> Vec<Tensor>) ->
 /// Tensors `[ROWS, CLASSES]` that share the memory of others, in many ways.
 fn some_views(dtype: DType, device: &Device) -> Vec<Tensor> {
     let mut numbers = Numbers::new(5);
-    let mut tensor = |shape: &[usize]| numbers.tensor(8.0, shape, device).to_dtype(dtype).unwrap();
+    let mut tensor = |shape: &[usize]| {
+        let values = numbers.tensor(8.0, shape, &Device::Cpu).to_dtype(dtype).unwrap();
+        values.to_device(device).unwrap()
+    };
     let (tall, wide) = (tensor(&[ROWS * 3, CLASSES]), tensor(&[ROWS, CLASSES * 3]));
     let (turned, both) = (tensor(&[CLASSES, ROWS]), tensor(&[CLASSES * 2, ROWS * 2]));
     let (row, deep) = (tensor(&[1, CLASSES]), tensor(&[4, ROWS, CLASSES]));
