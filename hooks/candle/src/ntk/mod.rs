@@ -12,9 +12,13 @@
 //! missing or wrong.
 
 mod bands;
-mod factors;
+mod factored;
+mod formed;
+mod forms;
+mod gather;
 mod jacobian;
 mod options;
+mod plan;
 mod square;
 
 use candle_core::Tensor;
