@@ -32,15 +32,20 @@ impl GramOptions {
     pub const DEFAULT_MAX_BYTES: usize = 2 << 30;
 
     /// How many bytes of gradients, or of what they are made of, are held at a time, on the device of the
-    /// model. What a backward pass takes comes on top.
+    /// model. What they are computed with, such as a backward pass of some of the examples, comes on top:
+    /// about half as much again, if an example alone takes no more.
+    ///
+    /// For layers of [`nn`](crate::nn), the gradients of the outputs of as many weights are held as fit, of
+    /// all examples and all classes, and each weight's part of the kernel is computed from them at once.
+    /// If not those of all weights fit, that takes several rounds, each of a backward pass of all examples
+    /// for each class: about as many as the bytes of all of them over `max_bytes`. No product is computed
+    /// twice.
     ///
     /// For parameters that are taken one example at a time, a gradient takes 4 bytes per parameter (8 for a
     /// model in `f64`). If the gradients of all `examples * classes` logits fit, each is computed once.
     /// Else the matrix is computed in `n` bands of rows, where `n` is about the bytes of all gradients
     /// over `max_bytes`, and a gradient is computed once for its own band and once for each band
-    /// before it: `(n + 1) / 2` times on average. For layers of [`nn`](crate::nn) the same holds of the
-    /// gradients of their outputs, which take far less, in half the bytes; the other half is for forming
-    /// gradients of weights where that is the cheapest way.
+    /// before it: `(n + 1) / 2` times on average.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -56,6 +61,13 @@ impl GramOptions {
     /// since candle's fused kernels stop gradients in silence.
     pub fn allow_unused(mut self) -> Self {
         self.allow_unused = true;
+        self
+    }
+
+    /// The same kernel in one form where there is a choice.
+    #[cfg(test)]
+    pub(super) fn form(mut self, form: Form) -> Self {
+        self.form = Some(form);
         self
     }
 

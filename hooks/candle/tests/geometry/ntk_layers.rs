@@ -150,12 +150,16 @@ fn less_memory_costs_the_documented_number_of_passes() {
         assert_close(&gram, &wide, 1e-6);
         gram.backward_passes()
     };
-    // All gradients of outputs, twice for weights and biases, take 24 * 2 * 33 * 4 bytes, and the inputs
-    // 8 * 34 * 4. That is half of this; in the other half, all examples fit through the model at once.
-    let all = 24 * 2 * 33 * 4 + 8 * 34 * 4;
-    assert_eq!(passes(8 * all), 3);
-    assert_eq!(passes(2 * all + 8 * all / 8), 3);
-    assert!(passes(all) > 3);
+    // Gradients of outputs, for weights and again for biases, take 24 * 2 * 33 * 4 bytes and the inputs of
+    // weights 8 * 34 * 4; that is all in one round. The activations of an example are taken for 8 times its
+    // outputs, and the biases' gradients for twice themselves; a quarter of the memory has to hold that of
+    // all eight examples.
+    let (held, activations) = (24 * 2 * 33 * 4 + 8 * 34 * 4, (8 * 2 + 2) * 33 * 4);
+    assert_eq!(passes(4 * 8 * activations), 3);
+    assert_eq!(passes(4 * 8 * activations - 1), 2 * 3);
+    // Of less than is held, two rounds, each example by itself.
+    assert_eq!(passes(held), 8 * 3);
+    assert_eq!(passes(held - 1), 2 * 8 * 3);
 }
 
 #[test]
