@@ -38,7 +38,7 @@ const EXAMPLES: usize = 100;
 const CLASSES: usize = 10;
 const CASES: [&str; 4] = ["mlp:batches", "mlp:one-by-one", "conv:batches", "conv:one-by-one"];
 /// How long a case repeats itself.
-const ENOUGH: Duration = Duration::from_millis(1000);
+const ENOUGH: Duration = Duration::from_secs(1);
 
 /// Milliseconds per kernel.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ fn main() {
     }
 }
 
-/// Numbers in -1 to 1 that other programs can make too: a hash (the finalizer of SplitMix64) of their place.
+/// Numbers in -1 to 1 that other programs can make too: a hash (the finalizer of `SplitMix64`) of their place.
 fn numbers(seed: u64, count: usize) -> Vec<f64> {
     let number = |place: u64| {
         let mut bits = (seed << 32 | place).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -123,10 +123,15 @@ def main():
         if program:
             our_wall, our_cpu = (median(column) for column in zip(*of_ours))
             most = numpy.sqrt(numpy.outer(theirs.diagonal(), theirs.diagonal()))
-            error = (abs(ours - theirs) / most).max()
+            errors = abs(ours - theirs) / most
             print(f"{name + ':data-diet':<26} {our_wall:9.2f} {our_cpu:9.2f}")
             print(f"{'  times as fast':<26} {wall / our_wall:9.1f} {cpu / our_cpu:9.1f}")
-            print(f"  largest difference {error:.1e} of the norms of both gradients", flush=True)
+            # Of an example with a unit that rounding switches on or off, the gradient is another one.
+            print(
+                f"  differences in units of both gradients' norms: median {numpy.median(errors):.1e}, "
+                f"largest {errors.max():.1e}, over 1e-5 in {(errors.diagonal() > 1e-5).sum()} rows",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ use crate::transfer::HostTensor;
 /// Rows whose products with all rows from them on are computed at a time.
 const BLOCK: usize = 256;
 
-/// Contracted factors that are made at a time.
+/// Contracted factors that are made at a time, at most.
 const CONTRACTED_BYTES: usize = 4 * CACHED_BYTES;
 
 /// Adds the products of gradients with a single position: those of the output's gradients, times those of
@@ -86,15 +86,16 @@ pub(super) fn add_contracted(
         }
         first += batch;
     }
+    let most_bytes = CONTRACTED_BYTES.min(max_bytes / 8);
     for (place, (factors, which, first)) in tiles.iter().enumerate() {
         let own = Tile::new(factors, which.clone(), *first, groups, of_groups)?;
         for (other_factors, other_which, other_first) in &tiles[place..] {
             if first == other_first {
-                own.add_products(&own, square)?;
+                own.add_products(&own, most_bytes, square)?;
             } else {
                 let other =
                     Tile::new(other_factors, other_which.clone(), *other_first, groups, of_groups)?;
-                own.add_products(&other, square)?;
+                own.add_products(&other, most_bytes, square)?;
             }
         }
     }
@@ -154,11 +155,12 @@ impl Tile {
     }
 
     /// Adds the products of these gradients with others, of which those before the tile's own are left out.
-    fn add_products(&self, others: &Self, square: &mut Square) -> Result<()> {
+    /// As many examples are contracted at a time as fit into `most_bytes`.
+    fn add_products(&self, others: &Self, most_bytes: usize, square: &mut Square) -> Result<()> {
         let (count, groups, features, positions) = self.left.dims4()?;
         let other_count = others.left.dim(0)?;
         let example_bytes = 8 * features * positions;
-        let tile = (CONTRACTED_BYTES / example_bytes.max(1)).clamp(1, count);
+        let tile = (most_bytes / example_bytes.max(1)).clamp(1, count);
         for group in 0..groups {
             // [own examples, positions, other examples, positions]
             let of_inputs = self.right.products(&others.right, group)?.reshape((

@@ -213,3 +213,68 @@ impl Makeup {
         if contracted < formed { Form::Contracted } else { Form::Formed }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::patches::Geometry;
+
+    fn zeros(shape: &[usize]) -> Tensor {
+        Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    /// A convolution of 3 x 3 that pads, of as many channels as it has outputs.
+    fn convolution(outputs: usize, side: usize, groups: usize, logits: [usize; 2]) -> Weight {
+        let geometry = Geometry {
+            channels: outputs,
+            height: side,
+            width: side,
+            kernel: (3, 3),
+            padding: (1, 1),
+            stride: 1,
+            dilation: 1,
+        };
+        let used = Contribution::Outer {
+            left: Factor::Maps(zeros(&[2, outputs, side * side])),
+            right: Factor::Patches(zeros(&[2, outputs, side, side]), geometry),
+            groups,
+        };
+        let shape = (outputs, outputs / groups, 3, 3);
+        let parameter = Var::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        Weight::new(&[used], &parameter, 2, logits, None).unwrap()
+    }
+
+    #[test]
+    fn of_a_residual_network_first_layers_are_formed_and_last_ones_contracted() {
+        let of_stages = [(64, 32), (128, 16), (256, 8), (512, 4)];
+        let forms = of_stages.map(|(outputs, side)| {
+            let weight = convolution(outputs, side, 1, [100, 10]);
+            (weight.form, weight.is_formed_at_once())
+        });
+        let expected = [
+            (Form::Formed, true),
+            (Form::Formed, false),
+            (Form::Contracted, false),
+            (Form::Contracted, false),
+        ];
+        assert_eq!(forms, expected);
+        // A depthwise one has few weights however many channels.
+        assert_eq!(convolution(512, 4, 512, [100, 10]).form, Form::Formed);
+    }
+
+    #[test]
+    fn what_is_held_are_the_gradients_of_outputs_or_of_weights() {
+        // 1,000 logits, of 1,024 positions for a gradient in 576 weights of an output.
+        let first = convolution(64, 32, 1, [100, 10]);
+        assert_eq!((first.units(), first.unit_bytes(), first.shared_bytes()), (64, 576 * 4, 0));
+        assert_eq!(first.passing_bytes(10), 10 * 64 * 1024 * 4);
+        let last = convolution(512, 4, 1, [100, 10]);
+        assert_eq!((last.units(), last.unit_bytes()), (512, 16 * 4));
+        assert_eq!((last.shared_bytes(), last.passing_bytes(10)), (512 * 16 * 4, 0));
+        // Of groups, whole ones.
+        let grouped = convolution(64, 4, 8, [100, 10]);
+        assert_eq!((grouped.units(), grouped.unit_features()), (8, 8));
+    }
+}
