@@ -6,7 +6,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::factored::{add_contracted, add_grams};
-use super::formed::{Columns, form};
+use super::formed::{BLOCK, Columns, form};
 use super::forms::{Form, Makeup, Weight};
 use super::gather::{Kept, Passes};
 use super::jacobian::{Block, Rows, row_bytes};
@@ -63,11 +63,17 @@ impl Kernel {
         for start in (0..total).step_by(held) {
             let own = start..total.min(start + held);
             band.fill(&mut rows, own.clone())?;
-            self.add_products(&own, &own, &band.products(&band)?);
+            for first in (0..own.len()).step_by(BLOCK) {
+                let (block, rest) = (first..own.len().min(first + BLOCK), first..own.len());
+                let products = band.products(block.clone(), &band, rest)?;
+                let rows = start + block.start..start + block.end;
+                self.add_products(&rows, &(start + first..own.end), &products);
+            }
             for start in (own.end..total).step_by(passing.max(1)) {
                 let others = start..total.min(start + passing);
                 guests.fill(&mut rows, others.clone())?;
-                self.add_products(&own, &others, &band.products(&guests)?);
+                let products = band.products(0..own.len(), &guests, 0..others.len())?;
+                self.add_products(&own, &others, &products);
             }
         }
         self.backward_passes += rows.backward_passes();
@@ -138,7 +144,8 @@ impl Kernel {
         block.fill(rows, which.iter().copied())?;
         let half = rows.params().variables().any(|variable| variable.dtype().size_in_bytes() < 4);
         let tolerance = if half { HALF_CHECK_TOLERANCE } else { CHECK_TOLERANCE };
-        let mut expected = block.products(&block)?.into_iter();
+        let all = 0..which.len();
+        let mut expected = block.products(all.clone(), &block, all)?.into_iter();
         for &row in which {
             for &column in which {
                 let (alone, got) =

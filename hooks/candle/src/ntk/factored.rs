@@ -4,14 +4,12 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 
+use super::formed::BLOCK;
 use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
-
-/// Rows whose products with all rows from them on are computed at a time.
-const BLOCK: usize = 256;
 
 /// Contracted factors that are made at a time, at most.
 const CONTRACTED_BYTES: usize = 4 * CACHED_BYTES;

@@ -16,7 +16,7 @@ const SEGMENT: usize = 1 << 16;
 
 /// Rows whose products with all rows from them on are computed at a time: the fewer, the less is computed
 /// below the diagonal; the more, the faster.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// Unfolded inputs that are made at a time.
 const UNFOLDED_BYTES: usize = 4 * CACHED_BYTES;

@@ -32,8 +32,8 @@ impl GramOptions {
     pub const DEFAULT_MAX_BYTES: usize = 2 << 30;
 
     /// How many bytes of gradients, or of what they are made of, are held at a time, on the device of the
-    /// model. What they are computed with, such as a backward pass of some of the examples, comes on top:
-    /// about half as much again, if an example alone takes no more.
+    /// model. The kernel itself comes on top, and so does what all this is computed with, such as a backward
+    /// pass of some of the examples: about half as much again, if an example alone takes no more.
     ///
     /// For layers of [`nn`](crate::nn), the gradients of the outputs of as many weights are held as fit, of
     /// all examples and all classes, and each weight's part of the kernel is computed from them at once.
