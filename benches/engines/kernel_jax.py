@@ -62,9 +62,8 @@ def kernel(network):
 
 def numbers(seed, shape):
     """The numbers of benches/kernel.rs."""
-    bits = (numpy.uint64(seed << 32) | numpy.arange(numpy.prod(shape), dtype=numpy.uint64)) * numpy.uint64(
-        0x9E3779B97F4A7C15
-    )
+    place = numpy.arange(numpy.prod(shape), dtype=numpy.uint64)
+    bits = (numpy.uint64(seed << 32) | place) * numpy.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
     return ((bits >> numpy.uint64(11)).astype(numpy.float64) / 2.0**52 - 1).reshape(shape)
