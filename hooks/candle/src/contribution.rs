@@ -295,6 +295,13 @@ impl Factor {
         })
     }
 
+    /// Its bytes as it is held.
+    pub(crate) fn bytes(&self) -> usize {
+        let (Self::Rows(held) | Self::Maps(held) | Self::Patches(held, _) | Self::OneHot(held)) =
+            self;
+        held.elem_count() * held.dtype().size_in_bytes()
+    }
+
     /// Features of all groups together.
     pub(crate) fn features(&self) -> Result<usize> {
         match self {

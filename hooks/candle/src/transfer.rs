@@ -106,6 +106,32 @@ impl HostTensor {
         Ok(values.unwrap_or_default())
     }
 
+    /// Visits the rows of a matrix `[rows, values]`, as `f64`. `what` names the argument.
+    pub(crate) fn each_row(&self, what: &str, mut visit: impl FnMut(usize, &[f64])) -> Result<()> {
+        let (_, width) = self.0.dims2()?;
+        let mut row = vec![0.0; width];
+        macro_rules! visit {
+            ($values:expr) => {
+                for (place, values) in $values.chunks_exact(width.max(1)).enumerate() {
+                    row.iter_mut().zip(values).for_each(|(to, &value)| *to = f64::from(value));
+                    visit(place, &row);
+                }
+            };
+        }
+        self.read(|storage, from, to| {
+            match storage {
+                CpuStorage::F32(values) => visit!(values[from..to]),
+                CpuStorage::F64(values) => visit!(values[from..to]),
+                _ => return None,
+            }
+            Some(())
+        })?
+        .ok_or_else(|| {
+            let got = self.0.dtype().as_str();
+            Error::Argument(format!("{what}: expected f32 or f64, got {got}"))
+        })
+    }
+
     /// A batch from these logits, read in their own dtype.
     pub(crate) fn into_batch(
         self,

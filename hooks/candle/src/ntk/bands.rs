@@ -5,8 +5,12 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::factors::Factors;
+use super::factored::{add_contracted, add_grams};
+use super::formed::{BLOCK, Columns, form};
+use super::forms::{Form, Makeup, Weight};
+use super::gather::{Kept, Passes};
 use super::jacobian::{Block, Rows, row_bytes};
+use super::plan::{Part, Plan};
 use super::square::Square;
 use crate::error::{Error, Result};
 use crate::params::Params;
@@ -59,53 +63,55 @@ impl Kernel {
         for start in (0..total).step_by(held) {
             let own = start..total.min(start + held);
             band.fill(&mut rows, own.clone())?;
-            self.square.add(own.clone(), own.clone(), &band.products(&band)?);
+            for first in (0..own.len()).step_by(BLOCK) {
+                let (block, rest) = (first..own.len().min(first + BLOCK), first..own.len());
+                let products = band.products(block.clone(), &band, rest)?;
+                let rows = start + block.start..start + block.end;
+                self.add_products(&rows, &(start + first..own.end), &products);
+            }
             for start in (own.end..total).step_by(passing.max(1)) {
                 let others = start..total.min(start + passing);
                 guests.fill(&mut rows, others.clone())?;
-                self.square.add(own.clone(), others, &band.products(&guests)?);
+                let products = band.products(0..own.len(), &guests, 0..others.len())?;
+                self.add_products(&own, &others, &products);
             }
         }
         self.backward_passes += rows.backward_passes();
         Ok(())
     }
 
-    /// Adds the products of gradients in parameters that the tape sees, of which an example takes `bytes`.
+    fn add_products(&mut self, rows: &Range<usize>, columns: &Range<usize>, products: &[f64]) {
+        for (row, products) in rows.clone().zip(products.chunks_exact(columns.len())) {
+            self.square.add(row, columns.start, products);
+        }
+    }
+
+    /// Adds the products of gradients in parameters that the tape sees: `weights`, whose layers' outputs take
+    /// `output_bytes` for an example. `false` if layers do not have the same positions whatever the number
+    /// of examples.
     pub(super) fn add_factors(
         &mut self,
         params: &Params,
+        weights: &[Weight],
+        output_bytes: usize,
         inputs: &Tensor,
-        bytes: usize,
         several_rows: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<()> {
-        let half = self.max_bytes / 2;
-        let (held, passing) = bands((half / bytes.max(1)).max(2), self.examples, usize::MAX);
-        let mut passes = 0;
-        let mut factors = |examples: Range<usize>| -> Result<Factors> {
-            passes += self.classes;
-            Factors::new(params, inputs, examples, self.classes, several_rows, forward)
-        };
-        let classes = self.classes;
-        let rows = |examples: &Range<usize>| examples.start * classes..examples.end * classes;
-        for start in (0..self.examples).step_by(held) {
-            let own = start..self.examples.min(start + held);
-            let band = factors(own.clone())?;
-            for (place, variable) in params.variables().enumerate() {
-                let products = band.products(&band, place, variable, half)?;
-                self.square.add(rows(&own), rows(&own), &products);
+    ) -> Result<bool> {
+        let (classes, max_bytes) = (self.classes, self.max_bytes);
+        let plan = Plan::new(weights, output_bytes, [self.examples, classes], max_bytes);
+        let mut passes =
+            Passes { params, weights, inputs, classes, several_rows, forward, taken: 0 };
+        for round in &plan.rounds {
+            let Some(kept) = passes.round(&plan, round)? else { return Ok(false) };
+            let mut columns = Columns::new(&mut self.square, max_bytes / 16);
+            for (part, kept) in round.iter().zip(kept) {
+                add_part(&mut columns, &weights[part.place], part, &kept, max_bytes / 8)?;
             }
-            for start in (own.end..self.examples).step_by(passing.max(1)) {
-                let others = start..self.examples.min(start + passing);
-                let guests = factors(others.clone())?;
-                for (place, variable) in params.variables().enumerate() {
-                    let products = band.products(&guests, place, variable, half)?;
-                    self.square.add(rows(&own), rows(&others), &products);
-                }
-            }
+            columns.flush()?;
         }
-        self.backward_passes += passes;
-        Ok(())
+        self.backward_passes += passes.taken;
+        Ok(true)
     }
 
     /// The kernel, if all of it is finite: an entry is not if one of its gradients is not.
@@ -138,7 +144,8 @@ impl Kernel {
         block.fill(rows, which.iter().copied())?;
         let half = rows.params().variables().any(|variable| variable.dtype().size_in_bytes() < 4);
         let tolerance = if half { HALF_CHECK_TOLERANCE } else { CHECK_TOLERANCE };
-        let mut expected = block.products(&block)?.into_iter();
+        let all = 0..which.len();
+        let mut expected = block.products(all.clone(), &block, all)?.into_iter();
         for &row in which {
             for &column in which {
                 let (alone, got) =
@@ -146,12 +153,57 @@ impl Kernel {
                 let most = (self.square.get(row, row) * self.square.get(column, column)).sqrt();
                 if (alone - got).abs() > tolerance * most || alone.is_nan() {
                     return Ok(Some(format!(
-                        "{alone} alone and {got} in the batch at row {row}, column {column}"
+                        "{alone} alone and {got} in the batch at row {row}, column {column} of \
+                         the kernel"
                     )));
                 }
             }
         }
         Ok(None)
+    }
+}
+
+/// Adds the products of all gradients in a part of a parameter.
+fn add_part(
+    columns: &mut Columns<'_>,
+    weight: &Weight,
+    part: &Part,
+    kept: &[Kept],
+    max_bytes: usize,
+) -> Result<()> {
+    let (mut gradients, mut factors) = (Vec::new(), Vec::new());
+    for kept in kept {
+        match kept {
+            Kept::Gradients(rows) => gradients.push(rows),
+            Kept::Factors(of_chunk) => factors.push(of_chunk),
+        }
+    }
+    if factors.is_empty() {
+        let rows = match gradients.as_slice() {
+            [rows] => (*rows).clone(),
+            several => Tensor::cat(several, 0)?,
+        };
+        return columns.push(rows);
+    }
+    let units = part.units.clone();
+    let (groups, inputs) = match weight.makeup {
+        Makeup::Layer { groups, inputs, .. } => (groups, inputs),
+        _ => (1, 1),
+    };
+    match weight.form {
+        Form::Grams => add_grams(columns.square(), &factors),
+        Form::Contracted => {
+            let of_groups = if groups == 1 { 0..1 } else { units };
+            add_contracted(columns.square(), &factors, groups, &of_groups, max_bytes)
+        }
+        Form::Formed => {
+            let most = (columns.most() / (weight.unit_features() * inputs).max(1)).max(1);
+            for start in (0..units.len()).step_by(most) {
+                let some = start..units.len().min(start + most);
+                columns.push(form(weight, &factors, units.start, some)?)?;
+            }
+            Ok(())
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Gradients of single logits, and blocks of them as matrices whose products are kernels.
 
+use std::ops::Range;
+
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
@@ -94,7 +96,6 @@ where
 /// Gradients of several logits: one matrix per segment of parameters, a row for each logit.
 pub(super) struct Block {
     segments: Vec<Segment>,
-    filled: usize,
 }
 
 struct Segment {
@@ -118,7 +119,7 @@ impl Block {
                 segments.push(Segment { variable: place, offset, rows, used: false });
             }
         }
-        Ok(Self { segments, filled: 0 })
+        Ok(Self { segments })
     }
 
     /// Overwrites the block with the gradients of these logits.
@@ -130,9 +131,7 @@ impl Block {
     where
         F: FnMut(&Tensor) -> candle_core::Result<Tensor>,
     {
-        self.filled = 0;
         for (slot, row) in which.into_iter().enumerate() {
-            self.filled = slot + 1;
             let gradients = rows.gradients(row)?;
             let flat = rows.params.variables().map(|variable| {
                 let gradient = gradients.get(variable).map(|gradient| {
@@ -157,15 +156,20 @@ impl Block {
         Ok(())
     }
 
-    /// The inner products of these gradients with those of another block, `[own, others]`.
-    pub(super) fn products(&self, others: &Self) -> Result<Vec<f64>> {
-        let mut sums = vec![0.0; self.filled * others.filled];
+    /// The inner products of some of these gradients with some of another block, `[rows, columns]`.
+    pub(super) fn products(
+        &self,
+        rows: Range<usize>,
+        others: &Self,
+        columns: Range<usize>,
+    ) -> Result<Vec<f64>> {
+        let mut sums = vec![0.0; rows.len() * columns.len()];
         for (own, other) in self.segments.iter().zip(&others.segments) {
             if !own.used || !other.used {
                 continue;
             }
-            let other = other.rows.narrow(0, 0, others.filled)?;
-            let products = own.rows.narrow(0, 0, self.filled)?.matmul(&other.t()?)?;
+            let other = other.rows.narrow(0, columns.start, columns.len())?;
+            let products = own.rows.narrow(0, rows.start, rows.len())?.matmul(&other.t()?)?;
             let products = HostTensor::new(&products)?.doubles("gradients")?;
             for (sum, product) in sums.iter_mut().zip(products) {
                 *sum += product;

@@ -4,18 +4,31 @@
 //! in all parameters (Fort et al. 2020; the Data Diet paper, section 5), at row `i * classes + c`. How
 //! far two kernels are apart is [`data_diet::kernel`]'s business.
 //!
-//! Two ways lead to it. `factors` takes a backward pass per class for all examples together, for layers of
-//! [`nn`](crate::nn); `jacobian` takes one per example and class, for any model. Each parameter goes the
+//! Two ways lead to it. For layers of [`nn`](crate::nn), `gather` takes a backward pass per class for many
+//! examples together; `jacobian` takes one per example and class, for any model. Each parameter goes the
 //! first way if it can, and what they give is added up.
+//!
+//! ```text
+//! forms (the cheapest way for each parameter) -> plan (what is held at a time) -> gather (backward passes)
+//!     gather -> factored (gradients never formed) -+
+//!     gather -> formed (gradients as columns) -----+-> bands -> square (the kernel)
+//!     jacobian (gradients one by one) -------------+
+//! ```
 //!
 //! What stands between the layers has candle's gradients: see [`nn`](crate::nn) about those that are
 //! missing or wrong.
 
 mod bands;
-mod factors;
+mod factored;
+mod formed;
+mod forms;
+mod gather;
 mod jacobian;
 mod options;
+mod plan;
 mod square;
+#[cfg(test)]
+mod tests;
 
 use candle_core::Tensor;
 use data_diet::kernel;
@@ -33,10 +46,12 @@ pub use options::GramOptions;
 /// gradient and add nothing.
 ///
 /// Parameters of layers of [`nn`](crate::nn) cost `classes` backward passes of all examples together,
-/// in which no gradient of a weight is formed, and then the products of fully connected layers are those
-/// of their inputs and outputs alone. Any other parameter costs `examples * classes` backward passes of
-/// single examples. Both cost more if memory does not suffice: see [`GramOptions::max_bytes`]. Products
-/// of at most 65,536 numbers at a time are in the model's precision, `f32` at least, and added up in `f64`.
+/// in which no gradient of a weight is formed. The products of fully connected layers are then those of
+/// their inputs and outputs alone; a convolution's gradients are formed for all logits at once or, where
+/// it has few positions and many weights, contracted pair by pair of examples, whichever takes less. Any
+/// other parameter costs `examples * classes` backward passes of single examples. Both cost more if memory
+/// does not suffice: see [`GramOptions::max_bytes`]. Products of at most 65,536 numbers at a time are in the
+/// model's precision, `f32` at least, and added up in `f64`; contracted ones are in `f64` throughout.
 ///
 /// # Errors
 ///

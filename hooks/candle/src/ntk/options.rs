@@ -6,8 +6,9 @@ use candle_core::{DType, Tensor};
 
 use super::Gram;
 use super::bands::Kernel;
-use super::factors::{example_bytes, forms_gradients};
+use super::forms::{Form, Weight};
 use super::jacobian::Rows;
+use super::plan::fits;
 use crate::contribution::Contribution;
 use crate::error::{Error, Result};
 use crate::grand::names_statistics;
@@ -22,6 +23,8 @@ pub struct GramOptions {
     max_bytes: usize,
     one_by_one: bool,
     allow_unused: bool,
+    /// The form of products where there is a choice.
+    form: Option<Form>,
 }
 
 impl GramOptions {
@@ -29,15 +32,20 @@ impl GramOptions {
     pub const DEFAULT_MAX_BYTES: usize = 2 << 30;
 
     /// How many bytes of gradients, or of what they are made of, are held at a time, on the device of the
-    /// model. What a backward pass takes comes on top.
+    /// model. The kernel itself comes on top, and so does what all this is computed with, such as a backward
+    /// pass of some of the examples: about half as much again, if an example alone takes no more.
+    ///
+    /// For layers of [`nn`](crate::nn), the gradients of the outputs of as many weights are held as fit, of
+    /// all examples and all classes, and each weight's part of the kernel is computed from them at once.
+    /// If not those of all weights fit, that takes several rounds, each of a backward pass of all examples
+    /// for each class: about as many as the bytes of all of them over `max_bytes`. No product is computed
+    /// twice.
     ///
     /// For parameters that are taken one example at a time, a gradient takes 4 bytes per parameter (8 for a
     /// model in `f64`). If the gradients of all `examples * classes` logits fit, each is computed once.
     /// Else the matrix is computed in `n` bands of rows, where `n` is about the bytes of all gradients
     /// over `max_bytes`, and a gradient is computed once for its own band and once for each band
-    /// before it: `(n + 1) / 2` times on average. For layers of [`nn`](crate::nn) the same holds of the
-    /// gradients of their outputs, which take far less, in half the bytes; the other half is for forming
-    /// gradients of weights where that is the cheapest way.
+    /// before it: `(n + 1) / 2` times on average.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -53,6 +61,13 @@ impl GramOptions {
     /// since candle's fused kernels stop gradients in silence.
     pub fn allow_unused(mut self) -> Self {
         self.allow_unused = true;
+        self
+    }
+
+    /// The same kernel in one form where there is a choice.
+    #[cfg(test)]
+    pub(super) fn form(mut self, form: Form) -> Self {
+        self.form = Some(form);
         self
     }
 
@@ -94,8 +109,8 @@ impl GramOptions {
             Attempt::Differs { difference, .. } => difference,
         };
         Err(Error::Argument(format!(
-            "forward: expected an example's gradients not to depend on its batch, got {difference} of \
-             the kernel: is something in training mode or random, or a layer's input not in order of \
+            "forward: expected an example's gradients not to depend on its batch, got {difference}: \
+             is something in training mode or random, or a layer's input not in order of \
              examples?"
         )))
     }
@@ -109,14 +124,18 @@ impl GramOptions {
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Attempt> {
         let examples = inputs.dim(0)?;
-        let pair = inputs.narrow(0, 0, 2)?;
-        let coverage = self.coverage(params, &pair, classes, several_rows, forward)?;
+        let coverage = self.coverage(params, inputs, classes, several_rows, forward)?;
         let mut kernel = Kernel::new(examples, classes, self.max_bytes);
         if let Some(others) = &coverage.others {
             kernel.add_rows(others, inputs, &mut *forward)?;
         }
         if let Some(taped) = &coverage.taped {
-            kernel.add_factors(taped, inputs, coverage.bytes, several_rows, forward)?;
+            let (weights, bytes) = (&coverage.weights, coverage.output_bytes);
+            if !kernel.add_factors(taped, weights, bytes, inputs, several_rows, forward)? {
+                let several_rows = coverage.several_rows;
+                let difference = "other positions in a layer than with two examples".to_owned();
+                return Ok(Attempt::Differs { difference, several_rows });
+            }
         }
         let values = kernel.finite()?;
         if coverage.taped.is_some() {
@@ -135,11 +154,12 @@ impl GramOptions {
     fn coverage(
         self,
         params: &Params,
-        pair: &Tensor,
+        inputs: &Tensor,
         classes: usize,
         several_rows: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Coverage> {
+        let (pair, logits_of_all) = (&inputs.narrow(0, 0, 2)?, [inputs.dim(0)?, classes]);
         let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
         let attached = if self.one_by_one { ids.as_slice() } else { &[] };
         let tape = Tape::new(2, several_rows, pair.device(), &ids, attached)?;
@@ -151,27 +171,24 @@ impl GramOptions {
         let gradients = if sum.track_op() { Some(sum.backward()?) } else { None };
         let record = tape.take();
         let (mut taped, mut others, mut unused) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut weights, mut output_bytes) = (Vec::new(), 0);
         for (place, (name, variable)) in params.names().zip(params.variables()).enumerate() {
             let uses = &record.contributions[place];
             if gradients.as_ref().is_some_and(|gradients| gradients.get(variable).is_some()) {
                 others.insert(name);
             } else if !uses.is_empty() {
-                let forms = forms_gradients(uses, variable, 2)?;
-                // Where a single example's gradients do not fit, they cannot be formed.
-                if forms && 4 * example_bytes(variable, classes) > self.max_bytes {
-                    others.insert(name);
-                } else {
-                    bytes += uses.iter().map(Contribution::bytes).sum::<usize>() * classes / 2;
+                let weight = Weight::new(uses, variable, 2, logits_of_all, self.form)?;
+                // Where a part of it does not fit for all examples, one gradient after the other may.
+                if fits(&weight, logits_of_all, self.max_bytes) {
+                    output_bytes += uses.iter().map(Contribution::bytes).sum::<usize>() / 2;
+                    weights.push(weight);
                     taped.insert(name);
+                } else {
+                    others.insert(name);
                 }
             } else if !(record.buffers.contains(&variable.id()) || names_statistics(name)) {
                 unused.push(name);
             }
-        }
-        // Two examples have to fit, one held and one passing by.
-        if 4 * bytes > self.max_bytes {
-            others.append(&mut taped);
         }
         if taped.is_empty() && others.is_empty() {
             return Err(Error::Argument(
@@ -194,14 +211,15 @@ impl GramOptions {
             some.transpose()
         };
         let several_rows = record.single_rows.contains(&false);
-        Ok(Coverage { taped: only(&taped)?, others: only(&others)?, bytes, several_rows })
+        let (taped, others) = (only(&taped)?, only(&others)?);
+        Ok(Coverage { taped, weights, output_bytes, others, several_rows })
     }
 }
 
 impl Default for GramOptions {
     fn default() -> Self {
         let max_bytes = Self::DEFAULT_MAX_BYTES;
-        Self { max_bytes, one_by_one: false, allow_unused: false }
+        Self { max_bytes, one_by_one: false, allow_unused: false, form: None }
     }
 }
 
@@ -216,9 +234,11 @@ enum Attempt {
 
 struct Coverage {
     taped: Option<Params>,
+    /// Of each taped parameter.
+    weights: Vec<Weight>,
+    /// What the outputs of their layers take for an example.
+    output_bytes: usize,
     others: Option<Params>,
-    /// What the tape keeps of one example for all classes.
-    bytes: usize,
     /// Whether a layer's input had more rows than there were examples.
     several_rows: bool,
 }

@@ -1,8 +1,7 @@
 //! A symmetric matrix that is added up in pieces.
 
-use std::ops::Range;
-
-/// Sums in `f64`.
+/// Sums in `f64`. What lies below the diagonal mirrors what lies above it: a product and its mirror image
+/// may be rounded differently.
 #[derive(Debug)]
 pub(super) struct Square {
     side: usize,
@@ -14,25 +13,32 @@ impl Square {
         Self { side, values: vec![0.0; side * side] }
     }
 
-    /// Adds the piece of these rows and columns, and its mirror image. Of a piece on the diagonal, only
-    /// what lies above it counts: a product and its mirror image may be rounded differently.
-    pub(super) fn add(&mut self, rows: Range<usize>, columns: Range<usize>, piece: &[f64]) {
-        let width = columns.len();
-        for (place, row) in rows.enumerate() {
-            for (offset, column) in columns.clone().enumerate().filter(|&(_, c)| c >= row) {
-                let sum = self.values[row * self.side + column] + piece[place * width + offset];
-                self.values[row * self.side + column] = sum;
-                self.values[column * self.side + row] = sum;
-            }
+    pub(super) fn side(&self) -> usize {
+        self.side
+    }
+
+    /// Adds a piece of a row, from this column on. What lies below the diagonal does not count.
+    pub(super) fn add(&mut self, row: usize, column: usize, piece: &[f64]) {
+        let below = row.saturating_sub(column).min(piece.len());
+        let at = row * self.side + column;
+        let sums = &mut self.values[at + below..at + piece.len()];
+        for (sum, value) in sums.iter_mut().zip(&piece[below..]) {
+            *sum += value;
         }
     }
 
     pub(super) fn get(&self, row: usize, column: usize) -> f64 {
-        self.values[row * self.side + column]
+        self.values[row.min(column) * self.side + row.max(column)]
     }
 
-    /// Rounded to `f32`.
+    /// The whole matrix, rounded to `f32`.
     pub(super) fn rounded(&self) -> Vec<f32> {
-        self.values.iter().map(|&value| value as f32).collect()
+        let mut rounded: Vec<f32> = self.values.iter().map(|&value| value as f32).collect();
+        for row in 1..self.side {
+            for column in 0..row {
+                rounded[row * self.side + column] = rounded[column * self.side + row];
+            }
+        }
+        rounded
     }
 }

@@ -140,29 +140,32 @@ proptest! {
 }
 
 #[test]
-fn bands_of_examples_cost_the_documented_number_of_passes() {
+fn less_memory_costs_the_documented_number_of_passes() {
     let model = perceptron(&[4, 30, 3], 1, DType::F32);
     let inputs = tensor(2, &[8, 4], DType::F32);
     let whole = model.gram(GramOptions::default(), &inputs);
-    // An example's output gradients, twice for weights and biases, of three classes: 3 * 2 * 33 * 4 bytes.
-    let passes = |examples: usize| {
-        let options = GramOptions::default().max_bytes(2 * examples * 792);
-        let gram = model.gram(options, &inputs);
+    let passes = |bytes: usize| {
+        let gram = model.gram(GramOptions::default().max_bytes(bytes), &inputs);
         let wide: Vec<f64> = whole.values().iter().map(|&value| value.into()).collect();
         assert_close(&gram, &wide, 1e-6);
         gram.backward_passes()
     };
-    assert_eq!(passes(8), 3);
-    // Four held, one passing by: 1 + 4 and 1, of three passes each.
-    assert_eq!(passes(5), 3 * 6);
-    // One at a time: 8 + 7 + ... + 1.
-    assert_eq!(passes(2), 3 * 36);
+    // Gradients of outputs, for weights and again for biases, take 24 * 2 * 33 * 4 bytes and the inputs of
+    // weights 8 * 34 * 4; that is all in one round. The activations of an example are taken for 8 times its
+    // outputs, and the biases' gradients for twice themselves; a quarter of the memory has to hold that of
+    // all eight examples.
+    let (held, activations) = (24 * 2 * 33 * 4 + 8 * 34 * 4, (8 * 2 + 2) * 33 * 4);
+    assert_eq!(passes(4 * 8 * activations), 3);
+    assert_eq!(passes(4 * 8 * activations - 1), 2 * 3);
+    // Of less than is held, two rounds, each example by itself.
+    assert_eq!(passes(held), 8 * 3);
+    assert_eq!(passes(held - 1), 2 * 8 * 3);
 }
 
 #[test]
-fn few_positions_take_gram_matrices_and_many_the_gradients() {
-    // 16 * 9 * 32 weights: at 2 positions the Gram matrices are cheaper, at 36 they are not.
-    for size in [1, 2, 6] {
+fn one_position_few_and_many() {
+    // 16 * 9 * 32 weights: of 2 positions, it is cheaper not to form their gradients, of 36 it is not.
+    for size in [1, 2, 36] {
         let model = Model::new(size as u64, DType::F32, |builder| {
             let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
             let conv = conv2d(16, 32, 3, config, builder.pp("conv")).unwrap();
