@@ -80,6 +80,7 @@ pub mod ntk;
 mod operations;
 mod params;
 mod patches;
+mod product;
 mod selection;
 mod snapshots;
 mod squares;

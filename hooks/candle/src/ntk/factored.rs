@@ -9,6 +9,7 @@ use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
+use crate::product::product;
 use crate::transfer::HostTensor;
 
 /// Contracted factors that are made at a time, at most.
@@ -25,13 +26,13 @@ pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()>
         right.push(inputs(factors, 0..batch, 1)?.flatten_from(1)?);
     }
     let (left, right) = (Tensor::cat(&left, 0)?, Tensor::cat(&right, 0)?.contiguous()?);
-    let of_inputs = HostTensor::new(&right.matmul(&right.t()?)?)?.doubles("gradients")?;
+    let of_inputs = HostTensor::new(&product(&right, &right.t()?)?)?.doubles("gradients")?;
     let (rows, examples) = (left.dim(0)?, right.dim(0)?);
     // Whole examples, so that a block's first column is that of an example.
     let block = BLOCK.next_multiple_of(classes);
     for first in (0..rows).step_by(block) {
         let own = left.narrow(0, first, block.min(rows - first))?;
-        let products = own.matmul(&left.narrow(0, first, rows - first)?.t()?)?;
+        let products = product(&own, &left.narrow(0, first, rows - first)?.t()?)?;
         let mut row_of_kernel = vec![0.0; rows - first];
         HostTensor::new(&products)?.each_row("gradients", |row, products| {
             let example = (first + row) / classes;

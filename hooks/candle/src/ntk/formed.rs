@@ -9,6 +9,7 @@ use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
+use crate::product::product;
 use crate::transfer::HostTensor;
 
 /// Columns whose products are added up in the model's own precision.
@@ -57,7 +58,7 @@ pub(super) fn form(
             let right = right.narrow(1, of_groups.start, of_groups.len())?;
             let gradients = if of_groups.len() == 1 {
                 let left = left.reshape((count, classes * each, positions))?;
-                left.matmul(&right.squeeze(1)?.t()?)?
+                product(&left, &right.squeeze(1)?.t()?)?
             } else {
                 let left = left.reshape((count, classes, of_groups.len(), each, positions))?;
                 let left = left.transpose(1, 2)?.contiguous()?.flatten(2, 3)?;
@@ -123,7 +124,7 @@ impl<'a> Columns<'a> {
             let segment = columns.narrow(1, start, self.most.min(values - start))?.contiguous()?;
             for first in (0..rows).step_by(BLOCK) {
                 let block = segment.narrow(0, first, BLOCK.min(rows - first))?;
-                let products = block.matmul(&segment.narrow(0, first, rows - first)?.t()?)?;
+                let products = product(&block, &segment.narrow(0, first, rows - first)?.t()?)?;
                 HostTensor::new(&products)?.each_row("gradients", |row, products| {
                     self.square.add(first + row, first, products);
                 })?;

@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::params::Params;
+use crate::product::product;
 use crate::tape::Tape;
 use crate::transfer::HostTensor;
 
@@ -169,7 +170,7 @@ impl Block {
                 continue;
             }
             let other = other.rows.narrow(0, columns.start, columns.len())?;
-            let products = own.rows.narrow(0, rows.start, rows.len())?.matmul(&other.t()?)?;
+            let products = product(&own.rows.narrow(0, rows.start, rows.len())?, &other.t()?)?;
             let products = HostTensor::new(&products)?.doubles("gradients")?;
             for (sum, product) in sums.iter_mut().zip(products) {
                 *sum += product;

@@ -1,0 +1,89 @@
+//! Matrix products that every device computes.
+
+use candle_core::{Result, Tensor};
+
+/// `left` times `right`, matrix by matrix. candle multiplies matrices with gaps between rows or columns on
+/// the host only; for other devices they are copied first.
+pub(crate) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if left.device().is_cpu() {
+        return left.matmul(right);
+    }
+    without_gaps(left)?.matmul(&without_gaps(right)?)
+}
+
+fn without_gaps(matrices: &Tensor) -> Result<Tensor> {
+    if has_gaps(matrices.dims(), matrices.stride()) {
+        matrices.force_contiguous()
+    } else {
+        Ok(matrices.clone())
+    }
+}
+
+/// Whether matrices lie neither row after row nor column after column, or are not evenly spaced.
+fn has_gaps(dims: &[usize], strides: &[usize]) -> bool {
+    let ([batches @ .., rows, columns], [steps @ .., row_step, column_step]) = (dims, strides)
+    else {
+        return false;
+    };
+    // The step between elements of a dimension that has only one does not matter.
+    let lies = |inner: usize, inner_step: usize, outer: usize, outer_step: usize| {
+        (inner_step == 1 || inner == 1) && (outer_step == inner || outer == 1)
+    };
+    let by_rows = lies(*columns, *column_step, *rows, *row_step);
+    let by_columns = lies(*rows, *row_step, *columns, *column_step);
+    let evenly = match (batches, steps) {
+        ([_, inner], [outer_step, inner_step]) => {
+            *outer_step == inner_step * inner || batches.contains(&1)
+        }
+        _ => batches.len() < 2,
+    };
+    !evenly || !(by_rows || by_columns)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the test reads what it has computed on the host")]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn some(shape: &[usize]) -> Tensor {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|at| ((at * 7) % 11) as f32 - 5.0).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn only_what_has_gaps_is_copied() {
+        let matrix = some(&[4, 6]);
+        let batch = some(&[3, 4, 6]);
+        let turned = batch.transpose(1, 2).unwrap();
+        let same = [
+            matrix.clone(),
+            matrix.t().unwrap(),
+            // Rows of a larger matrix, one column of it alone as a row, and a matrix for all batches.
+            matrix.narrow(0, 1, 2).unwrap(),
+            matrix.narrow(0, 1, 1).unwrap().t().unwrap(),
+            batch.narrow(0, 1, 2).unwrap(),
+            turned.clone(),
+            matrix.broadcast_left(5).unwrap(),
+        ];
+        for matrices in same {
+            assert!(!has_gaps(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
+        }
+        let copied = [
+            matrix.narrow(1, 1, 3).unwrap(),
+            matrix.narrow(1, 1, 3).unwrap().t().unwrap(),
+            batch.narrow(2, 0, 5).unwrap(),
+            batch.transpose(0, 1).unwrap(),
+            some(&[2, 3, 4, 6]).transpose(0, 1).unwrap(),
+        ];
+        for matrices in copied {
+            assert!(has_gaps(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
+            let copy = without_gaps(&matrices).unwrap();
+            assert!(!has_gaps(copy.dims(), copy.stride()));
+            let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(flat(&copy), flat(&matrices));
+        }
+    }
+}
