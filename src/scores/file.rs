@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::io::Write;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -20,17 +20,20 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::moments::Moments;
 use super::pipeline::in_order;
 use super::table::{ScoreInfo, unknown};
 use crate::atomic_file::AtomicFile;
+use crate::checked::{CheckedFile, ChunkSums, Identity};
 use crate::error::{Error, Result};
 use crate::parquet_output::{Unforgiving, io_error};
+use crate::run::SCHEMA_VERSION;
 use crate::selection::ScoreColumn;
 
+const IDENTITY: Identity = Identity { table: "scores", version: SCHEMA_VERSION };
 const INFO_KEY: &str = "data_diet.scores";
 const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -116,8 +119,11 @@ pub(super) fn write(
         .map_err(|error| Error::invalid("score information").with_source(error))?;
     let info = KeyValue::new(INFO_KEY.to_owned(), info);
     let rows = keys.examples.len();
-    let output = Unforgiving::new(file.file());
-    let properties = properties(&schema, info);
+    let (output, lengths) = ChunkSums::new(Unforgiving::new(file.file()));
+    let mut properties = properties(&schema);
+    properties = properties
+        .set_key_value_metadata(Some(IDENTITY.entries().into_iter().chain([info]).collect()));
+    let properties = properties.build();
     let writer = ArrowWriter::try_new(output, Arc::clone(&schema), Some(properties));
     let (mut writer, encoders) =
         writer.and_then(ArrowWriter::into_serialized_writer).map_err(failed)?;
@@ -154,6 +160,8 @@ pub(super) fn write(
             let mut group = writer.next_row_group().map_err(failed)?;
             for _ in 0..=names.len() {
                 for chunk in next().into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                    // Its receiver is the writer's own output.
+                    let _ = lengths.send(chunk.close().metadata.compressed_size().max(0) as u64);
                     chunk.append_to_row_group(&mut group).map_err(failed)?;
                 }
             }
@@ -161,8 +169,12 @@ pub(super) fn write(
         }
         Ok(())
     })?;
+    // Every chunk has to have passed before the footer can tell of it.
+    writer.flush().map_err(|error| Error::io("write", path, error))?;
+    let entry = writer.inner().entry();
+    writer.append_key_value_metadata(entry);
     writer.finish().map_err(failed)?;
-    writer.inner_mut().flush().map_err(|error| Error::io("write", path, error))?;
+    writer.inner_mut().finish().map_err(|error| Error::io("write", path, error))?;
     drop(writer);
     file.commit()
 }
@@ -207,7 +219,7 @@ impl Encoders {
 
 /// How the table is encoded: what every reader decodes fast. Means of a few floats have low bytes that
 /// are alike, deviations of one run are all NaN, and counts hardly change.
-fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
+fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -216,8 +228,7 @@ fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(usize::MAX)
         .set_data_page_size_limit(2 << 20)
-        .set_write_batch_size(8192)
-        .set_key_value_metadata(Some(vec![info]));
+        .set_write_batch_size(8192);
     for (at, field) in schema.fields().iter().enumerate() {
         let column = ColumnPath::new(vec![field.name().clone()]);
         properties = match field.data_type() {
@@ -228,20 +239,21 @@ fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
             _ => properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
         };
     }
-    properties.build()
+    properties
 }
 
 impl ScoreColumn {
     /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or any table of
     /// one's own. `name` is a score, whose mean is taken, or a column of numbers by its full name.
-    /// Null counts as NaN; a missing `label` column reads as class 0.
+    /// Null counts as NaN; a missing `label` column reads as class 0. Of a table that this crate has
+    /// written, every byte that is read is checked.
     ///
     /// # Errors
     ///
     /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, with those there are;
     /// [`Foreign`](crate::ErrorKind::Foreign) for a table without `example`;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode;
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs twice.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode or whose checksums do not
+    /// hold; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs twice.
     pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let path = path.as_ref();
         // Some decoders of the Parquet crate panic on damaged input.
@@ -258,9 +270,13 @@ impl ScoreInfo {
     /// # Errors
     ///
     /// [`Io`](crate::ErrorKind::Io) for a file that cannot be opened;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for one that is no Parquet.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for one that is no Parquet, or damaged.
     pub fn read(path: impl AsRef<Path>) -> Result<Option<Self>> {
         let path = path.as_ref();
+        if let Some(file) = CheckedFile::open_if_marked(path)? {
+            let text = file.entry(INFO_KEY);
+            return Ok(text.and_then(|text| serde_json::from_str(text).ok()));
+        }
         let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
         // Some decoders of the Parquet crate panic on damaged input.
         let read = catch_unwind(AssertUnwindSafe(|| {
@@ -280,11 +296,96 @@ fn not_a_table(path: &Path, error: ParquetError) -> Error {
     Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
 }
 
+/// Checks every byte of a table of scores, and that its examples are in order. Returns its rows and bytes.
+pub(crate) fn verify(path: &Path) -> Result<(u64, u64)> {
+    let file = CheckedFile::open(path)?;
+    file.check_identity(IDENTITY)?;
+    file.check_bytes()?;
+    let mut last = -1;
+    let mut rows = 0;
+    for group in 0.. {
+        let Some(batches) = file.read_row_group(group, Some(&["example"]))? else { break };
+        for batch in batches {
+            let ids = batch.column_by_name("example");
+            let ids = ids.and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
+            let ids = ids.ok_or_else(|| Error::foreign(path, NO_IDS))?;
+            rows += ids.len() as u64;
+            for &id in ids.values() {
+                if id <= last {
+                    return Err(Error::corrupt(path, format!("example {id} comes after {last}")));
+                }
+                last = id;
+            }
+        }
+    }
+    if rows != file.rows() {
+        let what = format!("the footer counts {} rows, the file holds {rows}", file.rows());
+        return Err(Error::corrupt(path, what));
+    }
+    Ok((rows, file.length()))
+}
+
+/// A table with some score, about to be read: one of ours, whose bytes are checked, or any other.
+enum Source {
+    Checked(CheckedFile),
+    Plain(ParquetRecordBatchReaderBuilder<File>),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        if let Some(file) = CheckedFile::open_if_marked(path)? {
+            return Ok(Self::Checked(file));
+        }
+        let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file);
+        reader.map(Self::Plain).map_err(|error| not_a_table(path, error))
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        match self {
+            Self::Checked(file) => file.schema(),
+            Self::Plain(reader) => reader.schema(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        let rows = match self {
+            Self::Checked(file) => file.rows(),
+            Self::Plain(reader) => reader.metadata().file_metadata().num_rows().max(0) as u64,
+        };
+        usize::try_from(rows).unwrap_or(0)
+    }
+
+    /// The rows of some columns, piece by piece.
+    fn read(
+        self,
+        path: &Path,
+        columns: &[&str],
+        mut take: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Checked(file) => {
+                for group in 0.. {
+                    let Some(batches) = file.read_row_group(group, Some(columns))? else { break };
+                    batches.iter().try_for_each(&mut take)?;
+                }
+            }
+            Self::Plain(reader) => {
+                let corrupt = |error: ParquetError| not_a_table(path, error);
+                let columns = columns.iter().copied();
+                let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
+                for batch in reader.with_projection(mask).build().map_err(corrupt)? {
+                    take(&batch.map_err(|error| corrupt(error.into()))?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
-    let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let corrupt = |error: ParquetError| not_a_table(path, error);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
-    let schema = Arc::clone(reader.schema());
+    let source = Source::open(path)?;
+    let schema = Arc::clone(source.schema());
     let has = |column: &str| schema.field_with_name(column).is_ok();
     if !has("example") {
         return Err(Error::foreign(path, "is not a table of scores: it has no column `example`"));
@@ -312,17 +413,14 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     }
     let mut columns = vec!["example", score];
     columns.extend(has("label").then_some("label"));
-    let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
-    let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
-    let reader = reader.with_projection(mask).build().map_err(corrupt)?;
+    let rows = source.rows();
     let (mut examples, mut labels, mut scores) = (Vec::new(), Vec::new(), Vec::new());
     // A vector that grows by doubling takes up to three times its length. A file may lie about its
     // own, so this is allowed to fail.
     let _ = examples.try_reserve_exact(rows);
     let _ = labels.try_reserve_exact(rows);
     let _ = scores.try_reserve_exact(rows);
-    for batch in reader {
-        let batch = batch.map_err(|error| corrupt(error.into()))?;
+    source.read(path, &columns, |batch| {
         let column = |name: &str, data_type: DataType| {
             let column = batch.column_by_name(name).map(|column| cast(column, &data_type));
             column.transpose().map_err(|error| {
@@ -345,7 +443,8 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
             Some(names) => labels.extend(names.iter().map(|label| label.unwrap_or(0))),
             None => labels.resize(examples.len(), 0),
         }
-    }
+        Ok(())
+    })?;
     ScoreColumn::new(examples, labels, scores)
         .map_err(|error| error.context(path.display().to_string()))
 }

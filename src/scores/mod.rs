@@ -32,6 +32,7 @@ mod tests;
 mod training;
 mod values;
 
+pub(crate) use file::verify;
 pub use forgetting::Presentations;
 pub(crate) use moments::Moments;
 pub use request::{At, ScoreOptions, ScoreRequest};
