@@ -43,18 +43,7 @@ pub(super) fn kept_rows(
                     "labels: expected soft targets [{expected}, {classes}], got {got} values"
                 )));
             }
-            for (row, weights) in weights.chunks_exact(classes).enumerate() {
-                let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-                let got = match weights.iter().find(|&&weight| weight < 0.0) {
-                    Some(negative) => format!("{negative}"),
-                    None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => continue,
-                    None => format!("a sum of {sum}"),
-                };
-                return Err(Error::invalid(format!(
-                    "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row \
-                     {row}"
-                )));
-            }
+            check_soft(weights, classes)?;
         }
     }
     let limit = format.examples.unwrap_or(i64::MAX as u64 + 1);
@@ -70,4 +59,20 @@ pub(super) fn kept_rows(
         )));
     }
     Ok(keep)
+}
+
+/// Checks rows of `classes` weights each.
+pub(super) fn check_soft(weights: &[f32], classes: usize) -> Result<()> {
+    for (row, weights) in weights.chunks_exact(classes.max(1)).enumerate() {
+        let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        let got = match weights.iter().find(|&&weight| weight < 0.0) {
+            Some(negative) => format!("{negative}"),
+            None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => continue,
+            None => format!("a sum of {sum}"),
+        };
+        return Err(Error::invalid(format!(
+            "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row {row}"
+        )));
+    }
+    Ok(())
 }

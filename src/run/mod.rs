@@ -33,6 +33,7 @@
 mod columns;
 mod delta;
 mod disk;
+mod family;
 mod layout;
 mod lock;
 mod log;

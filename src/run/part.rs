@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, RowGroupMetaData};
+use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
 use super::columns::RowGroup;
@@ -40,8 +41,19 @@ impl PartWriter {
         table: Table,
         schema: SchemaRef,
     ) -> Result<Self> {
-        let file = disk.create_new(&draft).map_err(|error| Error::io("create", &draft, error))?;
         let properties = writer_properties(table, &schema);
+        Self::with_properties(disk, draft, table, schema, properties)
+    }
+
+    /// A part that is encoded in a way of its own.
+    pub(crate) fn with_properties(
+        disk: &dyn Disk,
+        draft: PathBuf,
+        table: Table,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> Result<Self> {
+        let file = disk.create_new(&draft).map_err(|error| Error::io("create", &draft, error))?;
         let encoder = CheckedEncoder::new(identity(table), schema, properties)
             .map_err(|error| unencodable(&draft, error))?;
         Ok(Self { draft, file, encoder, written: 0, epochs: Vec::new() })

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::chunk::CHUNK_ELEMENTS;
+use super::chunk::Division;
+use super::writer::publish_divided;
 use crate::error::ErrorKind;
 use crate::run::tests::{FaultyDisk, Fixture};
 use crate::run::{Disk, Existing, Experiment, LocalDisk, RunWriter};
@@ -98,15 +99,86 @@ proptest! {
 
 #[test]
 fn tensors_of_many_chunks_and_none_come_back() {
-    let long = 2 * CHUNK_ELEMENTS + 1;
+    let full = Division::STANDARD.chunk_elements;
+    let long = 2 * full + 1;
     let tensors = vec![
         tensor("a", &[long], TensorValues::F32((0..long).map(|i| i as f32).collect())),
         tensor("b", &[0, 7], TensorValues::F32(vec![])),
         tensor("c", &[], TensorValues::I64(vec![-5])),
-        tensor("d", &[CHUNK_ELEMENTS], TensorValues::U8(vec![7; CHUNK_ELEMENTS])),
+        tensor("d", &[full], TensorValues::U8(vec![7; full])),
     ];
     let snapshot = Snapshot::new(0, 0, tensors).unwrap();
     assert_eq!(written(&Fixture::new(), &snapshot), snapshot);
+}
+
+/// Elements of every type, none of them like its neighbours.
+fn all_types(elements: usize) -> Vec<TensorValues> {
+    let word = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let words = || (0..elements).map(word);
+    vec![
+        TensorValues::F32(words().map(|w| (w >> 40) as f32).collect()),
+        TensorValues::F16(words().map(|w| f16::from_f32((w >> 55) as f32)).collect()),
+        TensorValues::BF16(words().map(|w| bf16::from_f32((w >> 57) as f32)).collect()),
+        TensorValues::F64(words().map(|w| (w >> 11) as f64).collect()),
+        TensorValues::I64(words().map(|w| w as i64).collect()),
+        TensorValues::I32(words().map(|w| (w >> 32) as i32).collect()),
+        TensorValues::I16(words().map(|w| (w >> 48) as i16).collect()),
+        TensorValues::U32(words().map(|w| (w >> 32) as u32).collect()),
+        TensorValues::U8(words().map(|w| (w >> 56) as u8).collect()),
+    ]
+}
+
+/// Writes and reads a snapshot whose tensors are divided in this way; and its rows and row groups.
+fn divided(snapshot: &Snapshot, division: Division) -> (Snapshot, u64, usize) {
+    use crate::checked::CheckedFile;
+    let fixture = Fixture::new();
+    let (writer, mut metadata) = fixture.open(Arc::new(LocalDisk)).unwrap();
+    publish_divided(&LocalDisk, &fixture.layout(), snapshot, division).unwrap();
+    metadata.snapshots.written = 1;
+    writer.write_metadata(&mut metadata).unwrap();
+    drop(writer);
+    let experiment = Experiment::open(fixture.path()).unwrap();
+    let read = experiment.run("seed-0").unwrap().snapshots().unwrap().at(snapshot.step()).unwrap();
+    let findings = experiment.verify(|_| {}).unwrap().findings;
+    assert!(findings.is_empty(), "{findings:?}");
+    let file = CheckedFile::open(&fixture.layout().snapshot(snapshot.step())).unwrap();
+    (read, file.rows(), file.metadata().num_row_groups())
+}
+
+#[test]
+fn tensors_of_thousands_of_chunks_come_back_from_many_row_groups() {
+    // As a tensor of some gibibytes is divided, in small.
+    let elements = 5003;
+    let tensors = all_types(elements).into_iter();
+    let tensors = tensors.map(|v| tensor(v.dtype(), &[elements], v)).collect();
+    let snapshot = Snapshot::new(3, 1, tensors).unwrap();
+    for (chunk_elements, row_group_bytes) in [(7, 2 << 10), (1000, 4 << 10), (5003, 1)] {
+        let (read, rows, groups) = divided(&snapshot, Division { chunk_elements, row_group_bytes });
+        assert_eq!(rows, 9 * elements.div_ceil(chunk_elements) as u64);
+        assert!(groups >= 9, "{groups} row groups of {rows} chunks");
+        // A chunk of another length would be told at its offset.
+        assert!(read == snapshot, "chunks of {chunk_elements}");
+    }
+}
+
+#[test]
+#[ignore = "takes 9 GiB of memory and 5 GiB of disk"]
+#[allow(clippy::print_stderr, reason = "it is run to see how long it takes")]
+fn tensors_of_more_than_two_gibibytes_come_back() {
+    let elements = (1 << 29) + 3;
+    let word = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let floats = || TensorValues::F32((0..elements).map(|at| (word(at) >> 40) as f32).collect());
+    let bytes = || TensorValues::U8((0..4 * elements).map(|at| (word(at) >> 56) as u8).collect());
+    for values in [&floats as &dyn Fn() -> TensorValues, &bytes] {
+        let values = values();
+        assert!(values.bytes() > 2 << 30);
+        let (kind, length) = (values.dtype(), values.len());
+        let snapshot = Snapshot::new(3, 1, vec![tensor("w", &[length], values)]).unwrap();
+        let start = std::time::Instant::now();
+        let (read, rows, groups) = divided(&snapshot, Division::STANDARD);
+        eprintln!("{kind}: {rows} chunks in {groups} row groups, {:.1?}", start.elapsed());
+        assert!(read == snapshot, "{kind}");
+    }
 }
 
 #[test]
