@@ -58,6 +58,12 @@ impl Dataset {
         &self.labels
     }
 
+    /// The same examples with other labels, `[examples]`.
+    #[allow(dead_code, reason = "not every example spoils labels")]
+    pub(crate) fn with_labels(&self, labels: Tensor) -> Self {
+        Self { labels, ..self.clone() }
+    }
+
     /// One example, copied: reading a view of a large tensor from a GPU would bring all of it along.
     pub(crate) fn example(&self, id: i64) -> Result<Batch> {
         let row = self.ids.iter().position(|&other| other == id);
@@ -95,7 +101,8 @@ impl Dataset {
             .map(move |start| self.batch(&rows[start..rows.len().min(start + size)]))
     }
 
-    fn batch(&self, rows: &[u32]) -> Result<Batch> {
+    /// Some rows.
+    pub(crate) fn batch(&self, rows: &[u32]) -> Result<Batch> {
         let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
         let rows = Tensor::new(rows, self.images.device())?;
         let images = self.images.index_select(&rows, 0)?;
