@@ -81,8 +81,8 @@ pub(super) fn guarded_tail(path: &Path, closing: [u8; CLOSING], length: u64) -> 
     Ok(tail)
 }
 
-/// Whether guard and tail begin as those of a checked file do. The footer alone does not tell: tools that
-/// write a table again keep its entries.
+/// Whether guard and tail begin as those of a checked file do. The footer alone does not tell: who
+/// writes a table again may keep its entries.
 pub(super) fn is_marked(guarded: &[u8]) -> bool {
     guarded.starts_with(MARK)
 }

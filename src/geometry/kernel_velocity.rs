@@ -12,9 +12,9 @@ use super::columns::{self, Columns};
 use super::parts::Parts;
 use crate::error::{Error, Result};
 use crate::kernel;
-use crate::run::check_run_name;
+use crate::run::{KERNEL_VELOCITY, check_run_name};
 
-pub(super) const TABLE: &str = "kernel_velocity";
+pub(super) const TABLE: &str = KERNEL_VELOCITY;
 
 /// What time between two snapshots is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

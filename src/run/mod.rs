@@ -60,7 +60,7 @@ pub use writer::Durability;
 
 pub(crate) use columns::{Bits, RowGroup};
 pub(crate) use disk::{Disk, LocalDisk, is_transient};
-pub(crate) use layout::check_run_name;
+pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
 pub(crate) use metadata::SCHEMA_VERSION;
 pub(crate) use part::{PartReader, RowGroupOutline};
 pub(crate) use schema::Table;

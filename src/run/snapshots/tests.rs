@@ -263,6 +263,51 @@ fn resuming_puts_later_weights_aside_and_overwriting_removes_all() {
 }
 
 #[test]
+fn what_was_measured_on_weights_goes_with_them() {
+    use crate::geometry::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+    let fixture = Fixture::new();
+    let (mut writer, _) = fixture.open(Arc::new(LocalDisk)).unwrap();
+    for step in [0, 10, 20] {
+        writer.push_snapshot(snapshot(step));
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    let table = || KernelVelocityTable::open(fixture.path(), "seed-0").unwrap();
+    let measured = |first_step| KernelVelocityRow {
+        set: "all".to_owned(),
+        first_step,
+        second_step: first_step + 10,
+        first_epoch: 0,
+        second_epoch: 0,
+        distance: 0.5,
+        dt: 10.0,
+        dt_unit: TimeUnit::Steps,
+        examples: 4,
+        classes: 2,
+    };
+    let measure = |step| table().append(&[measured(step)]).unwrap();
+    measure(0);
+    measure(10);
+    let reopen = |existing| {
+        let mut options = fixture.options();
+        options.existing = existing;
+        drop(RunWriter::open(Arc::new(LocalDisk), options).unwrap());
+    };
+    // Nothing comes after this step: the measurements hold.
+    reopen(Existing::ResumeAt { step: 20, epoch: 1 });
+    assert_eq!(table().rows().len(), 2);
+    // The weights of step 20 will be others.
+    reopen(Existing::ResumeAt { step: 15, epoch: 1 });
+    assert!(table().rows().is_empty());
+    let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
+    assert_eq!(aside.count(), 3, "two parts, and the weights of step 20");
+    measure(0);
+    reopen(Existing::Erase);
+    assert!(table().rows().is_empty());
+    assert_eq!(steps(&fixture), [0_u64; 0]);
+}
+
+#[test]
 fn damage_is_found() {
     let fixture = Fixture::new();
     written(&fixture, &snapshot(3));
