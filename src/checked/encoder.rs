@@ -44,6 +44,11 @@ impl CheckedEncoder {
         self.encoder.write(rows)
     }
 
+    /// Begins a new row group with the next rows.
+    pub(crate) fn end_row_group(&mut self) -> ParquetResult<()> {
+        self.encoder.flush()
+    }
+
     /// The bytes of row groups that have become full since the last call.
     pub(crate) fn take(&mut self) -> io::Result<Vec<u8>> {
         let row_groups = self.encoder.flushed_row_groups();

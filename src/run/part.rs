@@ -66,7 +66,17 @@ impl PartWriter {
                 self.epochs.insert(place, epoch);
             }
         }
-        // Finished row groups leave memory.
+        self.drain()
+    }
+
+    /// Begins a new row group with the next rows.
+    pub(crate) fn end_row_group(&mut self) -> Result<()> {
+        self.encoder.end_row_group().map_err(|error| unencodable(&self.draft, error))?;
+        self.drain()
+    }
+
+    /// Finished row groups leave memory.
+    fn drain(&mut self) -> Result<()> {
         let bytes = self.encoder.take().map_err(|error| Error::io("buffer", &self.draft, error))?;
         append(&mut self.file, &self.draft, &mut self.written, &bytes)
     }

@@ -24,14 +24,17 @@ pub(super) struct Division {
     /// Elements of a full chunk. No cell may come near the two gibibytes that readers and writers can hold
     /// in one.
     pub(super) chunk_elements: usize,
-    /// What is encoded and not yet on disk is held in memory, and so is what a reader has not yet put
-    /// together; the cells of a row group have one array of offsets of 32 bits.
-    pub(super) row_group_bytes: usize,
+    /// Where a row group ends: what is encoded and not yet on disk is held in memory.
+    pub(super) encoded_bytes: usize,
+    /// Likewise by the bytes before compression, of which zeros take next to none after it. A reader holds
+    /// the cells of a row group in one array, whose offsets have 32 bits.
+    pub(super) raw_bytes: usize,
 }
 
 impl Division {
     /// Of every snapshot: chunks of a mebibyte of `f32`.
-    pub(super) const STANDARD: Self = Self { chunk_elements: 256 << 10, row_group_bytes: 16 << 20 };
+    pub(super) const STANDARD: Self =
+        Self { chunk_elements: 256 << 10, encoded_bytes: 16 << 20, raw_bytes: 64 << 20 };
 }
 
 pub(crate) fn schema() -> SchemaRef {
@@ -67,7 +70,7 @@ pub(super) fn properties(division: Division) -> WriterProperties {
         // The range of a chunk's weights tells no reader what to skip.
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
-        .set_max_row_group_bytes(Some(division.row_group_bytes))
+        .set_max_row_group_bytes(Some(division.encoded_bytes))
         .set_column_encoding(leaf("values"), Encoding::BYTE_STREAM_SPLIT)
         .set_column_encoding(ColumnPath::from("data"), Encoding::PLAIN);
     for column in ["name", "dtype"] {

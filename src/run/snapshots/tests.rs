@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::chunk::Division;
 use super::writer::publish_divided;
+use crate::checked::CheckedFile;
 use crate::error::ErrorKind;
 use crate::run::tests::{FaultyDisk, Fixture};
 use crate::run::{Disk, Existing, Experiment, LocalDisk, RunWriter};
@@ -128,21 +129,21 @@ fn all_types(elements: usize) -> Vec<TensorValues> {
     ]
 }
 
-/// Writes and reads a snapshot whose tensors are divided in this way; and its rows and row groups.
-fn divided(snapshot: &Snapshot, division: Division) -> (Snapshot, u64, usize) {
-    use crate::checked::CheckedFile;
+/// Writes a snapshot whose tensors are divided in this way, reads it, and tells its rows and row groups.
+fn divided(
+    snapshot: &Snapshot,
+    division: Division,
+) -> crate::error::Result<(Snapshot, u64, usize)> {
     let fixture = Fixture::new();
-    let (writer, mut metadata) = fixture.open(Arc::new(LocalDisk)).unwrap();
-    publish_divided(&LocalDisk, &fixture.layout(), snapshot, division).unwrap();
+    let (writer, mut metadata) = fixture.open(Arc::new(LocalDisk))?;
+    publish_divided(&LocalDisk, &fixture.layout(), snapshot, division)?;
     metadata.snapshots.written = 1;
-    writer.write_metadata(&mut metadata).unwrap();
+    writer.write_metadata(&mut metadata)?;
     drop(writer);
-    let experiment = Experiment::open(fixture.path()).unwrap();
-    let read = experiment.run("seed-0").unwrap().snapshots().unwrap().at(snapshot.step()).unwrap();
-    let findings = experiment.verify(|_| {}).unwrap().findings;
-    assert!(findings.is_empty(), "{findings:?}");
-    let file = CheckedFile::open(&fixture.layout().snapshot(snapshot.step())).unwrap();
-    (read, file.rows(), file.metadata().num_row_groups())
+    let run = Experiment::open(fixture.path())?.run("seed-0")?;
+    let read = run.snapshots()?.at(snapshot.step())?;
+    let file = CheckedFile::open(&fixture.layout().snapshot(snapshot.step()))?;
+    Ok((read, file.rows(), file.metadata().num_row_groups()))
 }
 
 #[test]
@@ -152,8 +153,9 @@ fn tensors_of_thousands_of_chunks_come_back_from_many_row_groups() {
     let tensors = all_types(elements).into_iter();
     let tensors = tensors.map(|v| tensor(v.dtype(), &[elements], v)).collect();
     let snapshot = Snapshot::new(3, 1, tensors).unwrap();
-    for (chunk_elements, row_group_bytes) in [(7, 2 << 10), (1000, 4 << 10), (5003, 1)] {
-        let (read, rows, groups) = divided(&snapshot, Division { chunk_elements, row_group_bytes });
+    for (chunk_elements, encoded_bytes) in [(7, 2 << 10), (1000, 4 << 10), (5003, 1)] {
+        let division = Division { chunk_elements, encoded_bytes, raw_bytes: usize::MAX };
+        let (read, rows, groups) = divided(&snapshot, division).unwrap();
         assert_eq!(rows, 9 * elements.div_ceil(chunk_elements) as u64);
         assert!(groups >= 9, "{groups} row groups of {rows} chunks");
         // A chunk of another length would be told at its offset.
@@ -162,22 +164,48 @@ fn tensors_of_thousands_of_chunks_come_back_from_many_row_groups() {
 }
 
 #[test]
+fn zeros_fill_row_groups_by_what_they_are_to_a_reader() {
+    let zeros = |elements| tensor("w", &[elements], TensorValues::F64(vec![0.0; elements]));
+    let snapshot = Snapshot::new(3, 1, vec![zeros(40_000)]).unwrap();
+    let encoded_bytes = Division::STANDARD.encoded_bytes;
+    let division = Division { chunk_elements: 1000, encoded_bytes, raw_bytes: 64_000 };
+    let (read, rows, groups) = divided(&snapshot, division).unwrap();
+    assert!(read == snapshot && rows == 40);
+    // At most eight chunks of 8,000 bytes each; what Arrow adds to them makes it fewer.
+    assert!((5..=8).contains(&groups), "{groups}");
+}
+
+#[test]
 #[ignore = "takes 9 GiB of memory and 5 GiB of disk"]
 #[allow(clippy::print_stderr, reason = "it is run to see how long it takes")]
 fn tensors_of_more_than_two_gibibytes_come_back() {
     let elements = (1 << 29) + 3;
-    let word = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = |place: usize| {
+        let z = (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
     let floats = || TensorValues::F32((0..elements).map(|at| (word(at) >> 40) as f32).collect());
     let bytes = || TensorValues::U8((0..4 * elements).map(|at| (word(at) >> 56) as u8).collect());
-    for values in [&floats as &dyn Fn() -> TensorValues, &bytes] {
+    let zeros = || TensorValues::U8(vec![0; 4 * elements]);
+    let all: [(&str, &dyn Fn() -> TensorValues); 3] =
+        [("floats", &floats), ("bytes", &bytes), ("zeros", &zeros)];
+    for (kind, values) in all {
         let values = values();
         assert!(values.bytes() > 2 << 30);
-        let (kind, length) = (values.dtype(), values.len());
+        let length = values.len();
         let snapshot = Snapshot::new(3, 1, vec![tensor("w", &[length], values)]).unwrap();
         let start = std::time::Instant::now();
-        let (read, rows, groups) = divided(&snapshot, Division::STANDARD);
+        let (read, rows, groups) = divided(&snapshot, Division::STANDARD).unwrap();
         eprintln!("{kind}: {rows} chunks in {groups} row groups, {:.1?}", start.elapsed());
         assert!(read == snapshot, "{kind}");
+        drop(read);
+        if kind == "zeros" {
+            // Compressed, all of them are one small row group, of which no reader can make an array.
+            let unbounded = Division { raw_bytes: usize::MAX, ..Division::STANDARD };
+            let error = divided(&snapshot, unbounded).unwrap_err();
+            eprintln!("without a bound: {error}");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn publish_divided(
     remove_if_there(disk, &draft)?;
     let (table, properties) = (Table::Snapshots, properties(division));
     let mut part = PartWriter::with_properties(disk, draft, table, schema(), properties)?;
+    let mut raw = 0;
     for tensor in snapshot.tensors() {
         let elements = division.chunk_elements;
         let chunks = tensor.values().len().div_ceil(elements).max(1);
@@ -42,6 +43,11 @@ pub(super) fn publish_divided(
                     .with_source(error)
             })?;
             part.write(&rows)?;
+            raw += rows.get_array_memory_size();
+            if raw >= division.raw_bytes {
+                part.end_row_group()?;
+                raw = 0;
+            }
         }
     }
     part.publish(disk, &path).map(drop)
