@@ -90,8 +90,11 @@ fn run(options: &Options, output: &mut dyn Write) -> Result<()> {
     let path = options.experiment.join("geometry.svg");
     std::fs::write(&path, picture::draw(&studies, options)?)
         .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    let experiment = options.experiment.display();
     writeln!(output, "\nchart: {}", path.display())?;
-    writeln!(output, "tables: {experiment}/*/kernel_velocity and error_barrier")?;
+    for study in &studies {
+        let experiment = options.experiment.join(study.name);
+        let experiment = experiment.display();
+        writeln!(output, "tables: {experiment}/kernel_velocity and {experiment}/error_barrier")?;
+    }
     Ok(())
 }

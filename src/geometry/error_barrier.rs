@@ -86,6 +86,9 @@ pub struct MeanBarrier {
 
 /// The error barriers of an experiment: `EXPERIMENT/error_barrier/part-000000.parquet` and so on.
 ///
+/// Curves are told apart by their runs' names. Remove the directory when a run that it names is recorded anew:
+/// unlike the velocities of a run, which go with its weights, curves of several runs lie in one part.
+///
 /// | column | type | |
 /// |---|---|---|
 /// | `first`, `second` | string | the two runs |

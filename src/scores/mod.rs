@@ -22,6 +22,7 @@ mod moments;
 mod pass;
 mod pipeline;
 mod plan;
+mod read;
 mod request;
 mod score;
 mod source;
@@ -32,9 +33,9 @@ mod tests;
 mod training;
 mod values;
 
-pub(crate) use file::verify;
 pub use forgetting::Presentations;
 pub(crate) use moments::Moments;
+pub(crate) use read::verify;
 pub use request::{At, ScoreOptions, ScoreRequest};
 pub use score::{Score, Span};
 pub use table::{ScoreFile, ScoreInfo, ScoreStatistics, ScoreTable};
