@@ -29,7 +29,7 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
     pub(crate) title: String,
-    /// Small, at the right end of the title's line.
+    /// Small, below the title.
     pub(crate) note: String,
     pub(crate) x_name: String,
     /// Where to put which words below the axis.
@@ -70,9 +70,8 @@ impl Chart {
         let scale = Scale::over(self, frame);
         let Frame { left, top, width, height } = frame;
         let (right, bottom) = (left + width, top + height);
-        words(svg, left, top - 14.0, "font-size=\"13\" font-weight=\"bold\"", &self.title);
-        let style = "font-size=\"11\" fill=\"#8a8170\" text-anchor=\"end\"";
-        words(svg, right, top - 14.0, style, &self.note);
+        words(svg, left, top - 22.0, "font-size=\"13\" font-weight=\"bold\"", &self.title);
+        words(svg, left, top - 7.0, "font-size=\"11\" fill=\"#8a8170\"", &self.note);
         self.draw_bars(svg, frame);
         for value in scale.ticks() {
             let y = scale.y(value);

@@ -41,6 +41,8 @@ pub(crate) fn load(options: &Options) -> Result<Data> {
             (files::dataset(&images, &labels, &Device::Cpu)?, pixels)
         }
     };
+    // As the paper's inputs are. What all images have in common would make up most of every kernel.
+    let set = set.standardized()?;
     let labels: Vec<u32> = set.labels().to_vec1()?;
     let wrong = vec![false; labels.len()];
     let sizes = Sizes { pixels, hidden: options.hidden, classes: digits::CLASSES };

@@ -37,7 +37,7 @@ pub(crate) fn draw(studies: &[Study], options: &Options) -> Result<String> {
                 height: ROW - 100.0,
             };
             velocities.draw(svg, frame);
-            barriers.draw(svg, Frame { left: 700.0, width: 280.0, ..frame });
+            barriers.draw(svg, Frame { left: 690.0, width: 270.0, ..frame });
         }
     }))
 }

@@ -176,7 +176,7 @@ fn zeros_fill_row_groups_by_what_they_are_to_a_reader() {
 }
 
 #[test]
-#[ignore = "takes 9 GiB of memory and 5 GiB of disk"]
+#[ignore = "takes 5 GiB of memory and 3 GiB of disk"]
 #[allow(clippy::print_stderr, reason = "it is run to see how long it takes")]
 fn tensors_of_more_than_two_gibibytes_come_back() {
     let elements = (1 << 29) + 3;
