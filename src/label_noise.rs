@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::random::SplitMix64;
 
+const STREAM: u64 = u64::from_be_bytes(*b"labelnoi");
+
 /// A way to spoil a share of a data set's labels, the same for the same seed.
 ///
 /// # Examples
@@ -81,7 +83,9 @@ impl LabelNoise {
         // What is a half in decimals may be a hair less in binary: 0.7 * 45.
         let count = (fraction * labels.len() as f64 * (1.0 + 2.0 * f64::EPSILON)).round() as usize;
         let mut rows: Vec<usize> = (0..labels.len()).collect();
-        let mut random = SplitMix64::new(self.seed);
+        // Apart from what other choices make of the seed: a random selection with the same one would take
+        // the very examples whose labels are wrong.
+        let mut random = SplitMix64::new(SplitMix64::new(self.seed).next() ^ STREAM);
         random.shuffle_front(&mut rows, count);
         rows.truncate(count);
         let mut spoiled = labels.to_vec();
@@ -146,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::selection::{Amount, Rule, ScoreColumn};
 
     fn data_set() -> impl Strategy<Value = (Vec<u32>, usize)> {
         (2..12_usize).prop_flat_map(|classes| {
@@ -199,6 +204,21 @@ mod tests {
                 .map(|share| LabelNoise::symmetric(share, seed).apply(&labels, classes).unwrap());
             let both = less.chosen().iter().zip(more.chosen());
             prop_assert!(both.clone().all(|(&less, &more)| more || !less));
+        }
+    }
+
+    #[test]
+    fn a_random_selection_with_the_same_seed_takes_its_share_of_wrong_labels() {
+        let labels: Vec<u32> = (0..10_000).map(|row| row % 10).collect();
+        let ids = (0..10_000).collect();
+        let column = ScoreColumn::new(ids, vec![0; 10_000], vec![0.0; 10_000]).unwrap();
+        for seed in 0..5 {
+            let noisy = LabelNoise::symmetric(0.1, seed).apply(&labels, 10).unwrap();
+            let amount = Amount::Count(1000);
+            let random = column.clone().select(Rule::Random { amount, seed }).unwrap();
+            let wrong = random.examples().filter(|&row| noisy.noisy()[row as usize]).count();
+            // Hypergeometric: mean 100, standard deviation 9.
+            assert!((55..145).contains(&wrong), "{wrong} with seed {seed}");
         }
     }
 

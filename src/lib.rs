@@ -86,6 +86,7 @@ mod atomic_directory;
 mod atomic_file;
 pub mod barrier;
 mod batch;
+mod checked;
 mod early_sync;
 mod error;
 mod example_set;
@@ -104,6 +105,7 @@ mod selection;
 mod signal;
 mod snapshot;
 mod step;
+mod verify;
 
 pub use agreement::{
     Agreement, AgreementOptions, Bootstrap, Estimate, Keep, Overlap, ScoreSeries, SplitAgreement,

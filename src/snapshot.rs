@@ -220,6 +220,14 @@ impl TensorValues {
         of_each!(self, elements => size_of_val(elements.as_slice()))
     }
 
+    /// Makes room for so many elements in all, if there is as much memory: a vector that grows by doubling
+    /// takes up to three times its length.
+    pub(crate) fn make_room(&mut self, elements: usize) {
+        let _ = of_each!(self, held => {
+            held.try_reserve_exact(elements.saturating_sub(held.len())).is_ok()
+        });
+    }
+
     /// The name of the type, as in safetensors but in lower case: `f32`, `bf16`, `i64` and so on.
     #[must_use]
     pub fn dtype(&self) -> &'static str {

@@ -3,8 +3,8 @@
 use candle_core::Device;
 use data_diet::{Amount, Rule, ScoreColumn};
 
-use crate::experiment::Result;
-use crate::experiment::dataset::Dataset;
+use super::Result;
+use super::dataset::Dataset;
 
 /// One image a line: 64 pixels of 0 to 16, row by row, and the label.
 pub(crate) const DIGITS: &str = include_str!("digits.csv");

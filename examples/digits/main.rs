@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use candle_core::Device;
 use experiment::Result;
+use experiment::dataset;
 use experiment::network::Sizes;
 use experiment::options::{Options, Place};
 use experiment::training::Task;

@@ -58,6 +58,24 @@ impl Dataset {
         &self.labels
     }
 
+    /// The same examples with other labels, `[examples]`.
+    #[allow(dead_code, reason = "not every example spoils labels")]
+    pub(crate) fn with_labels(&self, labels: Tensor) -> Self {
+        Self { labels, ..self.clone() }
+    }
+
+    /// The same images with all pixels of all of them at mean 0 and standard deviation 1.
+    #[allow(dead_code, reason = "not every example asks how alike gradients are")]
+    pub(crate) fn standardized(&self) -> Result<Self> {
+        let mean = f64::from(self.images.mean_all()?.to_scalar::<f32>()?);
+        let centred = (&self.images - mean)?;
+        let variance = f64::from(centred.sqr()?.mean_all()?.to_scalar::<f32>()?);
+        if variance == 0.0 {
+            return Err("images: expected more than one shade, got none".into());
+        }
+        Ok(Self { images: (centred / variance.sqrt())?, ..self.clone() })
+    }
+
     /// One example, copied: reading a view of a large tensor from a GPU would bring all of it along.
     pub(crate) fn example(&self, id: i64) -> Result<Batch> {
         let row = self.ids.iter().position(|&other| other == id);
@@ -95,7 +113,8 @@ impl Dataset {
             .map(move |start| self.batch(&rows[start..rows.len().min(start + size)]))
     }
 
-    fn batch(&self, rows: &[u32]) -> Result<Batch> {
+    /// Some rows.
+    pub(crate) fn batch(&self, rows: &[u32]) -> Result<Batch> {
         let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
         let rows = Tensor::new(rows, self.images.device())?;
         let images = self.images.index_select(&rows, 0)?;

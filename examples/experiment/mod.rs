@@ -8,6 +8,7 @@
 //!
 //! [`training`] is the file to copy from: a training loop with the five lines of the hook in it.
 
+mod arguments;
 pub(crate) mod dataset;
 pub(crate) mod network;
 pub(crate) mod options;

@@ -1,7 +1,8 @@
-//! The network: one hidden layer, its weights drawn from a seed.
+//! The network: one hidden layer, its weights drawn from a seed. Its layers are those of candle-nn under the
+//! same names, made so that gradients of single examples cost no passes of their own.
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use candle_nn::{Linear, Module, VarBuilder, VarMap, linear};
+use data_diet_candle::nn::{Linear, Module, VarBuilder, VarMap, linear};
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, Normal};
 
@@ -32,6 +33,11 @@ impl Network {
         let network = Self { hidden, output, weights };
         draw_weights(&network.named_variables(), random)?;
         Ok(network)
+    }
+
+    #[allow(dead_code, reason = "not every example records weights")]
+    pub(crate) fn weights(&self) -> &VarMap {
+        &self.weights
     }
 
     pub(crate) fn variables(&self) -> Vec<Var> {

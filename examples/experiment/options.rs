@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 
 use super::Result;
+use super::arguments::{number, split};
 
 /// Where the network is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,10 +106,7 @@ pub(crate) fn parse(
         if ["--help", "-h"].contains(&argument.as_str()) {
             return Ok(Request::Help(defaults));
         }
-        let (name, value) = match argument.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (argument, None),
-        };
+        let (name, value) = split(argument);
         let mut value = || {
             let value = value.clone().or_else(|| arguments.next());
             value.ok_or_else(|| format!("{name}: expected a value after it"))
@@ -143,11 +141,6 @@ pub(crate) fn parse(
         return Err(format!("--score-epoch: expected 1 to {epochs}, got {asked}").into());
     }
     Ok(Request::Run(options))
-}
-
-fn number(name: &str, text: &str) -> Result<u32> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    Ok(number.ok_or_else(|| format!("{name}: expected a whole number above 0, got {text}"))?)
 }
 
 #[cfg(test)]

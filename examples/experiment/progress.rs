@@ -51,6 +51,12 @@ impl Meter {
         self.bar.set_message(message);
     }
 
+    /// Something that is not a training step is done.
+    #[allow(dead_code, reason = "not every example does anything else")]
+    pub(crate) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
     /// The mean loss of the epoch.
     pub(crate) fn epoch(&mut self, accuracy: f64) -> Result<f32> {
         let loss = Tensor::stack(&self.losses, 0)?.mean_all()?.to_scalar()?;

@@ -1,19 +1,17 @@
-//! MNIST's four files as a training and a test set.
+//! MNIST's four files as something to learn.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 
 use crate::experiment::Result;
-use crate::experiment::dataset::Dataset;
 use crate::experiment::network::Sizes;
 use crate::experiment::options::Options;
 use crate::experiment::training::Task;
-use crate::idx::{Images, read_images, read_labels};
-
-const CLASSES: usize = 10;
+use crate::files::{CLASSES, dataset, part};
+use crate::idx::Images;
 
 pub(crate) fn task(options: &Options, device: &Device) -> Result<Task> {
     let directory = options.data.as_deref().unwrap_or(Path::new("."));
@@ -38,43 +36,6 @@ pub(crate) fn task(options: &Options, device: &Device) -> Result<Task> {
         manifest,
         manifest_lists_test: false,
     })
-}
-
-/// Images and labels of `train` or `t10k`.
-fn part(directory: &Path, name: &str) -> Result<(Images, Vec<u8>)> {
-    let images_path = find(directory, &format!("{name}-images-idx3-ubyte"))?;
-    let labels_path = find(directory, &format!("{name}-labels-idx1-ubyte"))?;
-    let (images, labels) = (read_images(&images_path)?, read_labels(&labels_path)?);
-    if images.len() != labels.len() {
-        return Err(format!(
-            "{} images in {} but {} labels in {}",
-            images.len(),
-            images_path.display(),
-            labels.len(),
-            labels_path.display()
-        )
-        .into());
-    }
-    if let Some(place) = labels.iter().position(|&label| usize::from(label) >= CLASSES) {
-        let (path, label) = (labels_path.display(), labels[place]);
-        return Err(format!("{path}: label {place}: expected 0 to 9, got {label}").into());
-    }
-    Ok((images, labels))
-}
-
-fn find(directory: &Path, name: &str) -> Result<PathBuf> {
-    let candidates = [name.to_owned(), format!("{name}.gz")].map(|name| directory.join(name));
-    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        let directory = directory.display();
-        format!("no file {name} or {name}.gz in {directory}; --help says how to get it").into()
-    })
-}
-
-/// An example's id is its row number in its file.
-fn dataset(images: &Images, labels: &[u8], device: &Device) -> Result<Dataset> {
-    let ids = (0..labels.len() as i64).collect();
-    let pixels = images.pixels.iter().map(|&ink| f32::from(ink) / 255.0).collect();
-    Dataset::new(ids, pixels, labels.iter().map(|&label| label.into()).collect(), device)
 }
 
 /// IDX files cannot be filtered line by line; this table can.

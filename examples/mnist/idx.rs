@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::experiment::Result;
+use super::Result;
 
 /// Unsigned bytes in three dimensions.
 const IMAGES: u32 = 0x0000_0803;

@@ -16,12 +16,14 @@
 mod data;
 #[path = "../experiment/mod.rs"]
 mod experiment;
+mod files;
 mod idx;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use experiment::options::{Options, Place};
+use experiment::{Result, dataset};
 
 const HELP: &str = "\
 Trains a small network on MNIST, records what it learns from which example,

@@ -36,10 +36,7 @@ pub(super) fn checked_rows(
                     "labels: expected soft targets [{expected}, {classes}], got {got} values"
                 )));
             }
-            for (row, weights) in weights.chunks_exact(classes).enumerate() {
-                let sum = weights.iter().map(|&weight| f64::from(weight)).sum();
-                soft_target(row, sum, weights.iter().find(|&&weight| weight < 0.0))?;
-            }
+            soft_targets(weights, classes)?;
             kept_rows(format, examples, |_row| false)
         }
     }
@@ -56,6 +53,15 @@ pub(super) fn class_labels(format: &BatchFormat, labels: &[i64]) -> Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Whether each row of `classes` weights is a distribution.
+pub(super) fn soft_targets(weights: &[f32], classes: usize) -> Result<()> {
+    for (row, weights) in weights.chunks_exact(classes.max(1)).enumerate() {
+        let sum = weights.iter().map(|&weight| f64::from(weight)).sum();
+        soft_target(row, sum, weights.iter().find(|&&weight| weight < 0.0))?;
+    }
+    Ok(())
 }
 
 /// Whether the weights of a row are a distribution. `fault`: one that none has.

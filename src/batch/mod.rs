@@ -27,6 +27,19 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
+    /// Checks soft targets: weights that are not negative and sum to 1 in each row, up to 0.01, as those of
+    /// half floats do. Of class indices there is nothing to check here.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), with the first row that breaks this.
+    pub fn check_soft(&self, classes: usize) -> Result<()> {
+        match self {
+            Self::Classes(_) => Ok(()),
+            Self::Soft(weights) => check::soft_targets(weights, classes),
+        }
+    }
+
     /// The class of a row: its index, or the most likely one.
     fn label(&self, row: usize, classes: usize) -> i32 {
         match self {

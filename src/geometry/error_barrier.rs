@@ -13,6 +13,8 @@ use super::parts::Parts;
 use crate::barrier::{RiskCurve, RiskPoint};
 use crate::error::{Error, ErrorKind, Result};
 
+pub(super) const TABLE: &str = "error_barrier";
+
 /// What the running statistics of batch normalization were at the positions between two networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunningStatistics {
@@ -84,6 +86,9 @@ pub struct MeanBarrier {
 
 /// The error barriers of an experiment: `EXPERIMENT/error_barrier/part-000000.parquet` and so on.
 ///
+/// Curves are told apart by their runs' names. Remove the directory when a run that it names is recorded anew:
+/// unlike the velocities of a run, which go with its weights, curves of several runs lie in one part.
+///
 /// | column | type | |
 /// |---|---|---|
 /// | `first`, `second` | string | the two runs |
@@ -107,35 +112,14 @@ impl ErrorBarrierTable {
     ///
     /// # Errors
     ///
-    /// [`Foreign`](ErrorKind::Foreign) or [`Corrupt`](ErrorKind::Corrupt) for a part that is not of this table
-    /// or does not decode.
+    /// [`Foreign`](ErrorKind::Foreign) or [`Corrupt`](ErrorKind::Corrupt) for a part that is not of this
+    /// table, or whose checksums do not hold.
     pub fn open(experiment: impl AsRef<Path>) -> Result<Self> {
-        let parts = Parts::new(experiment.as_ref(), "error_barrier", schema());
-        let mut curves: Vec<(ErrorBarrierRow, Vec<RiskPoint>)> = Vec::new();
-        for (path, batch) in parts.read()? {
-            let columns = Columns::new(&path, &batch);
-            for row in 0..batch.num_rows() {
-                let (curve, point) = read_row(&columns, row)?;
-                match curves.last_mut() {
-                    // A curve is written whole, in ascending order of position.
-                    Some((last, points)) if *last == curve && point.alpha != 0.0 => {
-                        points.push(point);
-                    }
-                    _ => curves.push((curve, vec![point])),
-                }
-            }
+        let mut parts = parts(experiment.as_ref());
+        let mut rows = Vec::new();
+        for (path, batches) in parts.read()? {
+            rows.extend(read_rows(&path, &batches)?);
         }
-        let rows = curves.into_iter().map(|(mut row, points)| {
-            let at = |error: Error| {
-                let (first, second, step) = (&row.first, &row.second, row.step);
-                let directory = experiment.as_ref().join("error_barrier");
-                let what = format!("the curve of `{first}` and `{second}` at step {step}: {error}");
-                Error::corrupt(&directory, what)
-            };
-            row.curve = RiskCurve::new(points).map_err(at)?;
-            Ok(row)
-        });
-        let rows = rows.collect::<Result<_>>()?;
         Ok(Self { parts, rows })
     }
 
@@ -221,10 +205,42 @@ const HEIGHTS: [Height; 4] = [
 ];
 
 impl ErrorBarrierRow {
-    fn key(&self) -> (&str, &str, Option<u64>, u64, &str, RunningStatistics) {
+    pub(super) fn key(&self) -> (&str, &str, Option<u64>, u64, &str, RunningStatistics) {
         let Self { first, second, spawn_step, step, set, running_statistics, .. } = self;
         (first, second, *spawn_step, *step, set, *running_statistics)
     }
+}
+
+/// Where the parts of an experiment's table are.
+pub(super) fn parts(experiment: &Path) -> Parts {
+    Parts::new(experiment, TABLE, "", schema())
+}
+
+/// The curves of a part.
+pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<ErrorBarrierRow>> {
+    let mut curves: Vec<(ErrorBarrierRow, Vec<RiskPoint>)> = Vec::new();
+    for batch in batches {
+        let columns = Columns::new(path, batch);
+        for row in 0..batch.num_rows() {
+            let (curve, point) = read_row(&columns, row)?;
+            match curves.last_mut() {
+                // A curve is written whole, in ascending order of position.
+                Some((last, points)) if *last == curve && point.alpha != 0.0 => {
+                    points.push(point);
+                }
+                _ => curves.push((curve, vec![point])),
+            }
+        }
+    }
+    let rows = curves.into_iter().map(|(mut row, points)| {
+        row.curve = RiskCurve::new(points).map_err(|error| {
+            let (first, second, step) = (&row.first, &row.second, row.step);
+            let what = format!("the curve of `{first}` and `{second}` at step {step}: {error}");
+            Error::corrupt(path, what)
+        })?;
+        Ok(row)
+    });
+    rows.collect()
 }
 
 fn schema() -> SchemaRef {

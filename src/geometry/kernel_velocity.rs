@@ -12,7 +12,9 @@ use super::columns::{self, Columns};
 use super::parts::Parts;
 use crate::error::{Error, Result};
 use crate::kernel;
-use crate::run::check_run_name;
+use crate::run::{KERNEL_VELOCITY, check_run_name};
+
+pub(super) const TABLE: &str = KERNEL_VELOCITY;
 
 /// What time between two snapshots is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,17 +123,12 @@ impl KernelVelocityTable {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that no run can have;
     /// [`Foreign`](crate::ErrorKind::Foreign) or [`Corrupt`](crate::ErrorKind::Corrupt) for a part that is
-    /// not of this table or does not decode.
+    /// not of this table, or whose checksums do not hold.
     pub fn open(experiment: impl AsRef<Path>, run: &str) -> Result<Self> {
-        check_run_name(run)?;
-        let directory = Path::new("kernel_velocity").join(format!("run={run}"));
-        let parts = Parts::new(experiment.as_ref(), directory, schema());
+        let mut parts = parts(experiment.as_ref(), run)?;
         let mut rows = Vec::new();
-        for (path, batch) in parts.read()? {
-            let columns = Columns::new(&path, &batch);
-            for row in 0..batch.num_rows() {
-                rows.push(read_row(&columns, row)?);
-            }
+        for (path, batches) in parts.read()? {
+            rows.extend(read_rows(&path, &batches)?);
         }
         Ok(Self { parts, rows })
     }
@@ -188,6 +185,24 @@ impl KernelVelocityTable {
         self.rows = all.rows;
         Ok(())
     }
+}
+
+/// Where the parts of a run's table are.
+pub(super) fn parts(experiment: &Path, run: &str) -> Result<Parts> {
+    check_run_name(run)?;
+    Ok(Parts::new(experiment, TABLE, format!("run={run}"), schema()))
+}
+
+/// The rows of a part.
+pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<KernelVelocityRow>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns = Columns::new(path, batch);
+        for row in 0..batch.num_rows() {
+            rows.push(read_row(&columns, row)?);
+        }
+    }
+    Ok(rows)
 }
 
 fn schema() -> SchemaRef {

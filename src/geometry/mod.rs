@@ -11,6 +11,8 @@ mod columns;
 mod error_barrier;
 mod kernel_velocity;
 mod parts;
+mod verify;
 
 pub use error_barrier::{ErrorBarrierRow, ErrorBarrierTable, MeanBarrier, RunningStatistics};
 pub use kernel_velocity::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+pub(crate) use verify::{Checked, files, verify};

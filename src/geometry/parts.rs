@@ -1,25 +1,21 @@
 //! A small table of an experiment: rows in memory go out as one more finished part, and every part
-//! comes back.
+//! comes back, checked.
 
-use std::fs::{self, File};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::atomic_file::AtomicFile;
+use crate::checked::{CheckedEncoder, CheckedFile, Identity};
 use crate::error::{Error, Result};
-use crate::parquet_output::{Unforgiving, io_error};
-use crate::run::{Disk, LocalDisk};
+use crate::run::{Disk, LocalDisk, SCHEMA_VERSION};
 
 /// The parts of a table, or of one of its partitions. No part is ever changed or replaced.
 #[derive(Clone, Debug)]
@@ -27,74 +23,78 @@ pub(super) struct Parts {
     directory: PathBuf,
     /// Where unfinished files are out of the sight of readers.
     drafts: PathBuf,
+    table: &'static str,
     schema: SchemaRef,
+    /// The number of the next part, as far as this process knows.
+    next: u32,
 }
 
 impl Parts {
-    /// `directory` is the place of the parts below the experiment.
-    pub(super) fn new(experiment: &Path, directory: impl AsRef<Path>, schema: SchemaRef) -> Self {
-        let drafts = experiment.join("_runs");
-        Self { directory: experiment.join(directory), drafts, schema }
+    /// `partition` is the place of the parts within the table of this name.
+    pub(super) fn new(
+        experiment: &Path,
+        table: &'static str,
+        partition: impl AsRef<Path>,
+        schema: SchemaRef,
+    ) -> Self {
+        let directory = experiment.join(table).join(partition);
+        Self { directory, drafts: experiment.join("_runs"), table, schema, next: 0 }
     }
 
-    /// The rows of all parts, in the order in which they were written.
-    pub(super) fn read(&self) -> Result<Vec<(PathBuf, RecordBatch)>> {
-        let mut batches = Vec::new();
-        for (_, path) in self.list()? {
-            // Some decoders of the Parquet crate panic on damaged input.
-            let read =
-                catch_unwind(AssertUnwindSafe(|| self.read_part(&path))).unwrap_or_else(|_panic| {
-                    Err(Error::corrupt(&path, "makes the Parquet decoder panic"))
-                });
-            batches.extend(read?.into_iter().map(|batch| (path.clone(), batch)));
-        }
-        Ok(batches)
+    /// The rows of every part, in the order in which they were written.
+    pub(super) fn read(&mut self) -> Result<Vec<(PathBuf, Vec<RecordBatch>)>> {
+        let parts = self.list()?;
+        self.next = parts.last().map_or(0, |&(number, _)| number.saturating_add(1));
+        let read = parts.into_iter().map(|(_, path)| Ok((path.clone(), self.read_part(&path)?.0)));
+        read.collect()
     }
 
-    /// Adds one part with these rows, which are safe on disk when this returns.
-    pub(super) fn append(&self, rows: &RecordBatch) -> Result<()> {
+    /// Adds one part with these rows, which are safe on disk when this returns. If another process has added
+    /// one since the parts were read, nothing is written: both may have measured the same.
+    pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<()> {
         for directory in [&self.directory, &self.drafts] {
             fs::create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
         }
-        let number = self.list()?.last().map_or(0, |&(number, _)| number + 1);
-        let path = self.directory.join(format!("part-{number:06}.parquet"));
-        let failed = |error: ParquetError| match io_error(error) {
-            Ok(error) => Error::io("write", &path, error),
-            Err(error) => Error::corrupt(&path, "cannot be encoded").with_source(error),
-        };
+        let path = self.directory.join(part_name(self.next));
+        let bytes = self
+            .encode(rows)
+            .map_err(|error| Error::corrupt(&path, "cannot be encoded").with_source(error))?;
+        let mut file = AtomicFile::create_apart(&path, &self.drafts)?;
+        file.write_all(&bytes).map_err(|error| Error::io("write", &path, error))?;
+        file.commit_new()?;
+        self.next = self.next.saturating_add(1);
+        LocalDisk
+            .sync_dir(&self.directory)
+            .map_err(|error| Error::io("sync", &self.directory, error))
+    }
+
+    fn encode(&self, rows: &RecordBatch) -> parquet::errors::Result<Vec<u8>> {
         let mut properties = WriterProperties::builder()
             .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
-            .set_compression(Compression::ZSTD(ZstdLevel::default()));
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true);
         for field in self.schema.fields() {
             // Measurements hardly repeat.
             let repeats = field.data_type() != &DataType::Float64;
             let column = ColumnPath::new(vec![field.name().clone()]);
             properties = properties.set_column_dictionary_enabled(column, repeats);
         }
-        let mut file = AtomicFile::create_apart(&path, &self.drafts)?;
         let schema = Arc::clone(&self.schema);
-        let output = Unforgiving::new(file.file());
-        let mut writer =
-            ArrowWriter::try_new(output, schema, Some(properties.build())).map_err(failed)?;
-        writer.write(rows).map_err(failed)?;
-        writer.close().map_err(failed)?;
-        file.commit_new()?;
-        LocalDisk
-            .sync_dir(&self.directory)
-            .map_err(|error| Error::io("sync", &self.directory, error))
+        let mut encoder = CheckedEncoder::new(self.identity(), schema, properties.build())?;
+        encoder.write(rows)?;
+        encoder.finish(Vec::new())
     }
 
-    fn read_part(&self, path: &Path) -> Result<Vec<RecordBatch>> {
-        let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-        let corrupt = |error: ParquetError| {
-            Error::corrupt(path, "is not a Parquet file that can be read").with_source(error)
-        };
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
+    /// The rows of a part, and its bytes.
+    pub(super) fn read_part(&self, path: &Path) -> Result<(Vec<RecordBatch>, u64)> {
+        let file = CheckedFile::open(path)?;
+        file.check_identity(self.identity())?;
         let columns = |schema: &SchemaRef| -> Vec<(String, DataType)> {
             let fields = schema.fields().iter();
             fields.map(|field| (field.name().clone(), field.data_type().clone())).collect()
         };
-        if columns(reader.schema()) != columns(&self.schema) {
+        if columns(file.schema()) != columns(&self.schema) {
             let names: Vec<&str> =
                 self.schema.fields().iter().map(|field| field.name().as_str()).collect();
             return Err(Error::foreign(
@@ -102,12 +102,20 @@ impl Parts {
                 format!("is no part of this table, whose columns are {}", names.join(", ")),
             ));
         }
-        let reader = reader.build().map_err(corrupt)?;
-        reader.map(|batch| batch.map_err(|error| corrupt(error.into()))).collect()
+        let mut batches = Vec::new();
+        for group in 0.. {
+            let Some(rows) = file.read_row_group(group, None)? else { break };
+            batches.extend(rows);
+        }
+        Ok((batches, file.length()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { table: self.table, version: SCHEMA_VERSION }
     }
 
     /// Every part, by number.
-    fn list(&self) -> Result<Vec<(u32, PathBuf)>> {
+    pub(super) fn list(&self) -> Result<Vec<(u32, PathBuf)>> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -116,13 +124,25 @@ impl Parts {
         let mut parts = Vec::new();
         for entry in entries {
             let path = entry.map_err(|error| Error::io("list", &self.directory, error))?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let number = name
-                .and_then(|name| name.strip_prefix("part-")?.strip_suffix(".parquet"))
-                .and_then(|number| number.parse().ok());
-            parts.extend(number.map(|number| (number, path)));
+            parts.extend(part_number(&path).map(|number| (number, path)));
         }
         parts.sort_unstable();
         Ok(parts)
     }
+
+    /// Where the part of a number is, if there is one.
+    pub(super) fn part(&self, number: u32) -> PathBuf {
+        self.directory.join(part_name(number))
+    }
+}
+
+fn part_name(number: u32) -> String {
+    format!("part-{number:06}.parquet")
+}
+
+/// The number of a part, from a name that [`part_name`] makes.
+pub(super) fn part_number(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()?;
+    (part_name(number) == name).then_some(number)
 }

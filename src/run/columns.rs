@@ -20,7 +20,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::delta;
-use super::part::{FileRange, contained};
+use crate::checked::{FileBytes, contained};
 use crate::error::{Error, Result};
 
 /// A row group whose bytes have been read and checked.
@@ -29,7 +29,7 @@ pub(crate) struct RowGroup {
     path: PathBuf,
     metadata: Arc<ParquetMetaData>,
     index: usize,
-    bytes: FileRange,
+    bytes: FileBytes,
 }
 
 /// Bits, the first row in the lowest bit of the first byte.
@@ -59,7 +59,7 @@ impl RowGroup {
         path: PathBuf,
         metadata: Arc<ParquetMetaData>,
         index: usize,
-        bytes: FileRange,
+        bytes: FileBytes,
     ) -> Self {
         Self { path, metadata, index, bytes }
     }

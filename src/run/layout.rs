@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::step::Phase;
 
 const RUNS: &str = "_runs";
+/// The table of what was measured on the weights of each run; `geometry` writes it.
+pub(crate) const KERNEL_VELOCITY: &str = "kernel_velocity";
 
 /// The directory of an experiment: `observations/`, `logits/`, `_runs/` and so on.
 #[derive(Clone, Debug)]
@@ -131,6 +133,11 @@ impl RunLayout {
         Ok(found.filter(|(_, path)| path.exists()).collect())
     }
 
+    /// What was measured on the run's weights, by number.
+    pub(crate) fn velocities(&self) -> Result<Vec<(u32, PathBuf)>> {
+        numbered(&self.root.join(KERNEL_VELOCITY).join(format!("run={}", self.run)), part_number)
+    }
+
     fn snapshots(&self) -> PathBuf {
         self.root.join(Table::Snapshots.name()).join(format!("run={}", self.run))
     }
@@ -193,10 +200,7 @@ impl RunLayout {
 
     /// The published parts of a table, by number.
     pub(crate) fn parts(&self, table: Table, phase: Phase) -> Result<Vec<(u32, PathBuf)>> {
-        let directory = self.partition(table, phase);
-        let number =
-            |name: &str| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok();
-        numbered(&directory, number)
+        numbered(&self.partition(table, phase), part_number)
     }
 
     /// The logs that still have to be sealed, by number.
@@ -227,6 +231,10 @@ pub(crate) fn check_run_name(name: &str) -> Result<()> {
     Err(Error::invalid(format!(
         "run: expected 1 to 128 letters, digits, `-`, `_` or `.`, a letter or digit first, got `{name}`"
     )))
+}
+
+fn part_number(name: &str) -> Option<u32> {
+    name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
 }
 
 fn numbered(directory: &Path, number: impl Fn(&str) -> Option<u32>) -> Result<Vec<(u32, PathBuf)>> {

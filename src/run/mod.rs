@@ -30,10 +30,10 @@
 //!
 //! A visible `*.parquet` is therefore always complete, and is never replaced.
 
-mod checksum;
 mod columns;
 mod delta;
 mod disk;
+mod family;
 mod layout;
 mod lock;
 mod log;
@@ -60,7 +60,8 @@ pub use writer::Durability;
 
 pub(crate) use columns::{Bits, RowGroup};
 pub(crate) use disk::{Disk, LocalDisk, is_transient};
-pub(crate) use layout::check_run_name;
+pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
+pub(crate) use metadata::SCHEMA_VERSION;
 pub(crate) use part::{PartReader, RowGroupOutline};
 pub(crate) use schema::Table;
 pub(crate) use writer::{Existing, Pending, RunOptions, RunWriter};

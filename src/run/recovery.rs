@@ -176,11 +176,18 @@ pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> 
         }
     }
     if layout.rank() == 0 {
+        let mut snapshots = layout.published_snapshots()?;
         // The weights at `step` itself are those that the run goes on from.
-        for (at, path) in layout.published_snapshots()?.into_iter().rev() {
-            if at > step {
+        let later = snapshots.split_off(snapshots.partition_point(|&(at, _)| at <= step));
+        if !later.is_empty() {
+            // First what was measured on them, which nobody would measure again on those that come. What is
+            // lost of the weights before is measured again when it is asked for.
+            for (_, path) in layout.velocities()?.into_iter().rev() {
                 move_aside(disk, layout, &path)?;
             }
+        }
+        for (_, path) in later.into_iter().rev() {
+            move_aside(disk, layout, &path)?;
         }
     }
     Ok(())
@@ -277,6 +284,9 @@ pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
         }
     }
     if layout.rank() == 0 {
+        for (_, path) in layout.velocities()?.into_iter().rev() {
+            remove(&path)?;
+        }
         for (_, path) in layout.published_snapshots()? {
             remove(&path)?;
         }

@@ -28,7 +28,7 @@ pub struct Finding {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Parts that were read.
+    /// Files that were read: parts of tables, and tables of scores.
     pub parts: u64,
     /// Rows in them, of all tables.
     pub rows: u64,
@@ -38,27 +38,36 @@ pub struct Verification {
     pub findings: Vec<Finding>,
 }
 
-impl Experiment {
-    /// Checks every byte, row and count of the published parts, and tells all that is wrong with them.
-    /// `progress` is called after every part with the bytes read so far.
-    ///
-    /// # Errors
-    ///
-    /// Only what keeps it from looking at all: a directory or a run's metadata that cannot be read.
-    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification> {
-        let mut verification = Verification::default();
-        for run in self.runs()? {
-            verification.run(&run, &mut progress)?;
-        }
-        let runs = self.runs()?.iter().map(|run| format!("run={}", run.name())).collect();
-        for table in Table::ALL {
-            verification.strays(&self.path().join(table.name()), &runs)?;
-        }
-        Ok(verification)
-    }
-}
-
 impl Verification {
+    /// Checks the published parts of all runs.
+    pub(crate) fn recorded(
+        &mut self,
+        experiment: &Experiment,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let runs = experiment.runs()?;
+        for run in &runs {
+            self.run(run, progress)?;
+        }
+        let runs = runs.iter().map(|run| format!("run={}", run.name())).collect();
+        for table in Table::ALL {
+            self.strays(&experiment.path().join(table.name()), &runs)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a whole file that was checked, by its rows and bytes.
+    pub(crate) fn add(&mut self, path: PathBuf, outcome: Result<(u64, u64)>) {
+        match outcome {
+            Ok((rows, bytes)) => {
+                self.parts += 1;
+                self.rows += rows;
+                self.bytes += bytes;
+            }
+            Err(error) => self.findings.push(Finding { path, error }),
+        }
+    }
+
     fn run(&mut self, run: &Run, progress: &mut dyn FnMut(u64)) -> Result<()> {
         for (layout, metadata) in run.layouts() {
             let mut counted = 0;
@@ -129,14 +138,8 @@ impl Verification {
         let published = layout.published_snapshots()?;
         let (written, found) = (metadata.snapshots.written, published.len() as u64);
         for (step, path) in published {
-            match snapshots::verify(&path, step) {
-                Ok((rows, bytes)) => {
-                    self.parts += 1;
-                    self.rows += rows;
-                    self.bytes += bytes;
-                }
-                Err(error) => self.findings.push(Finding { path, error }),
-            }
+            let outcome = snapshots::verify(&path, step);
+            self.add(path, outcome);
             progress(self.bytes);
         }
         if metadata.status != RunStatus::Running && written != found {

@@ -1,38 +1,33 @@
-//! `scores.parquet`: written from columns that come piece by piece, read one score at a time.
+//! `scores.parquet`, written from columns that come piece by piece.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
-use std::io::Write;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::moments::Moments;
 use super::pipeline::in_order;
-use super::table::{ScoreInfo, unknown};
+use super::table::ScoreInfo;
 use crate::atomic_file::AtomicFile;
+use crate::checked::{ChunkSums, Identity};
 use crate::error::{Error, Result};
 use crate::parquet_output::{Unforgiving, io_error};
-use crate::selection::ScoreColumn;
+use crate::run::SCHEMA_VERSION;
 
-const INFO_KEY: &str = "data_diet.scores";
-const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
+pub(super) const IDENTITY: Identity = Identity { table: "scores", version: SCHEMA_VERSION };
+pub(super) const INFO_KEY: &str = "data_diet.scores";
 const ROW_GROUP_ROWS: usize = 131_072;
 const STATISTICS: [(&str, DataType); 3] =
     [("mean", DataType::Float64), ("std", DataType::Float64), ("count", DataType::Int32)];
@@ -116,8 +111,11 @@ pub(super) fn write(
         .map_err(|error| Error::invalid("score information").with_source(error))?;
     let info = KeyValue::new(INFO_KEY.to_owned(), info);
     let rows = keys.examples.len();
-    let output = Unforgiving::new(file.file());
-    let properties = properties(&schema, info);
+    let (output, lengths) = ChunkSums::new(Unforgiving::new(file.file()));
+    let mut properties = properties(&schema);
+    properties = properties
+        .set_key_value_metadata(Some(IDENTITY.entries().into_iter().chain([info]).collect()));
+    let properties = properties.build();
     let writer = ArrowWriter::try_new(output, Arc::clone(&schema), Some(properties));
     let (mut writer, encoders) =
         writer.and_then(ArrowWriter::into_serialized_writer).map_err(failed)?;
@@ -154,6 +152,8 @@ pub(super) fn write(
             let mut group = writer.next_row_group().map_err(failed)?;
             for _ in 0..=names.len() {
                 for chunk in next().into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                    // Its receiver is the writer's own output.
+                    let _ = lengths.send(chunk.close().metadata.compressed_size().max(0) as u64);
                     chunk.append_to_row_group(&mut group).map_err(failed)?;
                 }
             }
@@ -161,8 +161,12 @@ pub(super) fn write(
         }
         Ok(())
     })?;
+    // Every chunk has to have passed before the footer can tell of it.
+    writer.flush().map_err(|error| Error::io("write", path, error))?;
+    let entry = writer.inner().entry();
+    writer.append_key_value_metadata(entry);
     writer.finish().map_err(failed)?;
-    writer.inner_mut().flush().map_err(|error| Error::io("write", path, error))?;
+    writer.inner_mut().finish().map_err(|error| Error::io("write", path, error))?;
     drop(writer);
     file.commit()
 }
@@ -207,7 +211,7 @@ impl Encoders {
 
 /// How the table is encoded: what every reader decodes fast. Means of a few floats have low bytes that
 /// are alike, deviations of one run are all NaN, and counts hardly change.
-fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
+fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -216,8 +220,7 @@ fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(usize::MAX)
         .set_data_page_size_limit(2 << 20)
-        .set_write_batch_size(8192)
-        .set_key_value_metadata(Some(vec![info]));
+        .set_write_batch_size(8192);
     for (at, field) in schema.fields().iter().enumerate() {
         let column = ColumnPath::new(vec![field.name().clone()]);
         properties = match field.data_type() {
@@ -228,124 +231,5 @@ fn properties(schema: &Schema, info: KeyValue) -> WriterProperties {
             _ => properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
         };
     }
-    properties.build()
-}
-
-impl ScoreColumn {
-    /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or any table of
-    /// one's own. `name` is a score, whose mean is taken, or a column of numbers by its full name.
-    /// Null counts as NaN; a missing `label` column reads as class 0.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, with those there are;
-    /// [`Foreign`](crate::ErrorKind::Foreign) for a table without `example`;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode;
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs twice.
-    pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
-        let path = path.as_ref();
-        // Some decoders of the Parquet crate panic on damaged input.
-        catch_unwind(AssertUnwindSafe(|| read_column(path, name)))
-            .unwrap_or_else(|_panic| Err(Error::corrupt(path, "makes the Parquet decoder panic")))
-    }
-}
-
-impl ScoreInfo {
-    /// Where the scores of a file come from; `None` for a table that [`ScoreTable`] has not written.
-    ///
-    /// [`ScoreTable`]: crate::ScoreTable
-    ///
-    /// # Errors
-    ///
-    /// [`Io`](crate::ErrorKind::Io) for a file that cannot be opened;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for one that is no Parquet.
-    pub fn read(path: impl AsRef<Path>) -> Result<Option<Self>> {
-        let path = path.as_ref();
-        let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-        // Some decoders of the Parquet crate panic on damaged input.
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
-            let entries = reader.metadata().file_metadata().key_value_metadata();
-            let entry = entries.into_iter().flatten().find(|entry| entry.key == INFO_KEY);
-            Ok(entry.and_then(|entry| entry.value.clone()))
-        }));
-        let read =
-            read.map_err(|_panic| Error::corrupt(path, "makes the Parquet decoder panic"))?;
-        let text = read.map_err(|error: ParquetError| not_a_table(path, error))?;
-        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
-    }
-}
-
-fn not_a_table(path: &Path, error: ParquetError) -> Error {
-    Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
-}
-
-fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
-    let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
-    let corrupt = |error: ParquetError| not_a_table(path, error);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
-    let schema = Arc::clone(reader.schema());
-    let has = |column: &str| schema.field_with_name(column).is_ok();
-    if !has("example") {
-        return Err(Error::foreign(path, "is not a table of scores: it has no column `example`"));
-    }
-    let mean = format!("{name}_mean");
-    let score = [mean.as_str(), name].into_iter().find(|&column| has(column)).ok_or_else(|| {
-        let columns = schema.fields().iter().map(|field| field.name().as_str());
-        let scores: Vec<&str> =
-            columns.clone().filter_map(|column| column.strip_suffix("_mean")).collect();
-        if scores.is_empty() {
-            unknown(name, columns.filter(|column| !["example", "label"].contains(column)))
-        } else {
-            unknown(name, scores.into_iter())
-        }
-    })?;
-    // A cast would make ids of fractions and NaN of words.
-    let is = |column: &str, kind: fn(&DataType) -> bool| {
-        schema.field_with_name(column).is_ok_and(|field| kind(field.data_type()))
-    };
-    if !is("example", DataType::is_integer) {
-        return Err(Error::foreign(path, NO_IDS));
-    }
-    if !is(score, |kind| kind.is_numeric() || *kind == DataType::Boolean) {
-        return Err(Error::foreign(path, format!("column `{score}` holds no numbers")));
-    }
-    let mut columns = vec!["example", score];
-    columns.extend(has("label").then_some("label"));
-    let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
-    let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
-    let reader = reader.with_projection(mask).build().map_err(corrupt)?;
-    let (mut examples, mut labels, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    // A vector that grows by doubling takes up to three times its length. A file may lie about its
-    // own, so this is allowed to fail.
-    let _ = examples.try_reserve_exact(rows);
-    let _ = labels.try_reserve_exact(rows);
-    let _ = scores.try_reserve_exact(rows);
-    for batch in reader {
-        let batch = batch.map_err(|error| corrupt(error.into()))?;
-        let column = |name: &str, data_type: DataType| {
-            let column = batch.column_by_name(name).map(|column| cast(column, &data_type));
-            column.transpose().map_err(|error| {
-                Error::foreign(path, format!("column `{name}` holds no numbers")).with_source(error)
-            })
-        };
-        let ids = column("example", DataType::Int64)?;
-        let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
-        let ids = ids.filter(|ids| ids.null_count() == 0 && ids.values().iter().all(|&id| id >= 0));
-        let ids = ids.ok_or_else(|| Error::foreign(path, NO_IDS))?;
-        examples.extend_from_slice(ids.values());
-        let values = column(score, DataType::Float64)?;
-        if let Some(values) =
-            values.as_ref().and_then(|v| v.as_any().downcast_ref::<Float64Array>())
-        {
-            scores.extend(values.iter().map(|value| value.unwrap_or(f64::NAN)));
-        }
-        let names = column("label", DataType::Int32)?;
-        match names.as_ref().and_then(|names| names.as_any().downcast_ref::<Int32Array>()) {
-            Some(names) => labels.extend(names.iter().map(|label| label.unwrap_or(0))),
-            None => labels.resize(examples.len(), 0),
-        }
-    }
-    ScoreColumn::new(examples, labels, scores)
-        .map_err(|error| error.context(path.display().to_string()))
+    properties
 }

@@ -22,6 +22,7 @@ mod moments;
 mod pass;
 mod pipeline;
 mod plan;
+mod read;
 mod request;
 mod score;
 mod source;
@@ -34,6 +35,7 @@ mod values;
 
 pub use forgetting::Presentations;
 pub(crate) use moments::Moments;
+pub(crate) use read::verify;
 pub use request::{At, ScoreOptions, ScoreRequest};
 pub use score::{Score, Span};
 pub use table::{ScoreFile, ScoreInfo, ScoreStatistics, ScoreTable};

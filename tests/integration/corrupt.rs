@@ -152,29 +152,74 @@ fn metadata_that_is_garbage_or_newer_is_told_apart() {
 }
 
 #[test]
-fn a_broken_table_of_scores_never_panics() {
+fn a_broken_table_of_scores_is_an_error_or_reads_as_it_was() {
     let (directory, _, _) = recorded();
     let experiment = Experiment::open(directory.experiment()).unwrap();
     let path = directory.join("scores.parquet");
     ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap().write(&path).unwrap();
-    let bytes = fs::read(&path).unwrap();
+    let (bytes, sound) = (fs::read(&path).unwrap(), ScoreColumn::read(&path, "el2n").unwrap());
+    assert!(Verification::of_scores(&path).findings.is_empty());
     for length in (0..bytes.len()).step_by(3) {
         fs::write(&path, &bytes[..length]).unwrap();
         let error = ScoreColumn::read(&path, "el2n").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{length} bytes: {error}");
+        assert_eq!(Verification::of_scores(&path).findings.len(), 1, "{length} bytes");
     }
+    let bits = |column: &ScoreColumn| -> Vec<(i64, i32, u64)> {
+        let scores = column.scores().iter().map(|score| score.to_bits());
+        let keys = column.examples().iter().copied().zip(column.labels().iter().copied());
+        keys.zip(scores).map(|((example, label), score)| (example, label, score)).collect()
+    };
     let mut broken = bytes.clone();
+    let mut told = 0;
     for bit in (0..bytes.len() * 8).step_by(31) {
         broken[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &broken).unwrap();
-        // A plain Parquet table carries no checksums: what matters here is that it is answered.
-        let _ = ScoreColumn::read(&path, "el2n");
+        // Another column's damage does no harm here.
+        match ScoreColumn::read(&path, "el2n") {
+            Ok(read) => assert_eq!(bits(&read), bits(&sound), "bit {bit}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}");
+                told += 1;
+            }
+        }
+        if bit % 5 == 0 {
+            assert_eq!(Verification::of_scores(&path).findings.len(), 1, "bit {bit}");
+        }
         broken[bit / 8] ^= 1 << (bit % 8);
     }
+    assert!(told > 50, "{told}");
     fs::write(&path, "example,el2n\n").unwrap();
     assert_eq!(ScoreColumn::read(&path, "el2n").unwrap_err().kind(), ErrorKind::Corrupt);
-    assert_eq!(
-        ScoreColumn::read(directory.join("none"), "el2n").unwrap_err().kind(),
-        ErrorKind::Io
-    );
+    assert_eq!(Verification::of_scores(&path).findings[0].error.kind(), ErrorKind::Foreign);
+    let none = directory.join("none");
+    assert_eq!(ScoreColumn::read(&none, "el2n").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(Verification::of_scores(&none).findings[0].error.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn damage_to_scores_is_told_by_its_column() {
+    let (directory, _, _) = recorded();
+    let path = directory.experiment().join("scores.parquet");
+    let shown = |path: &Path| path.display().to_string();
+    let experiment = shown(&directory.experiment());
+    data_diet(&["scores", &experiment, "-o", &shown(&path)], 0);
+    data_diet(&["verify", &experiment], 0).tells("all well");
+    data_diet(&["verify", &shown(&path)], 0).tells("1 part, 48 rows");
+    let mut bytes = fs::read(&path).unwrap();
+    // The first chunk is that of the ids.
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let what = "the checksum of column `example` in row group 0 does not hold";
+    data_diet(&["verify", &experiment], 1).says(what);
+    data_diet(&["verify", &shown(&path)], 1).says(what);
+    let error = ScoreColumn::read(&path, "el2n").unwrap_err();
+    assert!(error.to_string().ends_with(what), "{error}");
+    // A table of somebody else's is nobody's business, unless it has the name of ours.
+    let text = directory.experiment().join("kept.parquet");
+    fs::write(&text, "not ours").unwrap();
+    fs::remove_file(&path).unwrap();
+    data_diet(&["verify", &experiment], 0).tells("all well");
+    fs::rename(&text, &path).unwrap();
+    data_diet(&["verify", &experiment], 1).says("scores.parquet: is not a Parquet file");
 }

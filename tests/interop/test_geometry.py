@@ -1,4 +1,4 @@
-"""The tables of training's geometry in Polars, pandas, DuckDB and pyarrow."""
+"""The tables of training's geometry in Polars, pandas, DuckDB, pyarrow and Spark."""
 
 import duckdb
 import numpy as np
@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from recording import Refused
+from recording import Refused, data_diet, record_history
 
 VELOCITY_COLUMNS = {
     "set": pa.string(),
@@ -152,10 +152,49 @@ def by_definition(values):
     return (values - chord).max(), (values - mean).max()
 
 
-@pytest.mark.parametrize("reader", [pl.read_parquet, pd.read_parquet])
+SPARK_TYPES = {
+    pa.string(): "string",
+    pa.int64(): "bigint",
+    pa.int32(): "int",
+    pa.float64(): "double",
+}
+
+
+def test_velocities_in_spark(spark, rows, experiment):
+    frame = spark.read.parquet(str(experiment / "kernel_velocity"))
+    expected = {name: SPARK_TYPES[kind] for name, kind in VELOCITY_COLUMNS.items()}
+    assert dict(frame.dtypes) == {**expected, "run": "string"}
+    assert sorted(map(tuple, frame.select(COLUMNS).collect())) == expected_velocities(rows)
+    fast = frame.where("velocity > 1").groupBy("run").count().collect()
+    counts = {run: 0 for run in ["seed-0", "seed-1"]}
+    for row in expected_velocities(rows):
+        counts[row[0]] += row[-1] > 1
+    assert {row.run: row["count"] for row in fast} == {k: v for k, v in counts.items() if v}
+
+
+def by_duckdb(table):
+    return duckdb.sql(f"FROM read_parquet('{table}/*.parquet')").df()
+
+
+def by_pyarrow(table):
+    return parquet.read_table(table).to_pandas()
+
+
+@pytest.mark.parametrize("reader", [pl.read_parquet, pd.read_parquet, by_duckdb, by_pyarrow])
 def test_barriers_follow_from_their_curves(rows, experiment, reader):
     frame = reader(experiment / "error_barrier")
-    frame = frame.to_pandas() if isinstance(frame, pl.DataFrame) else frame
+    assert_barriers(frame.to_pandas() if isinstance(frame, pl.DataFrame) else frame, rows)
+
+
+def test_barriers_in_spark(spark, rows, experiment):
+    frame = spark.read.parquet(str(experiment / "error_barrier"))
+    expected = {name: SPARK_TYPES[kind] for name, kind in BARRIER_COLUMNS.items()}
+    assert dict(frame.dtypes) == expected
+    collected = pd.DataFrame([row.asDict() for row in frame.collect()])
+    assert_barriers(collected, rows)
+
+
+def assert_barriers(frame, rows):
     assert len(frame) == 11 * len(rows["barriers"])
     for row in rows["barriers"]:
         of_curve = frame[
@@ -170,6 +209,49 @@ def test_barriers_follow_from_their_curves(rows, experiment, reader):
             for value, kind in zip(by_definition(values), ["chord", "mean"], strict=True):
                 heights = of_curve[f"{name}_by_{kind}"].to_numpy()
                 np.testing.assert_allclose(heights, value, rtol=1e-12, atol=1e-15)
+
+
+def crc32c(data):
+    """Bit by bit, as RFC 3720 defines it."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0x82F63B78 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
+def group_bytes(path, group):
+    columns = [group.column(at) for at in range(group.num_columns)]
+    starts = [
+        min(offset for offset in (it.dictionary_page_offset, it.data_page_offset) if offset)
+        for it in columns
+    ]
+    ends = [start + it.total_compressed_size for start, it in zip(starts, columns, strict=True)]
+    return path.read_bytes()[min(starts) : max(ends)]
+
+
+def test_checksums_are_those_of_the_bytes(rows, experiment):
+    assert crc32c(b"123456789") == 0xE3069283
+    for path in [*experiment.rglob("part-*.parquet")]:
+        metadata = parquet.ParquetFile(path).metadata
+        told = metadata.metadata[b"data_diet.row_group_crc32c"].decode().split(",")
+        groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+        assert told == [f"{crc32c(group_bytes(path, group)):08x}" for group in groups]
+        assert metadata.metadata[b"data_diet.table"].decode() in path.parts
+
+
+def test_verify_reads_both_tables(rows, recording, experiment):
+    record_history(recording, experiment, "seed-0", [[(0, True)]])
+    told = data_diet("verify", experiment).stderr
+    points = 11 * len(rows["barriers"])
+    assert f"7 parts, {1 + len(rows['velocities']) + points} rows" in told, told
+    for part in [*(experiment / "kernel_velocity").rglob("*.parquet"), *(experiment / "error_barrier").iterdir()]:
+        sound = part.read_bytes()
+        part.write_bytes(sound[:40] + bytes([sound[40] ^ 1]) + sound[41:])
+        assert f"{part}: the checksum of row group 0 does not hold" in data_diet("verify", experiment, expect=1).stdout
+        part.write_bytes(sound)
+    data_diet("verify", experiment)
 
 
 def test_a_row_comes_once(rows, recording, experiment):

@@ -5,6 +5,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as parquet
 import pytest
 from recording import Recording, data_diet, record_history
 
@@ -60,6 +61,47 @@ def test_el2n_over_runs(small, tmp_path, aggregate):
     # Without an epoch, `el2n` is the last one of the score phase.
     assert scores["el2n_mean"].equals(scores["el2n_score_epoch_3_mean"])
     assert scores["runs"].to_list() == [2] * small.EXAMPLES
+
+
+def by_name_and_value(frame):
+    return {name: frame[name].to_numpy() for name in frame.columns}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pd.read_parquet,
+        lambda path: duckdb.sql(f"FROM '{path}'").df(),
+        lambda path: parquet.read_table(path).to_pandas(),
+    ],
+    ids=["pandas", "duckdb", "pyarrow"],
+)
+def test_every_reader_sees_the_same_table(ten_runs, tmp_path, read):
+    output = tmp_path / "scores.parquet"
+    data_diet("scores", ten_runs, "-o", output)
+    expected = by_name_and_value(pl.read_parquet(output))
+    got = by_name_and_value(read(output))
+    assert list(got) == list(expected)
+    for name, values in expected.items():
+        # NaN is where it was.
+        np.testing.assert_array_equal(got[name], values, err_msg=name)
+        assert got[name].dtype == values.dtype, name
+
+
+def test_a_table_that_another_tool_has_written_again_is_read_without_checks(small, tmp_path):
+    output, again = tmp_path / "scores.parquet", tmp_path / "again.parquet"
+    data_diet("scores", small.path, "-o", output)
+    table = parquet.read_table(output)
+    table = table.append_column("mine", table["el2n_mean"])
+    # Whoever keeps what the footer said says it of other bytes.
+    table = table.replace_schema_metadata(parquet.read_metadata(output).metadata)
+    parquet.write_table(table, again)
+    assert b"data_diet.column_chunk_crc32c" in parquet.read_metadata(again).metadata
+    compared = data_diet("compare", "--scores", again, "el2n", "mine", "--json").stdout
+    assert '"spearman"' in compared
+    told = data_diet("verify", again, expect=1).stdout
+    assert "was not written by data-diet, or is damaged" in told
+    assert "1 part, 60 rows" in data_diet("verify", output).stderr
 
 
 @pytest.fixture(scope="module")

@@ -68,13 +68,30 @@ pub enum OwnedLabels<'a> {
 }
 
 impl OwnedLabels<'_> {
-    /// The class of each row.
-    pub(crate) fn classes(self) -> Result<Vec<i64>> {
+    /// The number of rows.
+    pub(crate) fn rows(&self) -> usize {
         match self {
-            Self::Classes(labels) => Ok(labels.into_owned()),
-            Self::Soft { shape: (rows, classes), .. } => Err(Error::Argument(format!(
-                "labels: expected class indices, got soft targets [{rows}, {classes}]"
-            ))),
+            Self::Classes(labels) => labels.len(),
+            Self::Soft { shape: (rows, _), .. } => *rows,
+        }
+    }
+
+    /// Some of the rows.
+    pub(crate) fn slice(&self, rows: Range<usize>) -> OwnedLabels<'_> {
+        match self {
+            Self::Classes(labels) => OwnedLabels::Classes(Cow::Borrowed(&labels[rows])),
+            Self::Soft { weights, shape: (_, classes) } => OwnedLabels::Soft {
+                weights: weights[rows.start * classes..rows.end * classes].to_vec(),
+                shape: (rows.len(), *classes),
+            },
+        }
+    }
+
+    /// The same in memory of their own.
+    pub(crate) fn into_owned(self) -> OwnedLabels<'static> {
+        match self {
+            Self::Classes(labels) => OwnedLabels::Classes(Cow::Owned(labels.into_owned())),
+            Self::Soft { weights, shape } => OwnedLabels::Soft { weights, shape },
         }
     }
 

@@ -88,7 +88,7 @@ impl<'a> KernelVelocity<'a> {
     ///
     /// # Errors
     ///
-    /// If there is no group or a name occurs twice, there are fewer than two snapshots or they are not
+    /// If there is no group, a name occurs twice or a group has fewer than 2 examples, there are fewer than two snapshots or they are not
     /// in order of time, an epoch has no step, the table has a group of the same name with another number
     /// of examples, weights do not fit the model, or what computing a kernel or writing the
     /// table meets.
@@ -131,7 +131,9 @@ impl<'a> KernelVelocity<'a> {
                     if sets.is_empty() {
                         continue;
                     }
-                    self.params.load(&weights.tensors)?;
+                    self.params.load(&weights.tensors).map_err(|error| {
+                        error.context(format!("the snapshot at step {}", weights.step))
+                    })?;
                     for &set in sets {
                         let (name, inputs) = &self.sets[set];
                         let gram = self.options.gram(self.params, inputs, &mut forward);
@@ -174,6 +176,13 @@ impl<'a> KernelVelocity<'a> {
                 return Err(Error::Argument(format!("set: two groups are named `{name}`")));
             }
             let examples = inputs.dims().first().copied().unwrap_or_default();
+            if examples < 2 {
+                return Err(Error::Argument(format!(
+                    "set `{name}`: inputs: expected a tensor [examples, ...] of at least 2 examples, \
+                     got {:?}",
+                    inputs.dims()
+                )));
+            }
             let known = table.rows().iter().find(|row| row.set == *name);
             if let Some(known) = known.filter(|known| known.examples as usize != examples) {
                 return Err(Error::Argument(format!(

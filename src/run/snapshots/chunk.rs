@@ -18,11 +18,24 @@ use parquet::schema::types::ColumnPath;
 
 use crate::snapshot::{SnapshotTensor, TensorValues};
 
-/// Elements of a full chunk: a mebibyte of `f32`. No cell comes near the two gibibytes that readers
-/// and writers can hold in one.
-pub(super) const CHUNK_ELEMENTS: usize = 256 << 10;
-/// What is encoded and not yet on disk is held in memory.
-const ROW_GROUP_BYTES: usize = 16 << 20;
+/// How tensors are divided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Division {
+    /// Elements of a full chunk. No cell may come near the two gibibytes that readers and writers can hold
+    /// in one.
+    pub(super) chunk_elements: usize,
+    /// Where a row group ends: what is encoded and not yet on disk is held in memory.
+    pub(super) encoded_bytes: usize,
+    /// Likewise by the bytes before compression, of which zeros take next to none after it. A reader holds
+    /// the cells of a row group in one array, whose offsets have 32 bits.
+    pub(super) raw_bytes: usize,
+}
+
+impl Division {
+    /// Of every snapshot: chunks of a mebibyte of `f32`.
+    pub(super) const STANDARD: Self =
+        Self { chunk_elements: 256 << 10, encoded_bytes: 16 << 20, raw_bytes: 64 << 20 };
+}
 
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -42,6 +55,10 @@ fn item(data_type: DataType) -> FieldRef {
 }
 
 pub(crate) fn writer_properties() -> WriterProperties {
+    properties(Division::STANDARD)
+}
+
+pub(super) fn properties(division: Division) -> WriterProperties {
     let leaf = |list: &str| {
         ColumnPath::new(vec![list.to_owned(), "list".to_owned(), "element".to_owned()])
     };
@@ -53,7 +70,7 @@ pub(crate) fn writer_properties() -> WriterProperties {
         // The range of a chunk's weights tells no reader what to skip.
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .set_max_row_group_bytes(Some(division.encoded_bytes))
         .set_column_encoding(leaf("values"), Encoding::BYTE_STREAM_SPLIT)
         .set_column_encoding(ColumnPath::from("data"), Encoding::PLAIN);
     for column in ["name", "dtype"] {
@@ -62,14 +79,15 @@ pub(crate) fn writer_properties() -> WriterProperties {
     builder.build()
 }
 
-/// One chunk of a tensor, from this element on.
+/// One chunk of so many elements of a tensor.
 pub(super) fn rows(
     epoch: u32,
     tensor: &SnapshotTensor,
     chunk: usize,
+    elements: usize,
 ) -> Result<RecordBatch, ArrowError> {
-    let start = chunk * CHUNK_ELEMENTS;
-    let range = start..tensor.values().len().min(start + CHUNK_ELEMENTS);
+    let start = chunk * elements;
+    let range = start..tensor.values().len().min(start + elements);
     let (values, data) = match tensor.values() {
         TensorValues::F32(elements) => (Some(elements[range].to_vec()), None),
         TensorValues::F16(elements) => (Some(each(&elements[range], |&e| widen(e))), None),

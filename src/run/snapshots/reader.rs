@@ -132,7 +132,9 @@ impl OpenTensor {
         }
         let lengths = header.shape.iter().map(|&length| usize::try_from(length).ok());
         let shape = lengths.collect::<Option<Vec<_>>>()?;
-        let values = no_values(&header.dtype)?;
+        let mut values = no_values(&header.dtype)?;
+        let elements = shape.iter().try_fold(1_usize, |all, &length| all.checked_mul(length))?;
+        values.make_room(elements);
         Some(Self { header, shape, values, chunks: 1 })
     }
 

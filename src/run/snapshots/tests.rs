@@ -6,7 +6,9 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::chunk::CHUNK_ELEMENTS;
+use super::chunk::Division;
+use super::writer::publish_divided;
+use crate::checked::CheckedFile;
 use crate::error::ErrorKind;
 use crate::run::tests::{FaultyDisk, Fixture};
 use crate::run::{Disk, Existing, Experiment, LocalDisk, RunWriter};
@@ -98,15 +100,113 @@ proptest! {
 
 #[test]
 fn tensors_of_many_chunks_and_none_come_back() {
-    let long = 2 * CHUNK_ELEMENTS + 1;
+    let full = Division::STANDARD.chunk_elements;
+    let long = 2 * full + 1;
     let tensors = vec![
         tensor("a", &[long], TensorValues::F32((0..long).map(|i| i as f32).collect())),
         tensor("b", &[0, 7], TensorValues::F32(vec![])),
         tensor("c", &[], TensorValues::I64(vec![-5])),
-        tensor("d", &[CHUNK_ELEMENTS], TensorValues::U8(vec![7; CHUNK_ELEMENTS])),
+        tensor("d", &[full], TensorValues::U8(vec![7; full])),
     ];
     let snapshot = Snapshot::new(0, 0, tensors).unwrap();
     assert_eq!(written(&Fixture::new(), &snapshot), snapshot);
+}
+
+/// Elements of every type, none of them like its neighbours.
+fn all_types(elements: usize) -> Vec<TensorValues> {
+    let word = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let words = || (0..elements).map(word);
+    vec![
+        TensorValues::F32(words().map(|w| (w >> 40) as f32).collect()),
+        TensorValues::F16(words().map(|w| f16::from_f32((w >> 55) as f32)).collect()),
+        TensorValues::BF16(words().map(|w| bf16::from_f32((w >> 57) as f32)).collect()),
+        TensorValues::F64(words().map(|w| (w >> 11) as f64).collect()),
+        TensorValues::I64(words().map(|w| w as i64).collect()),
+        TensorValues::I32(words().map(|w| (w >> 32) as i32).collect()),
+        TensorValues::I16(words().map(|w| (w >> 48) as i16).collect()),
+        TensorValues::U32(words().map(|w| (w >> 32) as u32).collect()),
+        TensorValues::U8(words().map(|w| (w >> 56) as u8).collect()),
+    ]
+}
+
+/// Writes a snapshot whose tensors are divided in this way, reads it, and tells its rows and row groups.
+fn divided(
+    snapshot: &Snapshot,
+    division: Division,
+) -> crate::error::Result<(Snapshot, u64, usize)> {
+    let fixture = Fixture::new();
+    let (writer, mut metadata) = fixture.open(Arc::new(LocalDisk))?;
+    publish_divided(&LocalDisk, &fixture.layout(), snapshot, division)?;
+    metadata.snapshots.written = 1;
+    writer.write_metadata(&mut metadata)?;
+    drop(writer);
+    let run = Experiment::open(fixture.path())?.run("seed-0")?;
+    let read = run.snapshots()?.at(snapshot.step())?;
+    let file = CheckedFile::open(&fixture.layout().snapshot(snapshot.step()))?;
+    Ok((read, file.rows(), file.metadata().num_row_groups()))
+}
+
+#[test]
+fn tensors_of_thousands_of_chunks_come_back_from_many_row_groups() {
+    // As a tensor of some gibibytes is divided, in small.
+    let elements = 5003;
+    let tensors = all_types(elements).into_iter();
+    let tensors = tensors.map(|v| tensor(v.dtype(), &[elements], v)).collect();
+    let snapshot = Snapshot::new(3, 1, tensors).unwrap();
+    for (chunk_elements, encoded_bytes) in [(7, 2 << 10), (1000, 4 << 10), (5003, 1)] {
+        let division = Division { chunk_elements, encoded_bytes, raw_bytes: usize::MAX };
+        let (read, rows, groups) = divided(&snapshot, division).unwrap();
+        assert_eq!(rows, 9 * elements.div_ceil(chunk_elements) as u64);
+        assert!(groups >= 9, "{groups} row groups of {rows} chunks");
+        // A chunk of another length would be told at its offset.
+        assert!(read == snapshot, "chunks of {chunk_elements}");
+    }
+}
+
+#[test]
+fn zeros_fill_row_groups_by_what_they_are_to_a_reader() {
+    let zeros = |elements| tensor("w", &[elements], TensorValues::F64(vec![0.0; elements]));
+    let snapshot = Snapshot::new(3, 1, vec![zeros(40_000)]).unwrap();
+    let encoded_bytes = Division::STANDARD.encoded_bytes;
+    let division = Division { chunk_elements: 1000, encoded_bytes, raw_bytes: 64_000 };
+    let (read, rows, groups) = divided(&snapshot, division).unwrap();
+    assert!(read == snapshot && rows == 40);
+    // At most eight chunks of 8,000 bytes each; what Arrow adds to them makes it fewer.
+    assert!((5..=8).contains(&groups), "{groups}");
+}
+
+#[test]
+#[ignore = "takes 5 GiB of memory and 3 GiB of disk"]
+#[allow(clippy::print_stderr, reason = "it is run to see how long it takes")]
+fn tensors_of_more_than_two_gibibytes_come_back() {
+    let elements = (1 << 29) + 3;
+    let word = |place: usize| {
+        let z = (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    let floats = || TensorValues::F32((0..elements).map(|at| (word(at) >> 40) as f32).collect());
+    let bytes = || TensorValues::U8((0..4 * elements).map(|at| (word(at) >> 56) as u8).collect());
+    let zeros = || TensorValues::U8(vec![0; 4 * elements]);
+    let all: [(&str, &dyn Fn() -> TensorValues); 3] =
+        [("floats", &floats), ("bytes", &bytes), ("zeros", &zeros)];
+    for (kind, values) in all {
+        let values = values();
+        assert!(values.bytes() > 2 << 30);
+        let length = values.len();
+        let snapshot = Snapshot::new(3, 1, vec![tensor("w", &[length], values)]).unwrap();
+        let start = std::time::Instant::now();
+        let (read, rows, groups) = divided(&snapshot, Division::STANDARD).unwrap();
+        eprintln!("{kind}: {rows} chunks in {groups} row groups, {:.1?}", start.elapsed());
+        assert!(read == snapshot, "{kind}");
+        drop(read);
+        if kind == "zeros" {
+            // Compressed, all of them are one small row group, of which no reader can make an array.
+            let unbounded = Division { raw_bytes: usize::MAX, ..Division::STANDARD };
+            let error = divided(&snapshot, unbounded).unwrap_err();
+            eprintln!("without a bound: {error}");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
+    }
 }
 
 #[test]
@@ -187,6 +287,51 @@ fn resuming_puts_later_weights_aside_and_overwriting_removes_all() {
     let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
     assert_eq!(aside.count(), 1, "the weights of step 30 are kept aside");
     drop(reopen(Existing::Erase));
+    assert_eq!(steps(&fixture), [0_u64; 0]);
+}
+
+#[test]
+fn what_was_measured_on_weights_goes_with_them() {
+    use crate::geometry::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+    let fixture = Fixture::new();
+    let (mut writer, _) = fixture.open(Arc::new(LocalDisk)).unwrap();
+    for step in [0, 10, 20] {
+        writer.push_snapshot(snapshot(step));
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    let table = || KernelVelocityTable::open(fixture.path(), "seed-0").unwrap();
+    let measured = |first_step| KernelVelocityRow {
+        set: "all".to_owned(),
+        first_step,
+        second_step: first_step + 10,
+        first_epoch: 0,
+        second_epoch: 0,
+        distance: 0.5,
+        dt: 10.0,
+        dt_unit: TimeUnit::Steps,
+        examples: 4,
+        classes: 2,
+    };
+    let measure = |step| table().append(&[measured(step)]).unwrap();
+    measure(0);
+    measure(10);
+    let reopen = |existing| {
+        let mut options = fixture.options();
+        options.existing = existing;
+        drop(RunWriter::open(Arc::new(LocalDisk), options).unwrap());
+    };
+    // Nothing comes after this step: the measurements hold.
+    reopen(Existing::ResumeAt { step: 20, epoch: 1 });
+    assert_eq!(table().rows().len(), 2);
+    // The weights of step 20 will be others.
+    reopen(Existing::ResumeAt { step: 15, epoch: 1 });
+    assert!(table().rows().is_empty());
+    let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
+    assert_eq!(aside.count(), 3, "two parts, and the weights of step 20");
+    measure(0);
+    reopen(Existing::Erase);
+    assert!(table().rows().is_empty());
     assert_eq!(steps(&fixture), [0_u64; 0]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::chunk::{CHUNK_ELEMENTS, rows, schema};
+use super::chunk::{Division, properties, rows, schema};
 use crate::error::{Error, Result};
 use crate::run::disk::Disk;
 use crate::run::layout::RunLayout;
@@ -14,6 +14,15 @@ use crate::snapshot::Snapshot;
 /// Writes a snapshot and makes it visible; one of this step that is visible already stays. The caller
 /// holds the rank's lock. After an error nothing is visible, and it may be tried again.
 pub(crate) fn publish(disk: &dyn Disk, layout: &RunLayout, snapshot: &Snapshot) -> Result<()> {
+    publish_divided(disk, layout, snapshot, Division::STANDARD)
+}
+
+pub(super) fn publish_divided(
+    disk: &dyn Disk,
+    layout: &RunLayout,
+    snapshot: &Snapshot,
+    division: Division,
+) -> Result<()> {
     let path = layout.snapshot(snapshot.step());
     if path.exists() {
         // The attempt before may have failed right after the file got its name.
@@ -22,15 +31,23 @@ pub(crate) fn publish(disk: &dyn Disk, layout: &RunLayout, snapshot: &Snapshot) 
     }
     let draft = layout.snapshot_draft(snapshot.step());
     remove_if_there(disk, &draft)?;
-    let mut part = PartWriter::create(disk, draft, Table::Snapshots, schema())?;
+    let (table, properties) = (Table::Snapshots, properties(division));
+    let mut part = PartWriter::with_properties(disk, draft, table, schema(), properties)?;
+    let mut raw = 0;
     for tensor in snapshot.tensors() {
-        let chunks = tensor.values().len().div_ceil(CHUNK_ELEMENTS).max(1);
+        let elements = division.chunk_elements;
+        let chunks = tensor.values().len().div_ceil(elements).max(1);
         for chunk in 0..chunks {
-            let rows = rows(snapshot.epoch(), tensor, chunk).map_err(|error| {
+            let rows = rows(snapshot.epoch(), tensor, chunk, elements).map_err(|error| {
                 Error::invalid(format!("snapshot: `{}` cannot be laid out", tensor.name()))
                     .with_source(error)
             })?;
             part.write(&rows)?;
+            raw += rows.get_array_memory_size();
+            if raw >= division.raw_bytes {
+                part.end_row_group()?;
+                raw = 0;
+            }
         }
     }
     part.publish(disk, &path).map(drop)

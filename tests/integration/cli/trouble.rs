@@ -130,6 +130,11 @@ fn directories_that_are_no_experiment() {
     fs::write(&file, "").unwrap();
     for path in [&path, &missing, &file] {
         for command in ["inspect", "recover", "verify"] {
+            // A file may be a table of scores.
+            if (command, path) == ("verify", &file) {
+                data_diet(&[command, path], 1).says("is not a Parquet file: 0 bytes");
+                continue;
+            }
             let call = data_diet(&[command, path], 1);
             call.tells(&format!("data-diet: {path} is not an experiment directory"));
             assert!(call.stdout.is_empty(), "{}", call.describe());

@@ -11,7 +11,7 @@ use data_diet::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-fn velocity(set: &str, first_step: u64, distance: f64) -> KernelVelocityRow {
+pub(super) fn velocity(set: &str, first_step: u64, distance: f64) -> KernelVelocityRow {
     KernelVelocityRow {
         set: set.to_owned(),
         first_step,
@@ -31,7 +31,7 @@ fn curve(points: &[(f64, f64, f64)]) -> RiskCurve {
     RiskCurve::new(points.iter().map(point).collect()).unwrap()
 }
 
-fn barrier(second: &str, step: u64, middle: f64) -> ErrorBarrierRow {
+pub(super) fn barrier(second: &str, step: u64, middle: f64) -> ErrorBarrierRow {
     ErrorBarrierRow {
         first: "child-0".to_owned(),
         second: second.to_owned(),
@@ -226,32 +226,19 @@ fn rows_that_are_wrong_are_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn damaged_and_foreign_parts_are_told_by_name() {
+fn of_two_who_write_the_same_table_the_second_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
-    let mut table = KernelVelocityTable::open(path, "seed-0").unwrap();
-    table.append(&[velocity("window_0", 0, 0.5)]).unwrap();
-    let part = path.join("kernel_velocity/run=seed-0/part-000000.parquet");
-    let whole = fs::read(&part).unwrap();
-    let open = || KernelVelocityTable::open(path, "seed-0");
-    for length in [0, 3, whole.len() / 2, whole.len() - 1] {
-        fs::write(&part, &whole[..length]).unwrap();
-        let error = open().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}: {error}");
-        assert!(error.to_string().contains("part-000000.parquet"), "{error}");
-    }
-    for place in 0..whole.len() {
-        let mut damaged = whole.clone();
-        damaged[place] ^= 0xff;
-        fs::write(&part, &damaged).unwrap();
-        // Whatever it reads as, it does not panic.
-        let _ = open();
-    }
-    // The other table's part has other columns.
-    let mut barriers = ErrorBarrierTable::open(path).unwrap();
-    barriers.append(&[barrier("child-1", 1, 0.5)]).unwrap();
-    fs::copy(path.join("error_barrier/part-000000.parquet"), &part).unwrap();
-    let error = open().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
-    assert!(error.to_string().contains("whose columns are set, first_step"), "{error}");
+    let [mut one, mut other] = [(); 2].map(|()| KernelVelocityTable::open(path, "r").unwrap());
+    one.append(&[velocity("window_0", 0, 0.5)]).unwrap();
+    // It has not seen the row, which may be the very same.
+    let error = other.append(&[velocity("window_0", 0, 0.5)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(other.rows(), []);
+    one.append(&[velocity("window_0", 50, 0.5)]).unwrap();
+    assert_eq!(KernelVelocityTable::open(path, "r").unwrap().rows().len(), 2);
+    let [mut one, mut other] = [(); 2].map(|()| ErrorBarrierTable::open(path).unwrap());
+    one.append(&[barrier("child-1", 1, 0.5)]).unwrap();
+    let error = other.append(&[barrier("child-1", 1, 0.5)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
 }

@@ -5,7 +5,11 @@
 mod line;
 mod pairs;
 mod risk;
+mod set;
+mod siblings;
 
 pub use line::{Grid, Line, curve};
 pub use pairs::{Branch, ErrorBarrier};
 pub use risk::Risk;
+pub use set::LabelledSet;
+pub use siblings::Siblings;

@@ -7,11 +7,13 @@ use data_diet::barrier::RiskCurve;
 use data_diet::{ErrorBarrierRow, ErrorBarrierTable, RunningStatistics};
 
 use super::line::Line;
-use super::risk::Risk;
+use super::set::LabelledSet;
+use super::siblings::told;
 use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use crate::params::NamedTensors;
 use crate::snapshots::Weights;
+use crate::transfer::HostTensor;
 
 /// The snapshots of one run, in order of time.
 pub struct Branch<'a> {
@@ -34,15 +36,6 @@ impl fmt::Debug for Branch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Branch").field("run", &self.run).finish_non_exhaustive()
     }
-}
-
-/// A group of labelled examples.
-#[derive(Debug)]
-struct LabelledSet {
-    name: String,
-    inputs: Tensor,
-    labels: Vec<i64>,
-    batch: usize,
 }
 
 /// Measures error barriers between runs that were spawned from the same weights.
@@ -90,7 +83,7 @@ struct LabelledSet {
 #[must_use = "nothing is measured before `run`"]
 pub struct ErrorBarrier<'a> {
     line: Line<'a>,
-    sets: Vec<LabelledSet>,
+    sets: Vec<(String, LabelledSet)>,
 }
 
 impl<'a> ErrorBarrier<'a> {
@@ -99,12 +92,12 @@ impl<'a> ErrorBarrier<'a> {
         Self { line, sets: Vec::new() }
     }
 
-    /// Measures on one more group of examples: its name, its inputs `[examples, ...]`, their classes, and
-    /// how many go through the model at a time.
+    /// Measures on one more group of examples: its name, its inputs `[examples, ...]`, their labels (classes or
+    /// soft targets), and how many go through the model at a time.
     ///
     /// # Errors
     ///
-    /// If the name is taken, there is no example, there is not one label for each, or `batch` is 0.
+    /// If the name is taken, or as for [`LabelledSet::new`].
     pub fn set<L: Labels + ?Sized>(
         mut self,
         name: impl Into<String>,
@@ -113,28 +106,12 @@ impl<'a> ErrorBarrier<'a> {
         batch: usize,
     ) -> Result<Self> {
         let name = name.into();
-        let examples = inputs.dims().first().copied().unwrap_or_default();
-        if self.sets.iter().any(|set| set.name == name) {
+        if self.sets.iter().any(|(other, _)| *other == name) {
             return Err(Error::Argument(format!("set: two groups are named `{name}`")));
         }
-        if examples == 0 {
-            return Err(Error::Argument(format!(
-                "inputs: expected a tensor [examples, ...] of at least one example for set `{name}`, \
-                 got {:?}",
-                inputs.dims()
-            )));
-        }
-        let labels = labels.to_labels()?.classes()?;
-        if labels.len() != examples {
-            return Err(Error::Argument(format!(
-                "labels: expected {examples} for set `{name}`, got {}",
-                labels.len()
-            )));
-        }
-        if batch == 0 {
-            return Err(Error::Argument("batch: expected at least 1 example, got 0".to_owned()));
-        }
-        self.sets.push(LabelledSet { name, inputs, labels, batch });
+        let set = LabelledSet::new(inputs, labels, batch)
+            .map_err(|error| error.context(format!("set `{name}`")))?;
+        self.sets.push((name, set));
         Ok(self)
     }
 
@@ -150,8 +127,8 @@ impl<'a> ErrorBarrier<'a> {
     /// # Errors
     ///
     /// If there is no set, fewer than two runs, two of the same name, snapshots that are not in order of time or
-    /// older than `spawn_step`, or no step that two runs share; if weights do not fit the model; what
-    /// the closures or writing the table meet.
+    /// older than `spawn_step`, no step that two runs share, or runs that differ at `spawn_step`; if weights
+    /// do not fit the model; what the closures or writing the table meet.
     pub fn run(
         &mut self,
         spawn_step: Option<u64>,
@@ -175,9 +152,12 @@ impl<'a> ErrorBarrier<'a> {
             for (place, (first, one)) in heads.iter().enumerate() {
                 for (second, other) in &heads[place + 1..] {
                     met = true;
+                    if spawn_step == Some(step) {
+                        check_same([first, second], [one, other])?;
+                    }
                     for set in 0..self.sets.len() {
-                        let name = self.sets[set].name.clone();
-                        let examples = self.sets[set].labels.len() as u32;
+                        let name = self.sets[set].0.clone();
+                        let examples = self.sets[set].1.examples() as u32;
                         let running_statistics = self.running_statistics();
                         let is_known = table.rows().iter().any(|row| {
                             (row.spawn_step, row.step) == (spawn_step, step)
@@ -213,10 +193,11 @@ impl<'a> ErrorBarrier<'a> {
             runs.sort_by_key(|run| run.place);
         }
         if !met {
-            return Err(Error::Argument(
-                "branches: expected two runs with a snapshot at the same step, there is no such step"
-                    .to_owned(),
-            ));
+            let steps: Vec<String> = runs.iter().map(|run| told(&run.name, &run.steps)).collect();
+            return Err(Error::Argument(format!(
+                "branches: expected two runs with a snapshot at the same step, but {}",
+                steps.join("; ")
+            )));
         }
         Ok(())
     }
@@ -236,7 +217,7 @@ impl<'a> ErrorBarrier<'a> {
                 name: branch.run,
                 snapshots: branch.snapshots,
                 head: None,
-                last: None,
+                steps: Vec::new(),
             });
         }
         if runs.len() < 2 {
@@ -262,17 +243,32 @@ impl<'a> ErrorBarrier<'a> {
         set: usize,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<RiskCurve> {
-        let set = &self.sets[set];
-        self.line.curve(first, second, || {
-            let mut risk = Risk::default();
-            for start in (0..set.labels.len()).step_by(set.batch) {
-                let rows = set.batch.min(set.labels.len() - start);
-                let logits = forward(&set.inputs.narrow(0, start, rows)?)?;
-                risk.add(&logits, &set.labels[start..start + rows])?;
-            }
-            Ok(risk)
-        })
+        let set = &self.sets[set].1;
+        self.line.curve(first, second, || set.risk(&mut *forward))
     }
+}
+
+/// What was the same at a step must hold the same weights there.
+fn check_same(names: [&str; 2], [one, other]: [&Weights; 2]) -> Result<()> {
+    let differs = |(name, tensor): (&String, &Tensor)| -> Result<Option<String>> {
+        // Another shape is told with every other difference when the weights are loaded.
+        let Some(other) = other.tensors.get(name).filter(|it| it.dims() == tensor.dims()) else {
+            return Ok(None);
+        };
+        let [one, other] =
+            [tensor, other].map(|tensor| HostTensor::new(tensor)?.values(name, None));
+        Ok((one? != other?).then(|| name.clone()))
+    };
+    for tensor in &one.tensors {
+        if let Some(tensor) = differs(tensor)? {
+            let ([first, second], step) = (names, one.step);
+            return Err(Error::Argument(format!(
+                "branches: expected the same weights of `{first}` and `{second}` at the spawn step \
+                 {step}, but `{tensor}` differs"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A run, and its snapshot that has been loaded.
@@ -282,7 +278,8 @@ struct Run<'a> {
     name: String,
     snapshots: Box<dyn Iterator<Item = Result<Weights>> + 'a>,
     head: Option<Weights>,
-    last: Option<u64>,
+    /// Of all snapshots so far.
+    steps: Vec<u64>,
 }
 
 impl Run<'_> {
@@ -297,7 +294,7 @@ impl Run<'_> {
         }
         let Some(next) = self.snapshots.next().transpose()? else { return Ok(()) };
         let (name, step) = (&self.name, next.step);
-        if let Some(last) = self.last.filter(|&last| step <= last) {
+        if let Some(last) = self.steps.last().filter(|&&last| step <= last) {
             return Err(Error::Argument(format!(
                 "branches: expected the snapshots of `{name}` in ascending order, got step {step} \
                  after {last}"
@@ -308,7 +305,7 @@ impl Run<'_> {
                 "branches: expected snapshots of `{name}` since the spawn step {spawn}, got step {step}"
             )));
         }
-        self.last = Some(step);
+        self.steps.push(step);
         self.head = Some(next);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use data_diet::{ExampleSignals, Target, Targets};
 
-use crate::arguments::Labels;
+use crate::arguments::{Labels, OwnedLabels};
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
 
@@ -33,13 +33,18 @@ impl Risk {
     /// Adds a batch: logits `[batch, classes]`, and class indices or soft targets.
     ///
     /// An example counts as wrong unless its largest logit is that of its label, the lowest class winning
-    /// a tie; with a logit that is not finite it is wrong, and its loss NaN.
+    /// a tie; with a logit that is not finite it is wrong, and its loss NaN. The label of a soft target `y` is
+    /// its largest weight, again the lowest class winning a tie, and its loss `-sum y log p`.
     ///
     /// # Errors
     ///
     /// If the logits are not floats of this shape with at least two classes, or the labels do not match
-    /// them.
+    /// them: classes that there are, or rows of weights that are not negative and sum to 1.
     pub fn add<L: Labels + ?Sized>(&mut self, logits: &Tensor, labels: &L) -> Result<()> {
+        self.add_labels(logits, &labels.to_labels()?)
+    }
+
+    pub(super) fn add_labels(&mut self, logits: &Tensor, labels: &OwnedLabels<'_>) -> Result<()> {
         let (rows, classes) = match *logits.dims() {
             [rows, classes] if classes >= 2 => (rows, classes),
             _ => {
@@ -50,15 +55,17 @@ impl Risk {
             }
         };
         let values = HostTensor::new(logits)?.doubles("logits")?;
-        let labels = labels.to_labels()?;
+        let targets = labels.targets(rows, classes)?;
+        targets.check_soft(classes)?;
+        let logits = values.chunks_exact(classes);
         let mut sum = *self;
-        match labels.targets(rows, classes)? {
+        match targets {
             Targets::Classes(labels) if labels.len() != rows => {
                 let got = labels.len();
                 return Err(Error::Argument(format!("labels: expected {rows}, got {got}")));
             }
             Targets::Classes(labels) => {
-                for (logits, &label) in values.chunks_exact(classes).zip(labels) {
+                for (logits, &label) in logits.zip(labels) {
                     let class = usize::try_from(label).ok().filter(|&class| class < classes);
                     let class = class.ok_or_else(|| {
                         Error::Argument(format!(
@@ -69,8 +76,7 @@ impl Risk {
                 }
             }
             Targets::Soft(weights) => {
-                let rows = values.chunks_exact(classes).zip(weights.chunks_exact(classes));
-                for (logits, weights) in rows {
+                for (logits, weights) in logits.zip(weights.chunks_exact(classes)) {
                     sum.add_example(ExampleSignals::of(logits, Target::Soft(weights)));
                 }
             }

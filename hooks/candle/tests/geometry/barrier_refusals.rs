@@ -21,6 +21,10 @@ fn grids_that_are_no_line() {
         "alpha: expected positions from 0 to 1, both included, got 0 to 0.5"
     );
     assert!(Grid::at(vec![0.0, 0.7, 0.2, 1.0]).is_err());
+    for alpha in [-0.5, 1.5, f64::NAN] {
+        let error = Grid::at(vec![0.0, alpha, 1.0]).unwrap_err();
+        assert_eq!(error.to_string(), format!("alpha: expected positions in 0..=1, got {alpha}"));
+    }
     assert_eq!(Grid::at((0..=10).map(|n| f64::from(n) / 10.0).collect()).unwrap(), Grid::default());
 }
 

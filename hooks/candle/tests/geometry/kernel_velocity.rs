@@ -157,7 +157,7 @@ fn an_interrupted_measurement_keeps_its_rows_and_gives_the_weights_back() {
     let error = run(broken.into_iter().map(Ok).collect(), &mut table);
     assert_eq!(
         error.to_string(),
-        "weights: expected those of this model, but `layer0.bias` is missing"
+        "the snapshot at step 30: weights: expected those of this model, but `layer0.bias` is missing"
     );
     assert_eq!((table.rows().len(), measured.table().rows().len()), (2, 2));
     assert_eq!(weights(&params), before);
@@ -200,9 +200,13 @@ fn refusals_name_the_argument() {
     assert!(refusal(one(), &[all[1], all[1]]).ends_with("got 10 after 10"));
     let error = refusal(one().options(GramOptions::default().max_bytes(1)), &all);
     assert!(error.starts_with("set `easy` at step 0: max_bytes: expected at least"), "{error}");
-    let single = KernelVelocity::new(&params).set("one", tensor(1, &[1, 3], DType::F32));
-    let error = refusal(single, &all);
-    assert!(error.starts_with("set `one` at step 0: inputs: expected a tensor"), "{error}");
+    for (few, shape) in [(0, "[0, 3]"), (1, "[1, 3]")] {
+        let probes = tensor(1, &[2, 3], DType::F32).narrow(0, 0, few).unwrap();
+        let error = refusal(one().set("few", probes), &all);
+        let expected =
+            "set `few`: inputs: expected a tensor [examples, ...] of at least 2 examples";
+        assert_eq!(error, format!("{expected}, got {shape}"));
+    }
     let error = refusal(KernelVelocity::new(&params).set("", inputs.clone()), &all);
     assert_eq!(error, "set: expected a name, got none");
     let run = one().run(

@@ -17,4 +17,6 @@ mod ntk_layers;
 mod ntk_refusals;
 mod pairs;
 mod params;
+mod siblings;
+mod soft_labels;
 mod width;

@@ -143,7 +143,21 @@ fn refusals_name_the_argument() {
     let error = refusal(None, vec![branch(0, &[1]), branch(0, &[1])]);
     assert_eq!(error, "branches: two runs are named `child-0`");
     let error = refusal(None, vec![branch(0, &[1, 3]), branch(1, &[2, 4])]);
-    assert!(error.starts_with("branches: expected two runs with a snapshot at the same step"));
+    assert_eq!(
+        error,
+        "branches: expected two runs with a snapshot at the same step, but `child-0` has 1, 3; \
+         `child-1` has 2, 4"
+    );
+    let none = Branch::new("none", Vec::new());
+    let error = refusal(None, vec![branch(0, &[1]), none]);
+    assert!(error.ends_with("but `child-0` has 1; `none` has none"), "{error}");
+    let stranger = snapshots(5, &[30]).into_iter().map(|at| Ok(Weights { step: 20, ..at }));
+    let error = refusal(Some(20), vec![branch(0, &[20]), Branch::new("stranger", stranger)]);
+    assert_eq!(
+        error,
+        "branches: expected the same weights of `child-0` and `stranger` at the spawn step 20, but \
+         `layer0.bias` differs"
+    );
     let error = refusal(None, vec![branch(0, &[3, 1]), branch(1, &[2, 4])]);
     assert_eq!(
         error,
@@ -172,12 +186,14 @@ fn refusals_name_the_argument() {
     let twice = line().set("a", inputs(), &LABELS, 1).unwrap().set("a", inputs(), &LABELS, 1);
     assert_eq!(message(twice), "set: two groups are named `a`");
     let short = line().set("a", inputs(), &LABELS[..9], 1);
-    assert_eq!(message(short), "labels: expected 10 for set `a`, got 9");
-    assert!(message(line().set("a", inputs(), &LABELS, 0)).starts_with("batch: expected"));
+    assert_eq!(message(short), "set `a`: labels: expected 10, got 9");
+    let error = message(line().set("a", inputs(), &LABELS, 0));
+    assert_eq!(error, "set `a`: batch: expected at least 1 example, got 0");
     let empty = inputs().narrow(0, 0, 0).unwrap();
-    assert!(message(line().set("a", empty, &LABELS[..0], 1)).starts_with("inputs: expected"));
-    let soft = tensor(1, &[10, 2], DType::F32);
-    assert!(message(line().set("a", inputs(), &soft, 1)).starts_with("labels: expected class"));
+    assert_eq!(
+        message(line().set("a", empty, &LABELS[..0], 1)),
+        "set `a`: inputs: expected a tensor [examples, ...] of at least one example, got [0, 3]"
+    );
 }
 
 #[test]

@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Bring back what interrupted runs have left unpublished
     Recover(Recover),
     /// Read every published byte and check it against its checksums and counts
+    ///
+    /// What was recorded, the tables of the geometry, and tables of scores that lie in the experiment's
+    /// directory.
     Verify(Verify),
 }
 
@@ -63,7 +66,7 @@ pub(crate) struct Recover {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The experiment directory, such as runs/digits
+    /// The experiment directory, such as runs/digits, or one table of scores
     pub(crate) experiment: PathBuf,
 }
 

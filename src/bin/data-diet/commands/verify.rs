@@ -3,18 +3,19 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use data_diet::{Experiment, RunStatus};
+use data_diet::{Experiment, RunStatus, Verification};
 
 use crate::args::Verify;
 use crate::text::{bytes, counted, tell};
 use crate::{Failure, progress};
 
 pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
+    if arguments.experiment.is_file() {
+        return tell_all(&Verification::of_scores(&arguments.experiment));
+    }
     // Looking must not change what is looked at.
     let experiment = Experiment::open_read_only(&arguments.experiment)?;
-    let mut total = 0;
     for run in experiment.runs()? {
-        total += run.bytes()?;
         if run.status() == RunStatus::Running {
             tell(format_args!(
                 "run `{}` is being recorded, or was interrupted: what it has not published is not \
@@ -23,9 +24,13 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
             ));
         }
     }
-    let bar = progress::bytes(total);
+    let bar = progress::bytes(experiment.bytes()?);
     let verification = experiment.verify(|done| bar.set_position(done))?;
     bar.finish_and_clear();
+    tell_all(&verification)
+}
+
+fn tell_all(verification: &Verification) -> Result<ExitCode, Failure> {
     let (parts, rows) = (counted(verification.parts, "part"), counted(verification.rows, "row"));
     let summary = format!("{parts}, {rows}, {} checked", bytes(verification.bytes));
     if verification.findings.is_empty() {

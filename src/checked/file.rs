@@ -1,0 +1,215 @@
+//! A checked file, open for reading: its footer has been checked, its rows are checked as they come.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use super::checksum::{self, Unit, Units};
+use super::{FileBytes, Identity, identity};
+use crate::error::{Error, Result};
+
+const READ_BATCH_ROWS: usize = 8192;
+/// The shortest file that can be Parquet.
+const SHORTEST: u64 = 12;
+
+/// A file that has checksums, which hold for its footer.
+#[derive(Debug)]
+pub(crate) struct CheckedFile {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    units: Units,
+    length: u64,
+}
+
+impl CheckedFile {
+    /// Opens a file that must be one of these.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (guarded, length) = guarded_tail(path)?;
+        checksum::check_tail(path, &guarded)?;
+        Self::with_tail(path, &guarded, length)
+    }
+
+    /// Opens a file if it is marked as one of these; `None` for any other file that can be read.
+    pub(crate) fn open_if_marked(path: &Path) -> Result<Option<Self>> {
+        let (guarded, length) = match guarded_tail(path) {
+            Err(error) if error.io_error().is_none() => return Ok(None),
+            tail => tail?,
+        };
+        if !checksum::is_marked(&guarded) {
+            return Ok(None);
+        }
+        checksum::check_tail(path, &guarded)?;
+        Self::with_tail(path, &guarded, length).map(Some)
+    }
+
+    fn with_tail(path: &Path, guarded: &[u8], length: u64) -> Result<Self> {
+        let footer = &guarded[checksum::GUARD..guarded.len() - checksum::CLOSING];
+        let metadata = contained(path, || ParquetMetaDataReader::decode_metadata(footer))?;
+        let units = checksum::units(path, &metadata, length - guarded.len() as u64)?;
+        let metadata = contained(path, || {
+            ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+        })?;
+        Ok(Self { path: path.to_owned(), metadata, units, length })
+    }
+
+    /// Whether it belongs to a table.
+    pub(crate) fn check_identity(&self, identity: Identity) -> Result<()> {
+        identity.check(&self.path, self.metadata())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    pub(crate) fn metadata(&self) -> &Arc<ParquetMetaData> {
+        self.metadata.metadata()
+    }
+
+    /// The rows that the footer counts.
+    pub(crate) fn rows(&self) -> u64 {
+        self.metadata().file_metadata().num_rows().max(0) as u64
+    }
+
+    /// One entry of the footer.
+    pub(crate) fn entry(&self, key: &str) -> Option<&str> {
+        identity::value(self.metadata(), key)
+    }
+
+    /// Reads and checks every byte, and decodes none.
+    pub(crate) fn check_bytes(&self) -> Result<()> {
+        (0..self.units.ranges.len()).try_for_each(|unit| self.unit_bytes(unit).map(drop))
+    }
+
+    /// Reads and checks a row group, or those of its columns that `takes` names by their place; `None` if
+    /// there are no more. Nothing of it is decoded yet.
+    ///
+    /// The file is opened for each: who goes through thousands of parts must not keep them all open, and
+    /// parts are never replaced.
+    pub(crate) fn row_group_bytes(
+        &self,
+        index: usize,
+        takes: impl Fn(usize) -> bool,
+    ) -> Result<Option<FileBytes>> {
+        if index >= self.metadata().num_row_groups() {
+            return Ok(None);
+        }
+        let stretches = match self.units.unit {
+            Unit::RowGroups => vec![self.unit_bytes(index)?],
+            Unit::Chunks => {
+                let columns = self.metadata().file_metadata().schema_descr().num_columns();
+                let taken = (0..columns).filter(|&column| takes(column));
+                taken
+                    .map(|column| self.unit_bytes(index * columns + column))
+                    .collect::<Result<_>>()?
+            }
+        };
+        Ok(Some(FileBytes::new(stretches, self.length)))
+    }
+
+    /// Reads, checks and decodes a row group; only the named columns, or all.
+    pub(crate) fn read_row_group(
+        &self,
+        index: usize,
+        columns: Option<&[&str]>,
+    ) -> Result<Option<Vec<RecordBatch>>> {
+        let schema = self.metadata().file_metadata().schema_descr();
+        let mask = columns.map_or(ProjectionMask::all(), |columns| {
+            ProjectionMask::columns(schema, columns.iter().copied())
+        });
+        let Some(bytes) = self.row_group_bytes(index, |column| mask.leaf_included(column))? else {
+            return Ok(None);
+        };
+        let metadata = self.metadata.clone();
+        let rows = contained(&self.path, || {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata)
+                .with_row_groups(vec![index])
+                .with_projection(mask)
+                .with_batch_size(READ_BATCH_ROWS)
+                .build()?
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(ParquetError::from)
+        })?;
+        Ok(Some(rows))
+    }
+
+    /// The bytes of what has a checksum, and where they begin.
+    fn unit_bytes(&self, unit: usize) -> Result<(u64, Bytes)> {
+        let (range, expected) = self.units.ranges[unit].clone();
+        let length = range.end - range.start;
+        let mut bytes = Vec::with_capacity(length as usize);
+        let mut read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(range.start))?;
+            match file.take(length).read_to_end(&mut bytes)? {
+                read if read as u64 == length => Ok(()),
+                _ => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+            }
+        };
+        read().map_err(|error| Error::io("read", &self.path, error))?;
+        if crc32c::crc32c(&bytes) != expected {
+            let what = match self.units.unit {
+                Unit::RowGroups => format!("the checksum of row group {unit} does not hold"),
+                Unit::Chunks => {
+                    let schema = self.metadata().file_metadata().schema_descr();
+                    let (group, column) =
+                        (unit / schema.num_columns(), unit % schema.num_columns());
+                    let column = schema.column(column).path().string();
+                    format!("the checksum of column `{column}` in row group {group} does not hold")
+                }
+            };
+            return Err(Error::corrupt(&self.path, what));
+        }
+        Ok((range.start, Bytes::from(bytes)))
+    }
+}
+
+/// The bytes from the guard on, and the length of the file.
+fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
+    let failed = |error| Error::io("read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length < SHORTEST {
+        return Err(Error::foreign(path, format!("is not a Parquet file: {length} bytes")));
+    }
+    let mut head = [0; 4];
+    file.read_exact(&mut head).map_err(failed)?;
+    checksum::check_head(path, &head)?;
+    let mut closing = [0; checksum::CLOSING];
+    file.seek(SeekFrom::End(-(closing.len() as i64))).map_err(failed)?;
+    file.read_exact(&mut closing).map_err(failed)?;
+    let tail = checksum::guarded_tail(path, closing, length)?;
+    let mut guarded = vec![0; tail];
+    file.seek(SeekFrom::End(-(tail as i64))).map_err(failed)?;
+    file.read_exact(&mut guarded).map_err(failed)?;
+    Ok((guarded, length))
+}
+
+/// Runs a decoder of the Parquet crate, some of whose paths panic on damaged input.
+pub(crate) fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::corrupt(path, "does not decode").with_source(error)),
+        Err(_panic) => Err(Error::corrupt(path, "makes the Parquet decoder panic")),
+    }
+}

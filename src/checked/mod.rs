@@ -1,0 +1,20 @@
+//! Parquet files whose every byte can be checked: how all tables of an experiment are written and read.
+//! Knows neither tables nor columns.
+//!
+//! ```text
+//! batches        -> CheckedEncoder (in memory) -> a file of its caller's   -> CheckedFile -> batches
+//! column chunks  -> ChunkSums (as they pass)   -> a file too wide for that -> CheckedFile
+//! ```
+
+mod bytes;
+mod checksum;
+mod chunk_sums;
+mod encoder;
+mod file;
+mod identity;
+
+pub(crate) use bytes::FileBytes;
+pub(crate) use chunk_sums::ChunkSums;
+pub(crate) use encoder::CheckedEncoder;
+pub(crate) use file::{CheckedFile, contained};
+pub(crate) use identity::Identity;

@@ -1,0 +1,136 @@
+//! Reads the geometry's tables part by part, and tells which are damaged, missing or do not belong.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::record_batch::RecordBatch;
+
+use super::parts::{Parts, part_number};
+use super::{error_barrier, kernel_velocity};
+use crate::error::{Error, Result};
+
+/// A file, and how many rows and bytes were found sound in it, or what is wrong.
+pub(crate) struct Checked {
+    pub(crate) path: PathBuf,
+    pub(crate) outcome: Result<(u64, u64)>,
+}
+
+/// Checks every file of both tables; `found` is told of each.
+pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Result<()> {
+    for run in runs(experiment) {
+        let parts = kernel_velocity::parts(experiment, &run)?;
+        let mut seen = BTreeSet::new();
+        check(&parts, &mut found, |path, batches| {
+            let rows = kernel_velocity::read_rows(path, batches)?;
+            let keys = rows.iter().map(|row| {
+                let unit = row.dt_unit.name();
+                let (set, first, second) = (row.set.clone(), row.first_step, row.second_step);
+                format!("`{set}` between steps {first} and {second} in {unit}")
+            });
+            once(path, &mut seen, keys)
+        })?;
+    }
+    let mut seen = BTreeSet::new();
+    check(&error_barrier::parts(experiment), &mut found, |path, batches| {
+        let rows = error_barrier::read_rows(path, batches)?;
+        let keys = rows.iter().map(|row| {
+            let (first, second, spawn, step, set, statistics) = row.key();
+            let spawn = spawn.map_or_else(String::new, |spawn| format!(", spawned at {spawn}"));
+            let statistics = statistics.name();
+            format!("`{set}` of `{first}` and `{second}` at step {step} ({statistics}{spawn})")
+        });
+        once(path, &mut seen, keys)
+    })?;
+    for path in files(experiment) {
+        if !belongs(experiment, &path) {
+            let what = "is no part of this table, whose tree holds nothing else";
+            found(Checked { outcome: Err(Error::foreign(&path, what)), path });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the parts of one table or partition, whose numbers leave none out.
+fn check(
+    parts: &Parts,
+    found: &mut impl FnMut(Checked),
+    mut check_rows: impl FnMut(&Path, &[RecordBatch]) -> Result<()>,
+) -> Result<()> {
+    let mut expected = 0;
+    for (number, path) in parts.list()? {
+        for missing in expected..number.min(expected + MOST_MISSING) {
+            let missing = parts.part(missing);
+            let what = format!("is missing, while there is part {number}");
+            found(Checked { outcome: Err(Error::corrupt(&missing, what)), path: missing });
+        }
+        expected = number.saturating_add(1);
+        let outcome = parts.read_part(&path).and_then(|(batches, bytes)| {
+            check_rows(&path, &batches)?;
+            let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            Ok((rows, bytes))
+        });
+        found(Checked { path, outcome });
+    }
+    Ok(())
+}
+
+/// A number that somebody has made up must not make a finding for each before it.
+const MOST_MISSING: u32 = 10;
+
+/// What two processes have measured at the same time would count twice in every mean.
+fn once(
+    path: &Path,
+    seen: &mut BTreeSet<String>,
+    keys: impl Iterator<Item = String>,
+) -> Result<()> {
+    for key in keys {
+        if seen.contains(&key) {
+            return Err(Error::corrupt(path, format!("{key} is in the table already")));
+        }
+        seen.insert(key);
+    }
+    Ok(())
+}
+
+/// The runs that the table of kernel velocities has, sorted.
+fn runs(experiment: &Path) -> Vec<String> {
+    let entries = fs::read_dir(experiment.join(kernel_velocity::TABLE)).into_iter().flatten();
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut runs: Vec<String> = names
+        .filter_map(|name| name.strip_prefix("run=").map(str::to_owned))
+        .filter(|run| crate::run::check_run_name(run).is_ok())
+        .collect();
+    runs.sort_unstable();
+    runs
+}
+
+/// Every file below the directories of the two tables, sorted.
+pub(crate) fn files(experiment: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open =
+        [kernel_velocity::TABLE, error_barrier::TABLE].map(|it| experiment.join(it)).to_vec();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).into_iter().flatten();
+            open.extend(entries.flatten().map(|entry| entry.path()));
+        } else if path.exists() {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Whether a file has the name and the place of a part.
+fn belongs(experiment: &Path, path: &Path) -> bool {
+    let Some(directory) = path.parent().filter(|_| part_number(path).is_some()) else {
+        return false;
+    };
+    let of_a_run = || {
+        let run = directory.file_name()?.to_str()?.strip_prefix("run=")?;
+        crate::run::check_run_name(run).ok()?;
+        Some(directory.parent()? == experiment.join(kernel_velocity::TABLE))
+    };
+    directory == experiment.join(error_barrier::TABLE) || of_a_run() == Some(true)
+}

@@ -1,0 +1,46 @@
+//! Which runs began with the weights of which.
+
+use super::metadata::SpawnPoint;
+use super::reader::Experiment;
+use crate::error::{Error, Result};
+
+impl Experiment {
+    /// The weights that all of these runs have once had: where they were spawned, or the parent itself
+    /// passed. Between children of one such point error barriers are measured.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is no such point, with what each run
+    /// began with; [`NotFound`](crate::ErrorKind::NotFound) for an unknown run, with those there are.
+    pub fn common_spawn_point(&self, runs: &[impl AsRef<str>]) -> Result<SpawnPoint> {
+        let mut origins = Vec::new();
+        for name in runs {
+            let name = name.as_ref();
+            let run = self.run(name)?;
+            origins.push((name, run.ranks().find_map(|rank| rank.spawned_from.clone())));
+        }
+        let point = origins.iter().find_map(|(_, origin)| origin.clone());
+        let passes = |point: &SpawnPoint| {
+            let same = |(name, origin): &(&str, Option<SpawnPoint>)| {
+                origin.as_ref() == Some(point) || (origin.is_none() && *name == point.run)
+            };
+            origins.iter().all(same)
+        };
+        if let Some(point) = point.filter(passes) {
+            return Ok(point);
+        }
+        let origins: Vec<String> = origins
+            .iter()
+            .map(|(name, origin)| match origin {
+                Some(SpawnPoint { run, step }) => {
+                    format!("`{name}` with those of `{run}` at step {step}")
+                }
+                None => format!("`{name}` with weights of its own"),
+            })
+            .collect();
+        let origins = if origins.is_empty() { "there is none".into() } else { origins.join(", ") };
+        Err(Error::invalid(format!(
+            "runs: expected runs that began with the same weights of one parent, but {origins}"
+        )))
+    }
+}
