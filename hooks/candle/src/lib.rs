@@ -81,6 +81,7 @@ mod selection;
 mod snapshots;
 mod squares;
 mod tape;
+mod threads;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels, Norms};

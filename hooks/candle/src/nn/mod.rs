@@ -31,7 +31,10 @@ pub mod layer_norm;
 pub mod linear;
 mod normalized;
 pub mod ops;
+pub mod pool;
+pub mod relu;
 pub mod rnn;
+mod windows;
 
 pub use candle_nn::{
     attention, encoding, func, init, kv_cache, loss, optim, rotary_emb, sampling, sequential,
@@ -56,4 +59,6 @@ pub use layer_norm::{
     LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm,
 };
 pub use linear::{Linear, linear, linear_b, linear_no_bias};
+pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
+pub use relu::relu;
 pub use rnn::{GRU, GRUConfig, LSTM, LSTMConfig, RNN, gru, lstm};
