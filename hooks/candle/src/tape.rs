@@ -53,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) buffers: HashSet<TensorId>,
     /// Whether each layer's input had a row per example, or several.
     pub(crate) single_rows: Vec<bool>,
+    /// Bytes of all layers' outputs.
+    pub(crate) output_bytes: usize,
     refusal: Option<String>,
 }
 
@@ -172,6 +174,7 @@ impl Tape {
         } else {
             output.force_contiguous()?
         };
+        self.record().output_bytes += output.elem_count() * output.dtype().size_in_bytes();
         let layer = TapedLayer { tape: self.clone(), backward: Box::new(backward) };
         input.apply_op3(&output, &self.anchor, layer)
     }

@@ -6,6 +6,7 @@ mod inputs;
 mod last_layer;
 mod loss;
 mod passes;
+mod pieces;
 mod report;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use loss::Objective;
 use passes::{Attempt, Question};
+use pieces::Pieces;
 
 /// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
 /// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
@@ -68,6 +70,7 @@ pub struct GradientNorms {
     allow_unused: bool,
     /// Whether a layer's input may have several rows per example; until a look at one alone says no.
     several_rows: bool,
+    pieces: Pieces,
     /// What was covered, and how, in batches that were checked.
     checked: BTreeSet<Coverage>,
 }
@@ -115,8 +118,12 @@ impl GradientNorms {
                 )));
             }
         }
+        let bytes = |var: &Var| var.elem_count() * var.dtype().size_in_bytes();
+        let weights = parameters.iter().map(|(_, var)| bytes(var)).sum();
+        let pieces = Pieces::new(parameters[0].1.device(), weights);
         Ok(Self {
             parameters,
+            pieces,
             max_bytes: Self::DEFAULT_MAX_BYTES,
             check: 2,
             one_by_one: false,
@@ -208,18 +215,18 @@ impl GradientNorms {
         }
         objective.check_length(batch)?;
         let question = Question { inputs, batch, objective, forward };
-        match self.attempt(&question)? {
-            Attempt::Done(norms) => Ok(norms),
-            Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+        loop {
+            match self.attempt(&question)? {
+                Attempt::Done(norms) => return Ok(norms),
                 // Rows beyond the batch need not be the examples' own: positions that all share, or
                 // positions before examples. Left to candle, such layers take longer and are right.
-                self.several_rows = false;
-                match self.attempt(&question)? {
-                    Attempt::Done(norms) => Ok(norms),
-                    Attempt::Differs { error, .. } => Err(error),
+                Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+                    self.several_rows = false;
                 }
+                // As many positions as a piece has examples look like examples.
+                Attempt::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
+                Attempt::Differs { error, .. } => return Err(error),
             }
-            Attempt::Differs { error, .. } => Err(error),
         }
     }
 }
