@@ -25,7 +25,8 @@ use candle_nn::loss::cross_entropy;
 use cpu_time::ProcessTime;
 use data_diet_candle::GradientNorms;
 use data_diet_candle::nn::{
-    Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, seq,
+    Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, max_pool2d,
+    relu, seq,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -37,7 +38,8 @@ mod measure;
 
 const ROUNDS: usize = 5;
 const CLASSES: usize = 10;
-const NETWORKS: [&str; 3] = ["mlp", "conv", "tokens"];
+/// `conv-nn` is `conv` with the pools and rectifiers of `data_diet_candle::nn`.
+const NETWORKS: [&str; 4] = ["mlp", "conv", "conv-nn", "tokens"];
 const WAYS: [&str; 4] = ["forward", "training", "norms", "one-by-one"];
 /// How long a case repeats itself.
 const ENOUGH: Duration = Duration::from_millis(1500);
@@ -114,6 +116,16 @@ impl Case {
                     .add_fn(|x| x.relu()?.max_pool2d(2))
                     .add(conv2d(16, 32, 3, config, builder.pp("b"))?)
                     .add_fn(|x| x.relu()?.max_pool2d(2)?.flatten_from(1))
+                    .add(linear(32 * 7 * 7, CLASSES, builder.pp("c"))?);
+                (model, uniform(&[128, 1, 28, 28])?)
+            }
+            "conv-nn" => {
+                let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+                let model = seq()
+                    .add(conv2d(1, 16, 3, config, builder.pp("a"))?)
+                    .add_fn(|x| max_pool2d(&relu(x)?, 2))
+                    .add(conv2d(16, 32, 3, config, builder.pp("b"))?)
+                    .add_fn(|x| max_pool2d(&relu(x)?, 2)?.flatten_from(1))
                     .add(linear(32 * 7 * 7, CLASSES, builder.pp("c"))?);
                 (model, uniform(&[128, 1, 28, 28])?)
             }
