@@ -20,8 +20,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::loss::cross_entropy;
+use candle_nn::ops::log_softmax;
 use cpu_time::ProcessTime;
 use data_diet_candle::GradientNorms;
 use data_diet_candle::nn::{
@@ -40,7 +41,8 @@ const ROUNDS: usize = 5;
 const CLASSES: usize = 10;
 /// `conv-nn` is `conv` with the pools and rectifiers of `data_diet_candle::nn`.
 const NETWORKS: [&str; 4] = ["mlp", "conv", "conv-nn", "tokens"];
-const WAYS: [&str; 4] = ["forward", "training", "norms", "one-by-one"];
+/// `losses` are norms by a closure for the losses, in place of the built-in cross-entropy.
+const WAYS: [&str; 5] = ["forward", "training", "norms", "losses", "one-by-one"];
 /// How long a case repeats itself.
 const ENOUGH: Duration = Duration::from_millis(1500);
 
@@ -159,6 +161,15 @@ fn run_case(network: &str, way: &str) -> Measured {
     let mut run = || match way {
         "forward" => drop(black_box(case.model.forward(&case.inputs).unwrap())),
         "training" => case.training().unwrap(),
+        "losses" => {
+            let targets = Tensor::new(case.labels.as_slice(), &Device::Cpu).unwrap();
+            let forward = |inputs: &Tensor| case.model.forward(inputs);
+            let losses = |logits: &Tensor, labels: &Tensor| {
+                let logs = log_softmax(logits, D::Minus1)?;
+                logs.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
+            };
+            black_box(norms.of_losses(&case.inputs, &targets, forward, losses).unwrap());
+        }
         _ => {
             let forward = |inputs: &Tensor| case.model.forward(inputs);
             black_box(norms.cross_entropy(&case.inputs, &case.labels, forward).unwrap());

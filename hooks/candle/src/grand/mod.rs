@@ -30,7 +30,9 @@ use pieces::Pieces;
 ///
 /// For layers of [`nn`](crate::nn) the norms of a whole batch take one forward and one backward pass,
 /// exactly. Parameters that are used otherwise take a backward pass per example, and the
-/// [report](NormsReport) names them; none is left out in silence.
+/// [report](NormsReport) names them; none is left out in silence. On the host a batch goes through the
+/// model in pieces that fit into the processor's caches, so the forward pass is called with some of the
+/// examples at a time; how a batch is cut is the business of [`Inputs::part`].
 ///
 /// Run the model in evaluation mode, so that an example's gradient does not depend on its batch. To be
 /// sure, the first batch's examples of the largest norm and in the last row are also looked at alone.
@@ -134,8 +136,8 @@ impl GradientNorms {
     }
 
     /// How much memory a layer may take, in bytes, for unfolded inputs and for gradients that have to
-    /// be formed. Beyond it a batch is taken in pieces. The forward and the backward pass take what a
-    /// training step with this batch takes, and this does not count them.
+    /// be formed. Beyond it the work is split. The forward and the backward pass take what a training step
+    /// with as many examples takes, and this does not count them.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
@@ -165,8 +167,8 @@ impl GradientNorms {
         self
     }
 
-    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs`,
-    /// with class indices or soft targets as labels.
+    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs` or of
+    /// some of them, with class indices or soft targets as labels.
     ///
     /// # Errors
     ///
@@ -186,9 +188,9 @@ impl GradientNorms {
         self.norms(inputs, &Objective::CrossEntropy(labels.to_labels()?), &forward)
     }
 
-    /// The norms for a loss of one's own. `forward` makes of `inputs` what `loss` takes together with
-    /// `targets`, whose first dimension counts the examples; `loss` answers with the loss of each
-    /// example, `[batch]`.
+    /// The norms for a loss of one's own. `forward` makes of `inputs` or of some of them what `loss` takes
+    /// together with their `targets`, whose first dimension counts the examples; `loss` answers with the
+    /// loss of each example, `[batch]`.
     ///
     /// # Errors
     ///

@@ -178,7 +178,7 @@ impl GradientNorms {
         let tape = Tape::new(count, self.several_rows, device, &ids, attached)?;
         let gradients = backward(&tape, question, inputs, start, count)?;
         let mut record = tape.take();
-        self.pieces.learn(count, record.output_bytes);
+        self.pieces.learn(count, record.outputs);
         let mut squares = vec![None; self.parameters.len()];
         for (at, (name, var)) in self.parameters.iter().enumerate() {
             // Forgotten as soon as they are added up.

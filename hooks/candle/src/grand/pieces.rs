@@ -8,10 +8,14 @@ use std::sync::Once;
 
 use candle_core::Device;
 
+use crate::tape::Outputs;
+
 /// What the layers of a piece put out together, in bytes. Operations between them, and the backward
-/// pass, write several times as much. In what is larger candle also spreads the simplest operations
-/// over threads, which here wait for each other longer than they work.
+/// pass, write several times as much.
 const CACHED_OUTPUTS: usize = 384 << 10;
+/// From so many values on candle spreads even the simplest operations over threads, which then wait
+/// for each other longer than they work.
+const SPREAD: usize = 1 << 16;
 /// Examples of the first piece, while it is not known what the layers put out.
 const FIRST: usize = 8;
 
@@ -25,8 +29,8 @@ pub(super) struct Pieces {
     whole: bool,
     /// Bytes of all weights.
     weights: usize,
-    /// Bytes that the layers put out for an example, at most, as far as is known.
-    outputs: Option<usize>,
+    /// What the layers put out for an example, at most, as far as is known.
+    outputs: Option<Outputs>,
 }
 
 impl Pieces {
@@ -42,16 +46,23 @@ impl Pieces {
         let most = match self.outputs {
             _ if self.whole => left,
             None => FIRST,
-            Some(outputs) => CACHED_OUTPUTS.max(self.weights / 2) / outputs.max(1),
+            Some(Outputs { bytes, largest }) => {
+                let cached = (CACHED_OUTPUTS / bytes.max(1)).min((SPREAD - 1) / largest.max(1));
+                // Or the weights would be what is read most.
+                cached.max(self.weights / 4 / bytes.max(1))
+            }
         };
         // Alike in size, so that the last one is no straggler.
         left.div_ceil(left.div_ceil(most.max(1)))
     }
 
-    /// Learns from a piece of so many examples what the layers put out, in bytes.
-    pub(super) fn learn(&mut self, examples: usize, outputs: usize) {
-        let outputs = outputs.div_ceil(examples);
-        self.outputs = Some(self.outputs.map_or(outputs, |known| known.max(outputs)));
+    /// Learns what the layers put out for a piece of so many examples.
+    pub(super) fn learn(&mut self, examples: usize, outputs: Outputs) {
+        let known = self.outputs.unwrap_or_default();
+        self.outputs = Some(Outputs {
+            bytes: known.bytes.max(outputs.bytes.div_ceil(examples)),
+            largest: known.largest.max(outputs.largest.div_ceil(examples)),
+        });
     }
 
     /// Cuts no batch any more. Whether there were others.
@@ -86,19 +97,23 @@ mod tests {
     #[test]
     fn pieces_are_alike_and_as_large_as_what_the_layers_put_out_allows() {
         let mut pieces = Pieces::new(&Device::Cpu, 1000);
+        let outputs = |bytes, largest| Outputs { bytes, largest };
         assert_eq!(cut(&pieces, 8), [8]);
         assert_eq!(cut(&pieces, 17), [6, 6, 5]);
-        pieces.learn(8, 8 * 40_000);
+        pieces.learn(8, outputs(8 * 40_000, 8 * 4_000));
         assert_eq!(cut(&pieces, 9), [9]);
         assert_eq!(cut(&pieces, 32), [8, 8, 8, 8]);
         // Outputs of sequences of several lengths: the largest counts.
-        pieces.learn(8, 8 * 130_000);
-        pieces.learn(8, 8);
+        pieces.learn(8, outputs(8 * 130_000, 8 * 4_000));
+        pieces.learn(8, outputs(8, 8));
         assert_eq!(cut(&pieces, 10), [3, 3, 2, 2]);
-        pieces.learn(1, 1 << 30);
+        // Tensors that candle would spread over threads.
+        pieces.learn(8, outputs(8, 8 * 32_767));
+        assert_eq!(cut(&pieces, 10), [2, 2, 2, 2, 2]);
+        pieces.learn(1, outputs(1 << 30, 32_768));
         assert_eq!(cut(&pieces, 3), [1, 1, 1]);
         // Reading the weights again would cost more than what fits into caches.
-        pieces.weights = 200 << 30;
+        pieces.weights = 400 << 30;
         assert_eq!(cut(&pieces, 64), [64]);
         pieces.weights = 0;
         assert!(pieces.keep_whole() && !pieces.keep_whole());

@@ -5,7 +5,7 @@
 //! `use candle_nn`, and nothing else: constructors, [`VarBuilder`] paths, initial values and
 //! checkpoints are candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's
 //! own and calls it. Only while [`GradientNorms`](crate::GradientNorms) looks at a batch does a layer
-//! do more.
+//! do more; a convolution on the host then adds up in another order, for speed.
 //!
 //! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
 //! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed convolutions
@@ -19,7 +19,11 @@
 //!
 //! What stands between the layers has candle's gradients. Of those, candle 0.11's `max_pool2d` passes
 //! back a share only: with one largest value in a window of four, a quarter. Norms then count the layers
-//! before it as training does, with that share.
+//! before it as training does, with that share. [`max_pool2d`](fn@max_pool2d) and
+//! [`avg_pool2d`](fn@avg_pool2d) give candle's values and the gradients that these have, in training
+//! too, also for windows that overlap, of which candle has none; [`relu`](fn@relu) is candle's own with
+//! a faster backward pass. They are used in place of the tensor's methods:
+//! `.add_fn(nn::relu).add_fn(|x| nn::max_pool2d(x, 2))`.
 
 pub mod activation;
 pub mod batch_norm;
