@@ -73,15 +73,20 @@ fn on_host<T: WithDType>(values: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     let of_values = &T::cpu_storage_as_slice(of_values)?[values_layout.start_offset()..][..count];
     let of_gradient =
         &T::cpu_storage_as_slice(of_gradient)?[gradient_layout.start_offset()..][..count];
-    let (zero, one) = (T::zero(), T::one());
-    // A product and no choice, so that what is not finite ends up as with candle.
-    let passed = |(&value, &gradient): (&T, &T)| gradient * if value >= zero { one } else { zero };
-    let mut result = vec![zero; count];
+    let mut result = vec![T::zero(); count];
     fill_blocks(&mut result, 1, |first, result| {
-        let values = of_values[first..].iter().zip(&of_gradient[first..]);
-        result.iter_mut().zip(values).for_each(|(result, pair)| *result = passed(pair));
+        pass_back(result, &of_values[first..], &of_gradient[first..]);
     });
     Tensor::from_vec(result, values.shape(), values.device())
+}
+
+/// A function of its own, so that nothing keeps the compiler from taking several values at a time: with
+/// a branch for each, half of the signs are guessed wrong.
+fn pass_back<T: WithDType>(result: &mut [T], values: &[T], gradients: &[T]) {
+    for (result, (&value, &gradient)) in result.iter_mut().zip(values.iter().zip(gradients)) {
+        // A product and no choice, so that what is not finite ends up as with candle.
+        *result = gradient * if value >= T::zero() { T::one() } else { T::zero() };
+    }
 }
 
 #[cfg(test)]

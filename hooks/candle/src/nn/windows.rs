@@ -69,25 +69,17 @@ impl Windows {
             let rows = rows.zip(of_pixels.chunks_exact_mut(2 * self.width));
             for ((rows, of_rows), gradients) in rows.zip(gradients.chunks_exact(columns)) {
                 let (upper, lower) = rows.split_at(self.width);
-                let (of_upper, of_lower) = of_rows.split_at_mut(self.width);
                 let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-                let of_pairs = of_upper.chunks_exact_mut(2).zip(of_lower.chunks_exact_mut(2));
-                for (((upper, lower), (of_upper, of_lower)), &gradient) in
-                    pairs.zip(of_pairs).zip(gradients)
-                {
-                    let mut largest = upper[0];
-                    let mut at = 0;
-                    for (place, value) in [(1, upper[1]), (2, lower[0]), (3, lower[1])] {
-                        if largest < value {
-                            largest = value;
-                            at = place;
-                        }
-                    }
-                    let share = |place| if at == place { gradient } else { T::zero() };
-                    of_upper[0] += share(0);
-                    of_upper[1] += share(1);
-                    of_lower[0] += share(2);
-                    of_lower[1] += share(3);
+                for (column, ((upper, lower), &gradient)) in pairs.zip(gradients).enumerate() {
+                    // Without branches, of which most would be guessed wrong.
+                    let right = upper[0] < upper[1];
+                    let largest = if right { upper[1] } else { upper[0] };
+                    let below = largest < lower[0];
+                    let largest = if below { lower[0] } else { largest };
+                    let last = usize::from(largest < lower[1]);
+                    let row = usize::from(below) | last;
+                    let side = last | (usize::from(right) & (1 - row));
+                    of_rows[row * self.width + 2 * column + side] += gradient;
                 }
             }
             return;
