@@ -159,6 +159,15 @@ impl GradientNorms {
         self
     }
 
+    /// Passes every batch through the model whole, for a forward pass that holds something for each
+    /// example of the batch beside its inputs. Better make that an input too: examples that are
+    /// [looked at alone](Self::check) need theirs.
+    #[must_use]
+    pub fn whole_batches(mut self) -> Self {
+        self.pieces.keep_whole();
+        self
+    }
+
     /// Counts parameters that no gradient reaches as having a gradient of zero, and names them in the
     /// report. Otherwise they are an error, since candle's fused kernels stop gradients in silence.
     #[must_use]
