@@ -44,6 +44,8 @@ struct Pass {
     pieces: Vec<Piece>,
     reasons: Vec<Option<String>>,
     single_rows: Vec<bool>,
+    /// How each parameter was reached in any piece, the last of [`Reached`] if in several ways.
+    reached: Vec<Reached>,
     /// Sorted into: seen on the tape, left to candle, reached by nothing.
     covered: Vec<usize>,
     uncovered: Vec<usize>,
@@ -130,11 +132,11 @@ impl GradientNorms {
             pieces: vec![],
             reasons: vec![None; self.parameters.len()],
             single_rows: vec![],
+            reached: vec![Reached::Buffer; self.parameters.len()],
             covered: vec![],
             uncovered: vec![],
             unused: vec![],
         };
-        let mut reached = vec![Reached::Buffer; self.parameters.len()];
         let mut start = 0;
         while start < question.batch {
             let mut count = self.pieces.next(question.batch - start);
@@ -143,16 +145,11 @@ impl GradientNorms {
             if part.is_none() && start == 0 {
                 count = question.batch;
             }
-            self.pass_piece(
-                question,
-                part.as_ref().unwrap_or(question.inputs),
-                start,
-                count,
-                (&mut pass, &mut reached),
-            )?;
+            let inputs = part.as_ref().unwrap_or(question.inputs);
+            self.pass_piece(question, inputs, start, count, &mut pass)?;
             start += count;
         }
-        for (at, reached) in reached.into_iter().enumerate() {
+        for (at, reached) in pass.reached.iter().enumerate() {
             match reached {
                 Reached::OnTape => pass.covered.push(at),
                 Reached::ByCandle => pass.uncovered.push(at),
@@ -170,7 +167,7 @@ impl GradientNorms {
         inputs: &I,
         start: usize,
         count: usize,
-        (pass, reached): (&mut Pass, &mut [Reached]),
+        pass: &mut Pass,
     ) -> Result<()> {
         let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
         let attached = if self.one_by_one { ids.as_slice() } else { &[] };
@@ -194,7 +191,7 @@ impl GradientNorms {
                 Reached::Nowhere
             };
             // Another piece may have gone another way.
-            reached[at] = reached[at].max(this);
+            pass.reached[at] = pass.reached[at].max(this);
             pass.reasons[at] = pass.reasons[at].take().or(record.reasons[at].take());
         }
         pass.pieces.push(Piece { examples: count, squares });
