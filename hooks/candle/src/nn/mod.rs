@@ -28,6 +28,7 @@
 pub mod activation;
 pub mod batch_norm;
 pub mod conv;
+mod convolution;
 pub mod dropout;
 pub mod embedding;
 pub mod group_norm;
