@@ -9,6 +9,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::patches::Geometry;
+use crate::products::batched_product;
 use crate::squares::{product_dtype, sum_dtype, sums_of_squares};
 
 /// How one use of a parameter adds to its example gradients.
@@ -264,7 +265,7 @@ impl Products<'_> {
                 scatter_rows(&indices.narrow(0, start, count)?, &right, rows)?
             } else {
                 let left = outer.left.columns(start, count, self.batch, outer.groups)?;
-                left.matmul(&right.t()?)?
+                batched_product(&left, &right.t()?)?
             };
             let gradient = gradient.reshape((count, ()))?;
             sum = Some(match sum {

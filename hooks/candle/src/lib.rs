@@ -77,6 +77,7 @@ pub mod nn;
 pub mod ntk;
 mod params;
 mod patches;
+mod products;
 mod selection;
 mod snapshots;
 mod squares;

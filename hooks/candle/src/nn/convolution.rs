@@ -5,6 +5,7 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::contribution::{CACHED_BYTES, Contribution, Factor};
 use crate::patches::Geometry;
+use crate::products::batched_product;
 use crate::squares::product_dtype;
 use crate::tape::OutputGradient;
 
@@ -45,7 +46,10 @@ impl Convolution {
             let patches = self.geometry.unfold(&self.images.narrow(0, start, count)?)?;
             let blocks = (0..self.groups).map(|group| {
                 let weight = weight.narrow(0, group * each, each)?;
-                weight.broadcast_left(count)?.matmul(&patches.narrow(1, group * patch, patch)?)
+                batched_product(
+                    &weight.broadcast_left(count)?,
+                    &patches.narrow(1, group * patch, patch)?,
+                )
             });
             pieces.push(joined(&blocks.collect::<Result<Vec<_>>>()?, 1)?);
         }
@@ -110,7 +114,7 @@ impl Convolution {
             let patches = (0..self.groups).map(|group| {
                 let weight = weight.narrow(0, group * each, each)?.t()?;
                 let gradient = gradient.narrow(1, group * each, each)?;
-                weight.broadcast_left(count)?.matmul(&gradient)
+                batched_product(&weight.broadcast_left(count)?, &gradient)
             });
             let patches = joined(&patches.collect::<Result<Vec<_>>>()?, 1)?;
             pieces.push(self.geometry.fold(&patches)?);
