@@ -20,12 +20,14 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::loss::cross_entropy;
+use candle_nn::ops::log_softmax;
 use cpu_time::ProcessTime;
 use data_diet_candle::GradientNorms;
 use data_diet_candle::nn::{
-    Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, seq,
+    Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, max_pool2d,
+    relu, seq,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -37,8 +39,10 @@ mod measure;
 
 const ROUNDS: usize = 5;
 const CLASSES: usize = 10;
-const NETWORKS: [&str; 3] = ["mlp", "conv", "tokens"];
-const WAYS: [&str; 4] = ["forward", "training", "norms", "one-by-one"];
+/// `conv-nn` is `conv` with the pools and rectifiers of `data_diet_candle::nn`.
+const NETWORKS: [&str; 4] = ["mlp", "conv", "conv-nn", "tokens"];
+/// `losses` are norms by a closure for the losses, in place of the built-in cross-entropy.
+const WAYS: [&str; 5] = ["forward", "training", "norms", "losses", "one-by-one"];
 /// How long a case repeats itself.
 const ENOUGH: Duration = Duration::from_millis(1500);
 
@@ -117,6 +121,16 @@ impl Case {
                     .add(linear(32 * 7 * 7, CLASSES, builder.pp("c"))?);
                 (model, uniform(&[128, 1, 28, 28])?)
             }
+            "conv-nn" => {
+                let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+                let model = seq()
+                    .add(conv2d(1, 16, 3, config, builder.pp("a"))?)
+                    .add_fn(|x| max_pool2d(&relu(x)?, 2))
+                    .add(conv2d(16, 32, 3, config, builder.pp("b"))?)
+                    .add_fn(|x| max_pool2d(&relu(x)?, 2)?.flatten_from(1))
+                    .add(linear(32 * 7 * 7, CLASSES, builder.pp("c"))?);
+                (model, uniform(&[128, 1, 28, 28])?)
+            }
             _ => {
                 let model = seq()
                     .add(embedding(1000, 128, builder.pp("tokens"))?)
@@ -147,6 +161,15 @@ fn run_case(network: &str, way: &str) -> Measured {
     let mut run = || match way {
         "forward" => drop(black_box(case.model.forward(&case.inputs).unwrap())),
         "training" => case.training().unwrap(),
+        "losses" => {
+            let targets = Tensor::new(case.labels.as_slice(), &Device::Cpu).unwrap();
+            let forward = |inputs: &Tensor| case.model.forward(inputs);
+            let losses = |logits: &Tensor, labels: &Tensor| {
+                let logs = log_softmax(logits, D::Minus1)?;
+                logs.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
+            };
+            black_box(norms.of_losses(&case.inputs, &targets, forward, losses).unwrap());
+        }
         _ => {
             let forward = |inputs: &Tensor| case.model.forward(inputs);
             black_box(norms.cross_entropy(&case.inputs, &case.labels, forward).unwrap());

@@ -32,6 +32,7 @@ use experiment::training::Task;
 const HELP: &str = "\
 Trains a small network on 8x8 handwritten digits, records what it learns from
 which example, prunes the easiest ones and trains again on what is left.
+With --grand 0,1,3,10 it compares GraNd with EL2N at these epochs instead.
 
   cargo run --release --features cli --example digits -- [OPTIONS]
 ";
@@ -50,6 +51,7 @@ fn defaults() -> Options {
         retrain: 10,
         score_epoch: None,
         prune: 0.3,
+        grand: Vec::new(),
     }
 }
 

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use candle_core::{Device, Var};
 use candle_nn::loss::cross_entropy;
 use candle_nn::{AdamW, Module, Optimizer};
-use data_diet::{Experiment, Phase, Run, RunStatus, ScoreColumn};
+use data_diet::{
+    Agreement, AgreementOptions, Experiment, Phase, Run, RunStatus, ScoreColumn, ScoreOptions,
+    ScoreTable,
+};
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::experiment::gradients;
 use crate::experiment::network::Network;
 use crate::experiment::options::Options;
 use crate::experiment::progress::Meter;
@@ -67,6 +71,51 @@ fn a_small_session_leaves_an_experiment_and_repeats_itself() {
     assert!(scores.scores().iter().all(|el2n| (0.0..=2.0_f64.sqrt()).contains(el2n)));
 
     assert_eq!(session(), printed, "the same seeds should give the same report");
+}
+
+/// Under a softmax of two layers the scores go together, and the last layer tells more than EL2N.
+#[test]
+fn gradients_are_compared_with_el2n() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        experiment: directory.path().join("digits"),
+        seeds: 2,
+        grand: vec![0, 2],
+        ..crate::defaults()
+    };
+    let mut output = Vec::new();
+    gradients::run(&task(), &options, &mut output).unwrap();
+    let printed = String::from_utf8(output).unwrap();
+    let rows: Vec<Vec<f64>> = printed
+        .lines()
+        .skip_while(|line| !line.starts_with("epoch"))
+        .skip(1)
+        .map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        .collect();
+    let [initial, trained] = rows.as_slice() else { panic!("{printed}") };
+    // Epoch, accuracy, EL2N and its deviation and that of means, the last layer likewise, both.
+    assert_eq!((initial[0], trained[0], initial.len()), (0.0, 2.0, 9), "{printed}");
+    assert!(trained[1] > 80.0 && trained[2] > 0.8 && trained[5] > trained[2], "{printed}");
+
+    // What is printed is what was recorded.
+    let experiment = Experiment::open(&options.experiment).unwrap();
+    let correlation = |run: &str| {
+        let mut request = ScoreOptions::default();
+        request.runs = vec![run.to_owned()];
+        request.scores =
+            ["grand_epoch_2", "el2n_score_epoch_2"].map(|name| name.parse().unwrap()).to_vec();
+        let table = ScoreTable::fold(&experiment, &request).unwrap();
+        let columns = request_columns(&table);
+        Agreement::of(&columns[0], &columns[1], &AgreementOptions::default()).unwrap()
+    };
+    let mean =
+        f64::midpoint(correlation("seed-0").spearman.value, correlation("seed-1").spearman.value);
+    assert!((mean - trained[2]).abs() <= 0.000_5, "{mean} in {printed}");
+}
+
+fn request_columns(table: &ScoreTable) -> Vec<ScoreColumn> {
+    let names = ["grand_epoch_2", "el2n_score_epoch_2"];
+    names.iter().map(|name| table.column(name).unwrap()).collect()
 }
 
 #[test]

@@ -43,7 +43,6 @@ impl Dataset {
         self.ids.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn ids(&self) -> &[i64] {
         &self.ids
     }

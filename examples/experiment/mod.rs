@@ -6,10 +6,13 @@
 //!                    +------------------- what is kept, seeds of its own ------+--> report
 //! ```
 //!
+//! With `--grand` another question is asked, in [`gradients`]: whether EL2N tells what GraNd tells.
+//!
 //! [`training`] is the file to copy from: a training loop with the five lines of the hook in it.
 
 mod arguments;
 pub(crate) mod dataset;
+pub(crate) mod gradients;
 pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod progress;
@@ -51,7 +54,11 @@ pub(crate) fn main(
     let study = || {
         let device = options.device.open()?;
         let task = load(&options, &device)?;
-        run(&task, &options, &mut io::stdout())
+        if options.grand.is_empty() {
+            run(&task, &options, &mut io::stdout())
+        } else {
+            gradients::run(&task, &options, &mut io::stdout())
+        }
     };
     match study() {
         Ok(()) => ExitCode::SUCCESS,

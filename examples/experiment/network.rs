@@ -44,13 +44,8 @@ impl Network {
         self.named_variables().into_iter().map(|(_, variable)| variable).collect()
     }
 
-    /// The variables by name. The map that holds them has another order in every process.
     pub(crate) fn named_variables(&self) -> Vec<(String, Var)> {
-        let map = self.weights.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut variables: Vec<(String, Var)> =
-            map.iter().map(|(name, variable)| (name.clone(), variable.clone())).collect();
-        variables.sort_by(|(a, _), (b, _)| a.cmp(b));
-        variables
+        named_variables(&self.weights)
     }
 
     /// The share of examples that are classified correctly.
@@ -68,9 +63,18 @@ impl Module for Network {
     }
 }
 
+/// The variables by name. The map that holds them has another order in every process.
+pub(crate) fn named_variables(weights: &VarMap) -> Vec<(String, Var)> {
+    let map = weights.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut variables: Vec<(String, Var)> =
+        map.iter().map(|(name, variable)| (name.clone(), variable.clone())).collect();
+    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    variables
+}
+
 /// Draws weight matrices from He's normal distribution and sets biases to zero. candle draws from a
 /// generator that cannot be seeded on the CPU, and two runs of an experiment should be the same.
-fn draw_weights(variables: &[(String, Var)], random: &mut StdRng) -> Result<()> {
+pub(crate) fn draw_weights(variables: &[(String, Var)], random: &mut StdRng) -> Result<()> {
     for (_, variable) in variables {
         let values = match *variable.dims() {
             [_, inputs] => {

@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) score_epoch: Option<u32>,
     /// The share of the examples that is pruned.
     pub(crate) prune: f64,
+    /// Ascending epochs at which to compare GraNd with EL2N, instead of everything else.
+    pub(crate) grand: Vec<u32>,
 }
 
 /// What the command line asks for.
@@ -91,6 +93,8 @@ impl fmt::Display for Options {
         option("--retrain N", what, self.retrain.to_string())?;
         option("--score-epoch N", "prune by EL2N at this epoch", "a tenth of all".to_owned())?;
         option("--prune SHARE", "share to prune, between 0 and 1", self.prune.to_string())?;
+        let what = "compare GraNd with EL2N at epochs such as 0,1,10, instead";
+        option("--grand EPOCHS", what, "none".to_owned())?;
         writeln!(f, "  {:<18} show this", "--help")
     }
 }
@@ -102,6 +106,7 @@ pub(crate) fn parse(
 ) -> Result<Request> {
     let mut arguments = arguments.into_iter();
     let defaults = options.clone();
+    let mut recorded_elsewhere = false;
     while let Some(argument) = arguments.next() {
         if ["--help", "-h"].contains(&argument.as_str()) {
             return Ok(Request::Help(defaults));
@@ -112,7 +117,10 @@ pub(crate) fn parse(
             value.ok_or_else(|| format!("{name}: expected a value after it"))
         };
         match name.as_str() {
-            "--experiment" => options.experiment = value()?.into(),
+            "--experiment" => {
+                options.experiment = value()?.into();
+                recorded_elsewhere = true;
+            }
             "--data" if options.data.is_some() => options.data = Some(value()?.into()),
             "--device" => {
                 options.device = match value()?.as_str() {
@@ -133,14 +141,26 @@ pub(crate) fn parse(
                 options.prune = share
                     .ok_or_else(|| format!("{name}: expected a share such as 0.3, got {text}"))?;
             }
+            "--grand" => options.grand = epochs(&name, &value()?)?,
             _ => return Err(format!("unknown option {name}").into()),
         }
+    }
+    if !options.grand.is_empty() && !recorded_elsewhere {
+        // Runs of another network, beside those of the pruning experiment.
+        options.experiment.as_mut_os_string().push("-grand");
     }
     if options.score_epoch() > options.epochs {
         let (asked, epochs) = (options.score_epoch(), options.epochs);
         return Err(format!("--score-epoch: expected 1 to {epochs}, got {asked}").into());
     }
     Ok(Request::Run(options))
+}
+
+/// Epochs in ascending order, with commas between them.
+fn epochs(name: &str, text: &str) -> Result<Vec<u32>> {
+    let epochs: Option<Vec<u32>> = text.split(',').map(|epoch| epoch.parse().ok()).collect();
+    let ascending = epochs.filter(|epochs| epochs.is_sorted_by(|a, b| a < b));
+    Ok(ascending.ok_or_else(|| format!("{name}: expected ascending epochs 0,1,10, got {text}"))?)
 }
 
 #[cfg(test)]
@@ -157,6 +177,7 @@ mod tests {
             retrain: 5,
             score_epoch: None,
             prune: 0.3,
+            grand: Vec::new(),
         }
     }
 
@@ -197,11 +218,22 @@ mod tests {
             ("--prune NaN", "--prune: expected a share such as 0.3, got NaN"),
             ("--device gpu", "--device: expected cpu or cuda, got gpu"),
             ("--epochs 3 --score-epoch 4", "--score-epoch: expected 1 to 3, got 4"),
+            ("--grand 3,1", "--grand: expected ascending epochs 0,1,10, got 3,1"),
+            ("--grand 1,1", "--grand: expected ascending epochs 0,1,10, got 1,1"),
+            ("--grand 1,", "--grand: expected ascending epochs 0,1,10, got 1,"),
             ("--data somewhere", "unknown option --data"),
             ("stray", "unknown option stray"),
         ] {
             assert_eq!(parsed(line).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn gradients_are_recorded_apart_unless_told_where() {
+        let options = parsed("--grand 0,1,10").unwrap();
+        assert_eq!((options.grand, options.experiment), (vec![0, 1, 10], "runs/test-grand".into()));
+        let options = parsed("--grand 2 --experiment here").unwrap();
+        assert_eq!((options.grand, options.experiment), (vec![2], "here".into()));
     }
 
     #[test]

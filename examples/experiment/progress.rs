@@ -57,6 +57,14 @@ impl Meter {
         self.bar.inc(1);
     }
 
+    /// A batch has been looked at without training on it.
+    pub(crate) fn looked(&self, hook: &DataDietHook) {
+        self.bar.inc(1);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!("{}{}", self.figures, hook.status()));
+        }
+    }
+
     /// The mean loss of the epoch.
     pub(crate) fn epoch(&mut self, accuracy: f64) -> Result<f32> {
         let loss = Tensor::stack(&self.losses, 0)?.mean_all()?.to_scalar()?;

@@ -146,7 +146,7 @@ pub(crate) fn next(output: &mut dyn Write, task: &Task, options: &Options) -> Re
 }
 
 /// Mean and sample standard deviation (`n - 1`), which one value does not have.
-fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
+pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -157,7 +157,7 @@ fn percent(share: f64) -> String {
     format!("{:.2}", 100.0 * share)
 }
 
-fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 

@@ -29,6 +29,7 @@ const HELP: &str = "\
 Trains a small network on MNIST, records what it learns from which example,
 prunes the easiest ones and trains again on what is left. On two cores this
 takes some minutes; --epochs 1 --seeds 1 --retrain 1 is a quick look.
+With --grand 0,1,3,10 it compares GraNd with EL2N at these epochs instead.
 
   cargo run --release --features cli --example mnist -- [OPTIONS]
 
@@ -55,5 +56,6 @@ fn defaults() -> Options {
         retrain: 3,
         score_epoch: None,
         prune: 0.3,
+        grand: Vec::new(),
     }
 }

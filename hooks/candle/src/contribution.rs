@@ -9,6 +9,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::patches::Geometry;
+use crate::products::batched_product;
 use crate::squares::{product_dtype, sum_dtype, sums_of_squares};
 
 /// How one use of a parameter adds to its example gradients.
@@ -216,12 +217,17 @@ impl Products<'_> {
     fn gram(&self, start: usize, count: usize) -> Result<Tensor> {
         let groups = self.outer[0].groups;
         let gram_of = |factors: &mut dyn Iterator<Item = &Factor>| -> Result<Tensor> {
-            let columns = factors.map(|factor| {
-                // Through f32 at least: what a half-precision layer hands over is exact in it.
-                factor.columns(start, count, self.batch, groups)?.to_dtype(DType::F64)
+            let rows = factors.map(|factor| {
+                // What a half-precision layer hands over is exact in this, and a tensor is converted
+                // far faster as it lies than turned.
+                if let (Factor::Rows(rows), 1) = (factor, groups) {
+                    return rows.narrow(0, start, count)?.to_dtype(DType::F64);
+                }
+                let columns = factor.columns(start, count, self.batch, groups)?;
+                columns.to_dtype(DType::F64)?.t()
             });
-            let columns = Tensor::cat(&columns.collect::<Result<Vec<_>>>()?, 2)?.contiguous()?;
-            columns.t()?.matmul(&columns)
+            let rows = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 1)?;
+            rows.matmul(&rows.t()?)
         };
         let left = gram_of(&mut self.outer.iter().map(|outer| outer.left))?;
         let product = (left * gram_of(&mut self.outer.iter().map(|outer| outer.right))?)?;
@@ -259,7 +265,7 @@ impl Products<'_> {
                 scatter_rows(&indices.narrow(0, start, count)?, &right, rows)?
             } else {
                 let left = outer.left.columns(start, count, self.batch, outer.groups)?;
-                left.matmul(&right.t()?)?
+                batched_product(&left, &right.t()?)?
             };
             let gradient = gradient.reshape((count, ()))?;
             sum = Some(match sum {

@@ -80,11 +80,12 @@ pub mod ntk;
 mod operations;
 mod params;
 mod patches;
-mod product;
+mod products;
 mod selection;
 mod snapshots;
 mod squares;
 mod tape;
+mod threads;
 mod transfer;
 
 pub use arguments::{ExampleIds, Labels, Norms};

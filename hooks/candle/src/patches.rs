@@ -28,6 +28,21 @@ impl Geometry {
         )
     }
 
+    /// Whether the kernel has a place at all.
+    pub(crate) fn fits(&self) -> bool {
+        let fits = |size: usize, kernel: usize, padding: usize| {
+            kernel > 0 && size > 0 && size + 2 * padding > self.dilation * (kernel - 1)
+        };
+        self.stride > 0
+            && fits(self.height, self.kernel.0, self.padding.0)
+            && fits(self.width, self.kernel.1, self.padding.1)
+    }
+
+    /// Whether the patches are the pixels as they lie.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == (1, 1) && self.padding == (0, 0) && self.stride == 1
+    }
+
     /// Places of the kernel.
     pub(crate) fn positions(&self) -> usize {
         let (height, width) = self.output();
@@ -45,6 +60,9 @@ impl Geometry {
         let examples = images.dim(0)?;
         let shape = (examples, self.patch(), self.positions());
         let images = images.contiguous()?;
+        if self.is_pointwise() {
+            return images.reshape(shape);
+        }
         match images.device() {
             Device::Cpu if images.dtype() == candle_core::DType::F32 => {
                 Tensor::from_vec(self.unfold_on_host::<f32>(&images)?, shape, images.device())
@@ -62,6 +80,9 @@ impl Geometry {
         let examples = patches.dim(0)?;
         let shape = (examples, self.channels, self.height, self.width);
         let patches = patches.contiguous()?;
+        if self.is_pointwise() {
+            return patches.reshape(shape);
+        }
         match patches.dtype() {
             candle_core::DType::F32 => {
                 Tensor::from_vec(self.fold_on_host::<f32>(&patches)?, shape, patches.device())

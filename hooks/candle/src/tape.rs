@@ -1,7 +1,7 @@
 //! The tape: while one is running, the layers of [`nn`](crate::nn) let it see what each example does
 //! to their parameters.
 //!
-//! A layer on a tape computes its output exactly as ever, from a detached input, and attaches it to
+//! A layer on a tape computes its output as ever, from a detached input, and attaches it to
 //! the graph through one operation of the tape's own. When candle's backward pass reaches that
 //! operation, the layer gets the gradient of its output, keeps what its parameters' example gradients
 //! are made of (a [`Contribution`] each), and answers with the gradient of its input. So one backward
@@ -53,7 +53,17 @@ pub(crate) struct Record {
     pub(crate) buffers: HashSet<TensorId>,
     /// Whether each layer's input had a row per example, or several.
     pub(crate) single_rows: Vec<bool>,
+    pub(crate) outputs: Outputs,
     refusal: Option<String>,
+}
+
+/// How large the layers' outputs are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outputs {
+    /// All of them together.
+    pub(crate) bytes: usize,
+    /// Values of the largest.
+    pub(crate) largest: usize,
 }
 
 /// The gradient of a layer's output, as the layer gets it.
@@ -64,6 +74,14 @@ pub(crate) struct OutputGradient<'a> {
     pub(crate) gradient: Tensor,
     /// Whether anything before the layer asks for the gradient of its input.
     pub(crate) input_wanted: bool,
+}
+
+impl Outputs {
+    fn add(&mut self, output: &Tensor) {
+        let values = output.elem_count();
+        self.bytes += values * output.dtype().size_in_bytes();
+        self.largest = self.largest.max(values);
+    }
 }
 
 impl Tape {
@@ -172,6 +190,7 @@ impl Tape {
         } else {
             output.force_contiguous()?
         };
+        self.record().outputs.add(&output);
         let layer = TapedLayer { tape: self.clone(), backward: Box::new(backward) };
         input.apply_op3(&output, &self.anchor, layer)
     }

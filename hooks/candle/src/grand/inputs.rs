@@ -20,6 +20,18 @@ pub trait Inputs: Sized {
     ///
     /// If there is no such example.
     fn example(&self, row: usize) -> Result<Self>;
+
+    /// `count` of the examples from `start` on, as a batch of their own; `None` where a batch can only
+    /// be had whole or one by one. Batches that can be cut are passed through a model in pieces that
+    /// fit into the processor's caches.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such examples.
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        let _ = (start, count);
+        Ok(None)
+    }
 }
 
 impl Inputs for Tensor {
@@ -31,6 +43,10 @@ impl Inputs for Tensor {
 
     fn example(&self, row: usize) -> Result<Self> {
         Ok(self.narrow(0, row, 1)?)
+    }
+
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        Ok(Some(self.narrow(0, start, count)?))
     }
 }
 
@@ -53,6 +69,10 @@ impl Inputs for Vec<Tensor> {
     fn example(&self, row: usize) -> Result<Self> {
         self.iter().map(|tensor| tensor.example(row)).collect()
     }
+
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        self.iter().map(|tensor| tensor.part(start, count)).collect()
+    }
 }
 
 impl<const N: usize> Inputs for [Tensor; N] {
@@ -67,6 +87,14 @@ impl<const N: usize> Inputs for [Tensor; N] {
         }
         Ok(tensors)
     }
+
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        let mut tensors = self.clone();
+        for tensor in &mut tensors {
+            *tensor = tensor.narrow(0, start, count)?;
+        }
+        Ok(Some(tensors))
+    }
 }
 
 impl Inputs for (Tensor, Tensor) {
@@ -77,6 +105,11 @@ impl Inputs for (Tensor, Tensor) {
     fn example(&self, row: usize) -> Result<Self> {
         Ok((self.0.example(row)?, self.1.example(row)?))
     }
+
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+        Ok(Some((part(&self.0)?, part(&self.1)?)))
+    }
 }
 
 impl Inputs for (Tensor, Tensor, Tensor) {
@@ -86,5 +119,10 @@ impl Inputs for (Tensor, Tensor, Tensor) {
 
     fn example(&self, row: usize) -> Result<Self> {
         Ok((self.0.example(row)?, self.1.example(row)?, self.2.example(row)?))
+    }
+
+    fn part(&self, start: usize, count: usize) -> Result<Option<Self>> {
+        let part = |tensor: &Tensor| tensor.narrow(0, start, count);
+        Ok(Some((part(&self.0)?, part(&self.1)?, part(&self.2)?)))
     }
 }

@@ -6,6 +6,7 @@ mod inputs;
 mod last_layer;
 mod loss;
 mod passes;
+mod pieces;
 mod report;
 
 use std::collections::BTreeSet;
@@ -22,13 +23,16 @@ use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use loss::Objective;
 use passes::{Attempt, Question};
+use pieces::Pieces;
 
 /// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
 /// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
 ///
 /// For layers of [`nn`](crate::nn) the norms of a whole batch take one forward and one backward pass,
 /// exactly. Parameters that are used otherwise take a backward pass per example, and the
-/// [report](NormsReport) names them; none is left out in silence.
+/// [report](NormsReport) names them; none is left out in silence. On the host a batch goes through the
+/// model in pieces that fit into the processor's caches, so the forward pass is called with some of the
+/// examples at a time; how a batch is cut is the business of [`Inputs::part`].
 ///
 /// Run the model in evaluation mode, so that an example's gradient does not depend on its batch. To be
 /// sure, the first batch's examples of the largest norm and in the last row are also looked at alone.
@@ -68,6 +72,7 @@ pub struct GradientNorms {
     allow_unused: bool,
     /// Whether a layer's input may have several rows per example; until a look at one alone says no.
     several_rows: bool,
+    pieces: Pieces,
     /// What was covered, and how, in batches that were checked.
     checked: BTreeSet<Coverage>,
 }
@@ -115,8 +120,12 @@ impl GradientNorms {
                 )));
             }
         }
+        let bytes = |var: &Var| var.elem_count() * var.dtype().size_in_bytes();
+        let weights = parameters.iter().map(|(_, var)| bytes(var)).sum();
+        let pieces = Pieces::new(parameters[0].1.device(), weights);
         Ok(Self {
             parameters,
+            pieces,
             max_bytes: Self::DEFAULT_MAX_BYTES,
             check: 2,
             one_by_one: false,
@@ -127,8 +136,8 @@ impl GradientNorms {
     }
 
     /// How much memory a layer may take, in bytes, for unfolded inputs and for gradients that have to
-    /// be formed. Beyond it a batch is taken in pieces. The forward and the backward pass take what a
-    /// training step with this batch takes, and this does not count them.
+    /// be formed. Beyond it the work is split. The forward and the backward pass take what a training step
+    /// with as many examples takes, and this does not count them.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
@@ -150,6 +159,15 @@ impl GradientNorms {
         self
     }
 
+    /// Passes every batch through the model whole, for a forward pass that holds something for each
+    /// example of the batch beside its inputs. Better make that an input too: examples that are
+    /// [looked at alone](Self::check) need theirs.
+    #[must_use]
+    pub fn whole_batches(mut self) -> Self {
+        self.pieces.keep_whole();
+        self
+    }
+
     /// Counts parameters that no gradient reaches as having a gradient of zero, and names them in the
     /// report. Otherwise they are an error, since candle's fused kernels stop gradients in silence.
     #[must_use]
@@ -158,8 +176,8 @@ impl GradientNorms {
         self
     }
 
-    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs`,
-    /// with class indices or soft targets as labels.
+    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs` or of
+    /// some of them, with class indices or soft targets as labels.
     ///
     /// # Errors
     ///
@@ -179,9 +197,9 @@ impl GradientNorms {
         self.norms(inputs, &Objective::CrossEntropy(labels.to_labels()?), &forward)
     }
 
-    /// The norms for a loss of one's own. `forward` makes of `inputs` what `loss` takes together with
-    /// `targets`, whose first dimension counts the examples; `loss` answers with the loss of each
-    /// example, `[batch]`.
+    /// The norms for a loss of one's own. `forward` makes of `inputs` or of some of them what `loss` takes
+    /// together with their `targets`, whose first dimension counts the examples; `loss` answers with the
+    /// loss of each example, `[batch]`.
     ///
     /// # Errors
     ///
@@ -208,18 +226,18 @@ impl GradientNorms {
         }
         objective.check_length(batch)?;
         let question = Question { inputs, batch, objective, forward };
-        match self.attempt(&question)? {
-            Attempt::Done(norms) => Ok(norms),
-            Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+        loop {
+            match self.attempt(&question)? {
+                Attempt::Done(norms) => return Ok(norms),
                 // Rows beyond the batch need not be the examples' own: positions that all share, or
                 // positions before examples. Left to candle, such layers take longer and are right.
-                self.several_rows = false;
-                match self.attempt(&question)? {
-                    Attempt::Done(norms) => Ok(norms),
-                    Attempt::Differs { error, .. } => Err(error),
+                Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+                    self.several_rows = false;
                 }
+                // As many positions as a piece has examples look like examples.
+                Attempt::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
+                Attempt::Differs { error, .. } => return Err(error),
             }
-            Attempt::Differs { error, .. } => Err(error),
         }
     }
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId};
+use candle_core::{DType, Device, Tensor, TensorId};
 
 use super::loss::Objective;
 use super::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne};
-use crate::contribution::{TooLarge, example_squares};
+use crate::contribution::{Contribution, TooLarge, example_squares};
 use crate::error::{Error, Result};
 use crate::squares::{sum_dtype, sums_of_squares};
-use crate::tape::{Record, Tape};
+use crate::tape::Tape;
 use crate::transfer::HostTensor;
 
 /// Norms of the same example in the batch and alone may differ by this much of themselves. Rounding
@@ -34,25 +34,67 @@ pub(super) enum Attempt {
     Differs {
         error: Error,
         several_rows: bool,
+        /// Whether the batch was taken in pieces.
+        cut: bool,
     },
 }
 
-/// What a pass over the whole batch has shown.
+/// What the passes over all pieces of a batch have shown.
 struct Pass {
-    record: Record,
+    pieces: Vec<Piece>,
+    reasons: Vec<Option<String>>,
+    single_rows: Vec<bool>,
+    /// How each parameter was reached in any piece, the last of [`Reached`] if in several ways.
+    reached: Vec<Reached>,
     /// Sorted into: seen on the tape, left to candle, reached by nothing.
     covered: Vec<usize>,
     uncovered: Vec<usize>,
     unused: Vec<usize>,
 }
 
+/// What the pass over a piece has shown.
+struct Piece {
+    examples: usize,
+    /// Of each parameter that was seen on the tape, the examples' sums of squares.
+    squares: Vec<Option<Tensor>>,
+}
+
+/// What the pass over a piece has shown of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    /// Tensors of a layer that no gradient trains.
+    Buffer,
+    Nowhere,
+    OnTape,
+    ByCandle,
+}
+
+impl Pass {
+    /// Sums of squares of every example over all parameters that are covered, if any is.
+    fn covered_squares(&self, dtype: DType, device: &Device) -> Result<Option<Tensor>> {
+        if self.covered.is_empty() {
+            return Ok(None);
+        }
+        let mut sums = Vec::new();
+        for piece in &self.pieces {
+            let mut sum = Tensor::zeros(piece.examples, dtype, device)?;
+            for squares in self.covered.iter().filter_map(|&at| piece.squares[at].as_ref()) {
+                sum = (sum + squares)?;
+            }
+            sums.push(sum);
+        }
+        Ok(Some(Tensor::cat(&sums, 0)?))
+    }
+}
+
 impl GradientNorms {
     pub(super) fn attempt<I: Inputs>(&mut self, question: &Question<'_, I>) -> Result<Attempt> {
-        let mut pass = self.pass(question)?;
+        let pass = self.pass(question)?;
         if !(pass.unused.is_empty() || self.allow_unused) {
             return Err(self.unreached(&pass.unused));
         }
-        let mut squares = self.covered_squares(&mut pass, question.batch)?;
+        let parameter = &self.parameters[0].1;
+        let mut squares = pass.covered_squares(sum_dtype(parameter), parameter.device())?;
         if !pass.uncovered.is_empty() {
             let each = (0..question.batch)
                 .map(|row| self.alone(question, row, &pass.uncovered))
@@ -71,8 +113,8 @@ impl GradientNorms {
         let checked = match self.check_alone(question, &pass, &values)? {
             Ok(checked) => checked,
             Err(error) => {
-                let several_rows = pass.record.single_rows.contains(&false);
-                return Ok(Attempt::Differs { error, several_rows });
+                let several_rows = pass.single_rows.contains(&false);
+                return Ok(Attempt::Differs { error, several_rows, cut: pass.pieces.len() > 1 });
             }
         };
         for value in &mut values {
@@ -84,46 +126,96 @@ impl GradientNorms {
         Ok(Attempt::Done(ExampleNorms { values, report }))
     }
 
-    /// One forward and one backward pass of the whole batch.
-    fn pass<I>(&self, question: &Question<'_, I>) -> Result<Pass> {
-        let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
-        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
-        let device = self.parameters[0].1.device();
-        let tape = Tape::new(question.batch, self.several_rows, device, &ids, attached)?;
-        let gradients = backward(&tape, question, question.inputs, 0, question.batch)?;
-        let record = tape.take();
-        let mut pass = Pass { record, covered: vec![], uncovered: vec![], unused: vec![] };
-        for (at, (name, var)) in self.parameters.iter().enumerate() {
-            if gradients.as_ref().is_some_and(|gradients| gradients.get(var).is_some()) {
-                pass.uncovered.push(at);
-            } else if !pass.record.contributions[at].is_empty() {
-                pass.covered.push(at);
-            } else if !(pass.record.buffers.contains(&var.id()) || names_statistics(name)) {
-                pass.unused.push(at);
+    /// A forward and a backward pass of each piece of the batch.
+    fn pass<I: Inputs>(&mut self, question: &Question<'_, I>) -> Result<Pass> {
+        let mut pass = Pass {
+            pieces: vec![],
+            reasons: vec![None; self.parameters.len()],
+            single_rows: vec![],
+            reached: vec![Reached::Buffer; self.parameters.len()],
+            covered: vec![],
+            uncovered: vec![],
+            unused: vec![],
+        };
+        let mut start = 0;
+        while start < question.batch {
+            let mut count = self.pieces.next(question.batch - start);
+            let whole = count == question.batch;
+            let part = if whole { None } else { question.inputs.part(start, count)? };
+            if part.is_none() && start == 0 {
+                count = question.batch;
+            }
+            let inputs = part.as_ref().unwrap_or(question.inputs);
+            self.pass_piece(question, inputs, start, count, &mut pass)?;
+            start += count;
+        }
+        for (at, reached) in pass.reached.iter().enumerate() {
+            match reached {
+                Reached::OnTape => pass.covered.push(at),
+                Reached::ByCandle => pass.uncovered.push(at),
+                Reached::Nowhere => pass.unused.push(at),
+                Reached::Buffer => {}
             }
         }
         Ok(pass)
     }
 
-    /// Forgets each parameter's contributions as soon as they are added up.
-    fn covered_squares(&self, pass: &mut Pass, batch: usize) -> Result<Option<Tensor>> {
-        let mut sum: Option<Tensor> = None;
-        for &at in &pass.covered {
-            let (name, var) = &self.parameters[at];
-            let uses = std::mem::take(&mut pass.record.contributions[at]);
-            let squares = example_squares(&uses, var, batch, self.max_bytes)?.map_err(|TooLarge { bytes }| {
-                let limit = self.max_bytes;
-                Error::Argument(format!(
-                    "max_bytes: expected at least {bytes}, which one example takes for {name}, got \
-                     {limit}"
-                ))
-            })?;
-            sum = Some(match sum {
-                None => squares,
-                Some(sum) => (sum + squares)?,
-            });
+    /// A forward and a backward pass of some examples.
+    fn pass_piece<I: Inputs>(
+        &mut self,
+        question: &Question<'_, I>,
+        inputs: &I,
+        start: usize,
+        count: usize,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
+        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
+        let device = self.parameters[0].1.device();
+        let tape = Tape::new(count, self.several_rows, device, &ids, attached)?;
+        let gradients = backward(&tape, question, inputs, start, count)?;
+        let mut record = tape.take();
+        self.pieces.learn(count, record.outputs);
+        let mut squares = vec![None; self.parameters.len()];
+        for (at, (name, var)) in self.parameters.iter().enumerate() {
+            // Forgotten as soon as they are added up.
+            let uses = std::mem::take(&mut record.contributions[at]);
+            let this = if gradients.as_ref().is_some_and(|all| all.get(var).is_some()) {
+                Reached::ByCandle
+            } else if !uses.is_empty() {
+                squares[at] = Some(self.squares(&uses, name, var, count)?);
+                Reached::OnTape
+            } else if record.buffers.contains(&var.id()) || names_statistics(name) {
+                Reached::Buffer
+            } else {
+                Reached::Nowhere
+            };
+            // Another piece may have gone another way.
+            pass.reached[at] = pass.reached[at].max(this);
+            pass.reasons[at] = pass.reasons[at].take().or(record.reasons[at].take());
         }
-        Ok(sum)
+        pass.pieces.push(Piece { examples: count, squares });
+        if !pass.single_rows.ends_with(&record.single_rows) {
+            pass.single_rows.extend(record.single_rows);
+        }
+        Ok(())
+    }
+
+    /// Sums of squares, `[examples]`, of the gradients in a parameter that these are the uses of.
+    fn squares(
+        &self,
+        uses: &[Contribution],
+        name: &str,
+        parameter: &Tensor,
+        examples: usize,
+    ) -> Result<Tensor> {
+        let squares = example_squares(uses, parameter, examples, self.max_bytes)?;
+        squares.map_err(|TooLarge { bytes }| {
+            let limit = self.max_bytes;
+            Error::Argument(format!(
+                "max_bytes: expected at least {bytes}, which one example takes for {name}, got {limit}"
+            ))
+        })
     }
 
     /// The sum of squares, `[1]`, of an example's gradient in some parameters.
@@ -155,7 +247,7 @@ impl GradientNorms {
         pass: &Pass,
         values: &[f32],
     ) -> Result<Result<usize>> {
-        let coverage = (pass.covered.clone(), pass.record.single_rows.clone());
+        let coverage = (pass.covered.clone(), pass.single_rows.clone());
         if self.check == 0 || pass.covered.is_empty() || self.checked.contains(&coverage) {
             return Ok(Ok(0));
         }
@@ -191,7 +283,7 @@ impl GradientNorms {
 
     fn report(&self, pass: &Pass, values: &[f32], checked: usize) -> NormsReport {
         let name = |at: usize| self.parameters[at].0.clone();
-        let reason = |at: usize| match &pass.record.reasons[at] {
+        let reason = |at: usize| match &pass.reasons[at] {
             _ if self.one_by_one => "asked for".to_owned(),
             Some(reason) => reason.clone(),
             None => "used outside the layers of data_diet_candle::nn".to_owned(),

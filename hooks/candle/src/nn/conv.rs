@@ -10,11 +10,10 @@ pub use candle_nn::{
     conv_transpose2d_no_bias,
 };
 
-use crate::contribution::{CACHED_BYTES, Contribution, Factor};
 use crate::nn::batch_norm::BatchNorm;
+use crate::nn::convolution::Convolution;
 use crate::patches::Geometry;
-use crate::squares::product_dtype;
-use crate::tape::{OutputGradient, Tape};
+use crate::tape::Tape;
 
 /// [`candle_nn::Conv1d`], whose methods it has: inputs `[batch, channels, length]`.
 #[derive(Clone, Debug)]
@@ -84,7 +83,6 @@ impl Module for Conv1d {
         if input.rank() != 3 || !tape.takes(input, &[Some(weight), bias]) {
             return self.0.forward(input);
         }
-        let output = self.0.forward(&input.detach())?;
         let (_, channels, width) = input.dims3()?;
         let convolution = Convolution {
             geometry: Geometry {
@@ -101,6 +99,10 @@ impl Module for Conv1d {
             bias: bias.cloned(),
             images: input.detach().unsqueeze(2)?,
         };
+        let output = match convolution.output_on_host()? {
+            Some(output) => output.squeeze(2)?,
+            None => self.0.forward(&input.detach())?,
+        };
         tape.attach(input, &output, move |output| {
             convolution.backward(output)?.map(|images| images.squeeze(2)).transpose()
         })
@@ -114,7 +116,6 @@ impl Module for Conv2d {
         if input.rank() != 4 || !tape.takes(input, &[Some(weight), bias]) {
             return self.0.forward(input);
         }
-        let output = self.0.forward(&input.detach())?;
         let (_, channels, height, width) = input.dims4()?;
         let convolution = Convolution {
             geometry: Geometry {
@@ -131,108 +132,11 @@ impl Module for Conv2d {
             bias: bias.cloned(),
             images: input.detach(),
         };
+        let output = match convolution.output_on_host()? {
+            Some(output) => output,
+            None => self.0.forward(&input.detach())?,
+        };
         tape.attach(input, &output, move |output| convolution.backward(output))
-    }
-}
-
-/// A convolution on a tape; a sequence is an image of height 1.
-struct Convolution {
-    geometry: Geometry,
-    groups: usize,
-    /// `[outputs, inputs / groups, ...]`.
-    weight: Tensor,
-    bias: Option<Tensor>,
-    /// `[images, channels, height, width]`.
-    images: Tensor,
-}
-
-impl Convolution {
-    fn backward(&self, output: &OutputGradient<'_>) -> Result<Option<Tensor>> {
-        let (images, outputs) = (self.images.dim(0)?, self.weight.dim(0)?);
-        let gradient = output.gradient.reshape((images, outputs, ()))?;
-        output.tape.add(&self.weight, || {
-            Ok(Contribution::Outer {
-                left: Factor::Maps(gradient.clone()),
-                right: Factor::Patches(self.images.clone(), self.geometry),
-                groups: self.groups,
-            })
-        })?;
-        if let Some(bias) = &self.bias {
-            output.tape.add(bias, || {
-                let sums = gradient.to_dtype(product_dtype(&gradient))?.sum(2)?;
-                let batch = output.tape.batch();
-                let sums = sums.reshape((batch, (), outputs))?;
-                super::linear::summed(&sums).map(Contribution::Gradient)
-            })?;
-        }
-        if !output.input_wanted {
-            return Ok(None);
-        }
-        let of_input = if gradient.device().is_cpu() {
-            self.input_gradient_on_host(&gradient)?
-        } else {
-            self.input_gradient_transposed(&gradient)?
-        };
-        of_input.to_dtype(self.images.dtype()).map(Some)
-    }
-
-    /// `W^T D`, folded back. candle's transposed convolution takes many times as long on the host.
-    fn input_gradient_on_host(&self, gradient: &Tensor) -> Result<Tensor> {
-        let (images, outputs, positions) = gradient.dims3()?;
-        let patch = self.geometry.patch() / self.groups;
-        let dtype = product_dtype(gradient);
-        let gradient = gradient.to_dtype(dtype)?;
-        let weight = self.weight.detach().to_dtype(dtype)?.reshape((outputs, patch))?;
-        let bytes = dtype.size_in_bytes() * positions * self.geometry.patch();
-        let piece = (CACHED_BYTES / bytes.max(1)).clamp(1, images);
-        let mut pieces = Vec::new();
-        for start in (0..images).step_by(piece) {
-            let count = piece.min(images - start);
-            let gradient = gradient.narrow(0, start, count)?;
-            let each = outputs / self.groups;
-            let patches = (0..self.groups).map(|group| {
-                let weight = weight.narrow(0, group * each, each)?.t()?;
-                let gradient = gradient.narrow(1, group * each, each)?;
-                weight.broadcast_left(count)?.matmul(&gradient)
-            });
-            let patches = Tensor::cat(&patches.collect::<Result<Vec<_>>>()?, 1)?;
-            pieces.push(self.geometry.fold(&patches)?);
-        }
-        Tensor::cat(&pieces, 0)
-    }
-
-    /// The transposed convolution, on any device, group by group.
-    fn input_gradient_transposed(&self, gradient: &Tensor) -> Result<Tensor> {
-        let geometry = &self.geometry;
-        let images = gradient.dim(0)?;
-        let (height, width) = geometry.output();
-        // What the strides leave over at the far edges.
-        let least = |size: usize, kernel: usize| {
-            (size - 1) * geometry.stride + geometry.dilation * (kernel - 1) + 1
-        };
-        let padded_height = geometry.height + 2 * geometry.padding.0;
-        let padded_width = geometry.width + 2 * geometry.padding.1;
-        let over_height = padded_height - least(height, geometry.kernel.0);
-        let over_width = padded_width - least(width, geometry.kernel.1);
-        let each = gradient.dim(1)? / self.groups;
-        let blocks = (0..self.groups).map(|group| {
-            let block = gradient.narrow(1, group * each, each)?;
-            let weight = self.weight.detach().narrow(0, group * each, each)?.contiguous()?;
-            // A sequence goes as an image too: on the host, candle 0.11's transposed convolution of
-            // several sequences is wrong.
-            let weight = if weight.rank() == 3 { weight.unsqueeze(2)? } else { weight };
-            // candle pads both sides of an image alike, so the padding is cut off afterwards.
-            let block = block.reshape((images, each, height, width))?;
-            let over = over_height.max(over_width);
-            let whole =
-                block.conv_transpose2d(&weight, 0, over, geometry.stride, geometry.dilation)?;
-            whole.narrow(2, geometry.padding.0, geometry.height)?.narrow(
-                3,
-                geometry.padding.1,
-                geometry.width,
-            )
-        });
-        Tensor::cat(&blocks.collect::<Result<Vec<_>>>()?, 1)
     }
 }
 
@@ -294,56 +198,4 @@ pub fn conv2d_no_bias(
     vb: VarBuilder,
 ) -> Result<Conv2d> {
     candle_nn::conv2d_no_bias(in_channels, out_channels, kernel_size, cfg, vb).map(Conv2d)
-}
-
-#[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the test reads what it has computed on the host")]
-mod tests {
-    use candle_core::{Device, Var};
-
-    use super::*;
-
-    /// Both ways to the gradient of the input agree for images and sequences of all shapes.
-    #[test]
-    fn both_ways_to_the_gradient_of_an_input_agree() {
-        for (stride, dilation, padding, groups) in
-            [(1, 1, 0, 1), (2, 1, 1, 1), (1, 2, 2, 2), (3, 2, 1, 2), (2, 1, 0, 4)]
-        {
-            for (height, width, kernel) in [(9, 7, 3), (8, 9, 2), (9, 8, 3), (1, 8, 1)] {
-                let geometry = Geometry {
-                    channels: 4,
-                    height,
-                    width,
-                    kernel: (kernel, 3),
-                    padding: (if height == 1 { 0 } else { padding }, padding),
-                    stride,
-                    dilation,
-                };
-                let (outputs, sequence) = (8, height == 1);
-                let values = |shape: &[usize], speed: f32| {
-                    let count = shape.iter().product::<usize>();
-                    let values: Vec<f32> = (0..count).map(|at| (at as f32 * speed).sin()).collect();
-                    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-                };
-                let shape: &[usize] = if sequence {
-                    &[outputs, 4 / groups, 3]
-                } else {
-                    &[outputs, 4 / groups, kernel, 3]
-                };
-                let convolution = Convolution {
-                    geometry,
-                    groups,
-                    weight: Var::from_tensor(&values(shape, 0.7)).unwrap().into_inner(),
-                    bias: None,
-                    images: values(&[2, 4, height, width], 1.1),
-                };
-                let gradient = values(&[2, outputs, geometry.positions()], 0.3);
-                let host = convolution.input_gradient_on_host(&gradient).unwrap();
-                let transposed = convolution.input_gradient_transposed(&gradient).unwrap();
-                assert_eq!(host.dims(), [2, 4, height, width]);
-                let difference = (host - transposed).unwrap().abs().unwrap().max_all().unwrap();
-                assert!(difference.to_scalar::<f32>().unwrap() < 1e-5, "{geometry:?}");
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@
 //! `use candle_nn`, and nothing else: constructors, [`VarBuilder`] paths, initial values and
 //! checkpoints are candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's
 //! own and calls it. Only while [`GradientNorms`](crate::GradientNorms) looks at a batch does a layer
-//! do more.
+//! do more; a convolution on the host then adds up in another order, for speed.
 //!
 //! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
 //! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed convolutions
@@ -19,11 +19,16 @@
 //!
 //! What stands between the layers has candle's gradients. Of those, candle 0.11's `max_pool2d` passes
 //! back a share only: with one largest value in a window of four, a quarter. Norms then count the layers
-//! before it as training does, with that share.
+//! before it as training does, with that share. [`max_pool2d`](fn@max_pool2d) and
+//! [`avg_pool2d`](fn@avg_pool2d) give candle's values and the gradients that these have, in training
+//! too, also for windows that overlap, of which candle has none; [`relu`](fn@relu) is candle's own with
+//! a faster backward pass. They are used in place of the tensor's methods:
+//! `.add_fn(nn::relu).add_fn(|x| nn::max_pool2d(x, 2))`.
 
 pub mod activation;
 pub mod batch_norm;
 pub mod conv;
+mod convolution;
 pub mod dropout;
 pub mod embedding;
 pub mod group_norm;
@@ -31,7 +36,10 @@ pub mod layer_norm;
 pub mod linear;
 mod normalized;
 pub mod ops;
+pub mod pool;
+pub mod relu;
 pub mod rnn;
+mod windows;
 
 pub use candle_nn::{
     attention, encoding, func, init, kv_cache, loss, optim, rotary_emb, sampling, sequential,
@@ -56,4 +64,6 @@ pub use layer_norm::{
     LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm,
 };
 pub use linear::{Linear, linear, linear_b, linear_no_bias};
+pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
+pub use relu::relu;
 pub use rnn::{GRU, GRUConfig, LSTM, LSTMConfig, RNN, gru, lstm};

@@ -9,7 +9,7 @@ use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
-use crate::product::product;
+use crate::products::product;
 use crate::transfer::HostTensor;
 
 /// Contracted factors that are made at a time, at most.

@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::params::Params;
-use crate::product::product;
+use crate::products::product;
 use crate::tape::Tape;
 use crate::transfer::HostTensor;
 

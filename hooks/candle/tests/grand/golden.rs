@@ -66,6 +66,21 @@ fn images_as_jax_has_it() {
 }
 
 #[test]
+fn pooled_images_as_jax_has_it() {
+    let golden = Golden::read(include_bytes!("golden/pooled.safetensors"));
+    let builder = golden.builder();
+    let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+    let first = nn::conv2d(2, 4, 3, config, builder.pp("first")).unwrap();
+    let second = nn::conv2d(4, 6, 3, config, builder.pp("second")).unwrap();
+    let output = nn::linear(24, 3, builder.pp("output")).unwrap();
+    golden.check(|x| {
+        let x = nn::max_pool2d_with_stride(&nn::relu(&first.forward(x)?)?, 3, 2)?;
+        let x = nn::max_pool2d(&nn::relu(&second.forward(&x)?)?, 2)?;
+        output.forward(&x.flatten_from(1)?)
+    });
+}
+
+#[test]
 fn tokens_as_jax_has_it() {
     let golden = Golden::read(include_bytes!("golden/tokens.safetensors"));
     let builder = golden.builder();

@@ -10,6 +10,7 @@
 mod golden;
 mod images;
 mod losses;
+mod pieces;
 mod reference;
 mod refusals;
 mod sequences;

@@ -155,6 +155,14 @@ fn a_tape_changes_no_output() {
         let loss = |output: &Tensor, _: &Tensor| output.sqr()?.flatten_from(1)?.sum(1);
         let got = norms.of_losses(&input, &targets, forward, loss).unwrap();
         assert!(got.report.is_batched(), "{name}: {}", got.report);
-        assert_eq!(on_tape.borrow()[0], outside, "{name}");
+        let on_tape = &on_tape.borrow()[0];
+        if name.starts_with("conv") {
+            // Added up in another order.
+            let near = |(&a, &b)| (f32::from_bits(a) - f32::from_bits(b)).abs() < 1e-6;
+            assert!(on_tape.iter().zip(&outside).all(near), "{name}");
+            assert_eq!(on_tape.len(), outside.len(), "{name}");
+        } else {
+            assert_eq!(*on_tape, outside, "{name}");
+        }
     }
 }

@@ -68,6 +68,16 @@ def images(weights, x):
     return linear(weights, "output", x.reshape(batch, -1))
 
 
+def pooled(weights, x):
+    x = jax.nn.relu(conv(weights, "first", x, stride=1, padding=1, dilation=1, groups=1))
+    # Windows that overlap: three by three, two apart.
+    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 3), (1, 1, 2, 2), "VALID")
+    x = jax.nn.relu(conv(weights, "second", x, stride=1, padding=1, dilation=1, groups=1))
+    # Windows that leave a row and a column over.
+    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+    return linear(weights, "output", x.reshape(len(x), -1))
+
+
 def tokens(weights, indices):
     x = weights["tokens.weight"][indices]
     x = normalized(x, (-1,)) * weights["layer_norm.weight"] + weights["layer_norm.bias"]
@@ -124,6 +134,14 @@ def main():
         | with_bias("output", 4, 8),
         random.integers(11, size=(6, 7), dtype=numpy.uint32),
         classes=4,
+    )
+    # More examples than one pass takes at first.
+    make(
+        "pooled",
+        pooled,
+        with_bias("first", 4, 2, 3, 3) | with_bias("second", 6, 4, 3, 3) | with_bias("output", 3, 24),
+        random.normal(size=(20, 2, 11, 11), scale=0.2).astype(numpy.float32),
+        classes=3,
     )
 
 
