@@ -188,7 +188,8 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// Removes what a run of this name has recorded before, if it exists.
+    /// Removes what a run of this name has recorded before, if it exists, and the kernel velocities that were
+    /// measured on its weights.
     pub fn overwrite(mut self) -> Self {
         self.recorder = self.recorder.overwrite();
         self

@@ -53,7 +53,7 @@
 //!
 //! When the weights have been recorded too, [`KernelVelocity`] and [`barrier::ErrorBarrier`] measure the
 //! geometry of training: how fast the tangent kernel turns, and how far the error rises between two
-//! networks.
+//! networks, which [`barrier::Siblings`] finds by where they were spawned.
 //!
 //! ```text
 //! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::kernel  -> KernelVelocityTable
