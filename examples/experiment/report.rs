@@ -1,4 +1,4 @@
-//! What is printed: numbers that were measured in this session, and where to look next.
+//! What is printed: numbers that were measured in this run, and where to look next.
 
 use std::io::Write;
 
