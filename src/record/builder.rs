@@ -9,8 +9,9 @@ use crossbeam_channel::bounded;
 
 use super::channel::channel;
 use super::handle::{Parts, Recorder};
+use super::shared::Shared;
 use super::sink::Sink;
-use super::worker::{Pace, Shared, Worker};
+use super::worker::{Pace, Worker};
 use crate::batch::BatchFormat;
 use crate::error::{Error, Result};
 use crate::run::{

@@ -10,6 +10,7 @@ mod gate;
 mod handle;
 mod message;
 mod report;
+mod shared;
 mod sink;
 mod worker;
 

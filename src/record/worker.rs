@@ -3,20 +3,20 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::builder::OnFailure;
 use super::channel::Inbox;
-use super::gate::Gate;
 use super::message::{Message, PendingBatch, PendingSnapshot};
+use super::shared::{Shared, SnapshotCounters};
 use super::sink::Sink;
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Gap, RowCounts, RunMetadata, RunStatus, SnapshotCounts, is_transient};
+use crate::run::{RowCounts, RunMetadata, RunStatus, SnapshotCounts, is_transient};
 use crate::snapshot::Snapshot;
 use crate::step::Moment;
 
@@ -34,123 +34,6 @@ pub(crate) struct Pace {
     /// How long the end of a run waits for a write that keeps failing.
     pub(crate) patience: Duration,
     pub(crate) on_failure: OnFailure,
-}
-
-/// What the handle and the worker both see.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) gate: Gate,
-    /// The budget of copies of weights that are not on disk yet.
-    pub(crate) snapshot_gate: Gate,
-    pub(crate) snapshots: SnapshotCounters,
-    pub(crate) rows: AtomicU64,
-    pub(crate) committed: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) non_finite: AtomicU64,
-    pub(crate) lost: AtomicU64,
-    pub(crate) waited_nanos: AtomicU64,
-    pub(crate) retries: AtomicU64,
-    /// Recording has ended early; rows that still come are lost.
-    pub(crate) stopped: AtomicBool,
-    /// `finish` was called: what follows is the orderly end.
-    pub(crate) finishing: AtomicBool,
-    /// The memory of a written snapshot, for the next one.
-    spare: Mutex<Option<Snapshot>>,
-    failure: Mutex<Option<Error>>,
-    /// A batch or snapshot turned out to be wrong after it was handed over; recording goes on.
-    refusal: Mutex<Option<Error>>,
-    refused: AtomicBool,
-    gaps: Mutex<Vec<Gap>>,
-}
-
-/// What became of snapshots, counted.
-#[derive(Debug, Default)]
-pub(crate) struct SnapshotCounters {
-    pub(crate) written: AtomicU64,
-    pub(crate) skipped: AtomicU64,
-    pub(crate) lost: AtomicU64,
-}
-
-impl SnapshotCounters {
-    pub(crate) fn counts(&self) -> SnapshotCounts {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SnapshotCounts {
-            written: count(&self.written),
-            skipped: count(&self.skipped),
-            lost: count(&self.lost),
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn new(queue_bytes: usize, snapshot_bytes: usize) -> Self {
-        Self {
-            gate: Gate::new(queue_bytes),
-            snapshot_gate: Gate::new(snapshot_bytes),
-            snapshots: SnapshotCounters::default(),
-            rows: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            non_finite: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            waited_nanos: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
-            finishing: AtomicBool::new(false),
-            spare: Mutex::new(None),
-            failure: Mutex::new(None),
-            refusal: Mutex::new(None),
-            refused: AtomicBool::new(false),
-            gaps: Mutex::new(Vec::new()),
-        }
-    }
-
-    pub(crate) fn failure(&self) -> Option<Error> {
-        lock(&self.failure).clone()
-    }
-
-    pub(crate) fn take_spare(&self) -> Option<Snapshot> {
-        lock(&self.spare).take()
-    }
-
-    /// The first refusal since the last call.
-    pub(crate) fn take_refusal(&self) -> Option<Error> {
-        // Nearly every call of every training loop finds none.
-        if !self.refused.load(Ordering::Acquire) {
-            return None;
-        }
-        self.refused.store(false, Ordering::Release);
-        lock(&self.refusal).take()
-    }
-
-    fn refuse(&self, error: Error) {
-        lock(&self.refusal).get_or_insert(error);
-        self.refused.store(true, Ordering::Release);
-    }
-
-    fn fail(&self, error: &Error) {
-        lock(&self.failure).get_or_insert_with(|| error.clone());
-    }
-
-    pub(crate) fn add_gap(&self, step: u64, rows: u64) {
-        const MOST_GAPS: usize = 1000;
-        self.dropped.fetch_add(rows, Ordering::Relaxed);
-        let mut gaps = lock(&self.gaps);
-        let most = gaps.len() >= MOST_GAPS;
-        match gaps.last_mut() {
-            Some(gap) if most || step <= gap.last_step + 1 => {
-                gap.last_step = gap.last_step.max(step);
-                gap.batches += 1;
-                gap.rows += rows;
-            }
-            _ => gaps.push(Gap { first_step: step, last_step: step, batches: 1, rows }),
-        }
-    }
-}
-
-/// The values behind these locks are replaced whole, so that a panic elsewhere cannot leave them torn.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the thread leaves behind.
@@ -391,7 +274,7 @@ impl<S: Sink> Worker<S> {
         self.shared.committed.store(self.received - pending.rows, Ordering::Relaxed);
         if let Some(spare) = self.sink.take_spare() {
             // First, so that whoever waits for room finds it.
-            *lock(&self.shared.spare) = Some(spare);
+            self.shared.keep_spare(spare);
         }
         self.release_snapshots(pending.snapshots, |counters| &counters.written);
         if result.is_ok() {
@@ -522,7 +405,7 @@ impl<S: Sink> Worker<S> {
         let waited = Duration::from_nanos(count(&self.shared.waited_nanos));
         self.metadata.waited_seconds = self.earlier_waited + waited.as_secs_f64();
         self.metadata.gaps.truncate(self.earlier_gaps);
-        self.metadata.gaps.extend(lock(&self.shared.gaps).iter().copied());
+        self.metadata.gaps.extend(self.shared.gaps());
         self.metadata.failure = self.shared.failure().map(|failure| failure.to_string());
         self.sink.note(&mut self.metadata)
     }

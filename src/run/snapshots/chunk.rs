@@ -34,7 +34,7 @@ pub(super) struct Division {
 impl Division {
     /// Of every snapshot: chunks of a mebibyte of `f32`.
     pub(super) const STANDARD: Self =
-        Self { chunk_elements: 256 << 10, encoded_bytes: 16 << 20, raw_bytes: 64 << 20 };
+        Self { chunk_elements: 256 << 10, encoded_bytes: 4 << 20, raw_bytes: 64 << 20 };
 }
 
 pub(crate) fn schema() -> SchemaRef {
