@@ -241,7 +241,12 @@ mod tests {
         #[test]
         fn rows_from_elsewhere_make_the_same_batch(
             rows in prop::collection::vec(
-                (-2_i64..14, -1_i64..4, prop::array::uniform3(-9.0_f32..9.0), prop::bool::weighted(0.1)),
+                (
+                    prop_oneof![20 => 0_i64..12, 1 => -2_i64..14],
+                    prop_oneof![20 => 0_i64..3, 1 => -1_i64..4],
+                    prop::array::uniform3(-9.0_f32..9.0),
+                    prop::bool::weighted(0.1),
+                ),
                 0..6,
             ),
             ignore in prop::option::of(-1_i64..3),

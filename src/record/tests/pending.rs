@@ -149,6 +149,33 @@ fn what_is_handed_over_after_a_failure_is_dropped_and_counted() {
 }
 
 #[test]
+fn what_waits_in_the_queue_when_recording_stops_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let disk = crate::run::tests::FaultyDisk::default();
+    let mut recorder = super::builder(&fixture, &disk).start().unwrap();
+    disk.fail_always(crate::run::tests::Call::Create, std::io::ErrorKind::PermissionDenied);
+    let (compute, computed) = bounded::<()>(0);
+    hand_over(&mut recorder, 0, move || {
+        let _ = computed.recv();
+        Ok(batch(0))
+    })
+    .unwrap();
+    let waited = Arc::new(AtomicUsize::new(0));
+    let waiting = Arc::clone(&waited);
+    hand_over(&mut recorder, 1, move || {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Ok(batch(1))
+    })
+    .unwrap();
+    // The first one cannot be written, while the second one is in the queue.
+    drop(compute);
+    let report = recorder.finish().unwrap();
+    let rows: usize = (0..2).map(|step| batch(step).len()).sum();
+    assert_eq!((report.rows.lost, waited.load(Ordering::Relaxed)), (rows as u64, 0));
+    assert_eq!(report.failure.unwrap().kind(), ErrorKind::Io);
+}
+
+#[test]
 fn snapshots_may_be_on_their_way() {
     let fixture = Fixture::new();
     let mut recorder = Recorder::builder(fixture.path(), "seed-0", format()).start().unwrap();
