@@ -29,9 +29,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::cross_entropy, seq};
 use cpu_time::ProcessTime;
-use data_diet::{
-    Batch, BatchFormat, ExampleSignals, LogitsFormat, Moment, Phase, Recorder, Target, Targets,
+use data_diet::observe::{
+    Batch, BatchFormat, ExampleSignals, LogitsFormat, Moment, Phase, Target, Targets,
 };
+use data_diet::record::Recorder;
 use data_diet_candle::DataDietHook;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};

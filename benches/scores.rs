@@ -24,10 +24,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use data_diet::{
-    Batch, BatchFormat, Experiment, LogitsFormat, Moment, Phase, Recorder, ScoreOptions,
-    ScoreTable, Targets,
-};
+use data_diet::observe::{Batch, BatchFormat, LogitsFormat, Moment, Phase, Targets};
+use data_diet::record::Recorder;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};

@@ -39,10 +39,10 @@
 //! # From a recording to a smaller data set
 //!
 //! ```
-//! use data_diet::{
-//!     Amount, Batch, BatchFormat, Experiment, Manifest, ManifestFormat, ManifestInput, Moment, Phase,
-//!     Recorder, Rule, ScoreOptions, ScoreTable, Targets,
-//! };
+//! use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
+//! use data_diet::manifest::{Manifest, ManifestFormat, ManifestInput};
+//! use data_diet::observe::{Batch, BatchFormat, Moment, Phase, Targets};
+//! use data_diet::record::Recorder;
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("runs/toy");
@@ -81,60 +81,18 @@
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should panic")
 )]
 
-mod agreement;
-mod atomic_directory;
-mod atomic_file;
-pub mod barrier;
-mod batch;
-mod checked;
-mod early_sync;
 mod error;
-mod example_set;
-mod geometry;
-pub mod kernel;
-mod label_noise;
-mod manifest;
-mod parquet_output;
-mod random;
-mod recipe;
-mod record;
-mod run;
-mod schedule;
-mod scores;
-mod selection;
-mod signal;
-mod snapshot;
-mod step;
+pub mod geometry;
+pub mod manifest;
+pub mod observe;
+pub mod record;
+pub mod run;
+pub mod scores;
+pub mod selection;
+mod storage;
 mod verify;
 
-pub use agreement::{
-    Agreement, AgreementOptions, Bootstrap, Estimate, Keep, Overlap, ScoreSeries, SplitAgreement,
-    SplitOptions, Spread,
-};
-pub use batch::{Batch, BatchFormat, LogitsFormat, Observed, ObservedLogits, Targets};
 pub use error::{Error, ErrorKind, Result};
-pub use example_set::ExampleSet;
-pub use geometry::{
-    ErrorBarrierRow, ErrorBarrierTable, KernelVelocityRow, KernelVelocityTable, MeanBarrier,
-    RunningStatistics, TimeUnit,
-};
-pub use label_noise::{LabelNoise, NoisyLabels};
-pub use manifest::{
-    ClassCounts, Duplicates, KeyMap, Manifest, ManifestCompression, ManifestDirectory,
-    ManifestFormat, ManifestInput, ManifestSummary, Unscored,
-};
-pub use recipe::{KeyMapOrigin, ManifestOrigin, Outcome, Recipe, RecipeFile, ScoresOrigin, Step};
-pub use record::{OnFailure, Recorder, RecorderBuilder, RecorderStatus, RunReport, WhenFull};
-pub use run::{
-    Durability, Experiment, Finding, Gap, ObservationRows, Observations, Recovered, RowCounts, Run,
-    RunMetadata, RunStatus, SnapshotCounts, Snapshots, SpawnPoint, Verification,
-};
-pub use schedule::Schedule;
-pub use scores::{
-    At, Presentations, Score, ScoreFile, ScoreInfo, ScoreOptions, ScoreRequest, ScoreStatistics,
-    ScoreTable, Span,
-};
-pub use selection::{Amount, Classes, Fate, Hard, Kept, Member, Rule, ScoreColumn, Selection};
-pub use signal::{ExampleSignals, Signal, Target};
-pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};
-pub use step::{Clock, Moment, Phase};
+pub use run::Experiment;
+pub use scores::{ScoreOptions, ScoreTable};
+pub use selection::{Amount, Rule};

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checked::CheckedFile;
 use crate::error::Result;
 use crate::geometry::{self, Checked};
 use crate::run::{Experiment, Verification};
 use crate::scores;
+use crate::storage::CheckedFile;
 
 /// Where an experiment has its scores, if nobody says otherwise.
 const SCORES: &str = "scores.parquet";

@@ -1,7 +1,8 @@
 //! The digits as `digits.csv` holds them, and their division into training and test set.
 
 use candle_core::Device;
-use data_diet::{Amount, Rule, ScoreColumn};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Amount, Rule};
 
 use super::Result;
 use super::dataset::Dataset;

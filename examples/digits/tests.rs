@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 use candle_core::{Device, Var};
 use candle_nn::loss::cross_entropy;
 use candle_nn::{AdamW, Module, Optimizer};
-use data_diet::{
-    Agreement, AgreementOptions, Experiment, Phase, Run, RunStatus, ScoreColumn, ScoreOptions,
-    ScoreTable,
-};
+use data_diet::observe::Phase;
+use data_diet::run::{Run, RunStatus};
+use data_diet::scores::agreement::{Agreement, AgreementOptions};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::experiment::gradients;
 use crate::experiment::network::Network;
 use crate::experiment::options::Options;
 use crate::experiment::progress::Meter;
 use crate::experiment::training::{Task, train};
-use crate::experiment::{Result, run};
+use crate::experiment::{Result, gradients, run};
 
 fn task() -> Task {
     crate::task(&Device::Cpu).unwrap()

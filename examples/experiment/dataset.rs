@@ -2,7 +2,7 @@
 //! pruning: the id is what ties a recorded row to the image it came from.
 
 use candle_core::{Device, Tensor};
-use data_diet::Selection;
+use data_diet::selection::Selection;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
@@ -124,7 +124,8 @@ impl Dataset {
 
 #[cfg(test)]
 mod tests {
-    use data_diet::{Amount, Rule, ScoreColumn};
+    use data_diet::selection::ScoreColumn;
+    use data_diet::{Amount, Rule};
     use rand::SeedableRng;
 
     use super::*;

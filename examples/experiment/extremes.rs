@@ -4,7 +4,8 @@ use std::io::Write;
 
 use candle_core::D;
 use candle_nn::Module;
-use data_diet::{ScoreStatistics, ScoreTable};
+use data_diet::ScoreTable;
+use data_diet::scores::ScoreStatistics;
 
 use super::Result;
 use super::network::Network;

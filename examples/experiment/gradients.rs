@@ -6,10 +6,11 @@ use std::io::Write;
 use candle_core::{D, DType, Tensor};
 use candle_nn::loss::cross_entropy;
 use candle_nn::{AdamW, Optimizer, VarBuilder, VarMap};
-use data_diet::{
-    Agreement, AgreementOptions, At, Experiment, ScoreColumn, ScoreOptions, ScoreRequest,
-    ScoreSeries, ScoreTable, Signal,
-};
+use data_diet::observe::Signal;
+use data_diet::scores::agreement::{Agreement, AgreementOptions, ScoreSeries};
+use data_diet::scores::{At, ScoreRequest};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use data_diet_candle::nn::{Linear, Module, linear};
 use data_diet_candle::{DataDietHook, GradientNorms, RunReport, last_layer_norms};
 use rand::SeedableRng;

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use data_diet::{Amount, Experiment, Rule, ScoreColumn, ScoreOptions, ScoreTable};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
 
 use super::Result;
 use super::dataset::Dataset;

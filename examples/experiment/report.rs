@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use data_diet::{Experiment, Run, ScoreTable};
+use data_diet::run::Run;
+use data_diet::{Experiment, ScoreTable};
 
 use super::Result;
 use super::options::Options;

@@ -1,7 +1,7 @@
 //! What is learned: images with their true labels, or with wrong ones among them.
 
 use candle_core::{Device, Tensor};
-use data_diet::{ExampleSet, LabelNoise};
+use data_diet::selection::{ExampleSet, LabelNoise};
 
 use super::Result;
 use super::dataset::{Batch, Dataset};

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use data_diet::{Agreement, AgreementOptions, ScoreColumn};
+use data_diet::scores::agreement::{Agreement, AgreementOptions};
+use data_diet::selection::ScoreColumn;
 
 use super::Result;
 use super::data::Data;

@@ -5,10 +5,10 @@ use std::path::Path;
 use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use candle_nn::{AdamW, Module, Optimizer, ParamsAdamW};
-use data_diet::{
-    ErrorBarrierTable, ExampleSet, Experiment, KernelVelocityTable, Schedule, ScoreColumn,
-    ScoreOptions, ScoreTable,
-};
+use data_diet::geometry::{ErrorBarrierTable, KernelVelocityTable};
+use data_diet::observe::Schedule;
+use data_diet::selection::{ExampleSet, ScoreColumn};
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use data_diet_candle::barrier::{ErrorBarrier, Line, Siblings};
 use data_diet_candle::{DataDietHook, KernelVelocity, Params, Snapshots};
 use rand::SeedableRng;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use data_diet::{ErrorBarrierTable, Experiment, KernelVelocityTable};
+use data_diet::Experiment;
+use data_diet::geometry::{ErrorBarrierTable, KernelVelocityTable};
 
 use crate::options::Options;
 use crate::run;
@@ -71,7 +72,7 @@ fn mnist_is_read_from_its_files() {
         Options { mnist: Some(directory.path().to_owned()), examples: 12, ..Options::digits() };
     let data = crate::data::load(&options).unwrap();
     assert_eq!((data.len(), data.sizes.pixels, data.wrong()), (12, 16, 0));
-    let set = data_diet::ExampleSet { name: "some".to_owned(), examples: vec![3, 11] };
+    let set = data_diet::selection::ExampleSet { name: "some".to_owned(), examples: vec![3, 11] };
     let batch = data.of(&set).unwrap();
     assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), [3, 1]);
     // Pixels 0 to 191 of 12 images: mean 95.5, variance (192^2 - 1) / 12.

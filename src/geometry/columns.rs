@@ -6,7 +6,7 @@ use arrow::array::{Array, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::step::Clock;
+use crate::observe::Clock;
 
 /// A step as its column holds it.
 pub(super) fn step(what: &str, step: u64) -> Result<i64> {

@@ -10,8 +10,8 @@ use arrow::record_batch::RecordBatch;
 
 use super::columns::{self, Columns};
 use super::parts::Parts;
-use crate::barrier::{RiskCurve, RiskPoint};
 use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::barrier::{RiskCurve, RiskPoint};
 
 pub(super) const TABLE: &str = "error_barrier";
 

@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use super::columns::{self, Columns};
 use super::parts::Parts;
 use crate::error::{Error, Result};
-use crate::kernel;
+use crate::geometry::kernel;
 use crate::run::{KERNEL_VELOCITY, check_run_name};
 
 pub(super) const TABLE: &str = KERNEL_VELOCITY;
@@ -89,7 +89,7 @@ impl KernelVelocityRow {
 /// # Examples
 ///
 /// ```
-/// use data_diet::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+/// use data_diet::geometry::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let experiment = directory.path();

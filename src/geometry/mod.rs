@@ -1,14 +1,16 @@
 //! The tables of an experiment that hold the geometry of training: how fast its kernel turns, and how
-//! high the error barriers are. What the numbers mean stands in [`kernel`](crate::kernel) and
-//! [`barrier`](crate::barrier); who measures them is a hook's business.
+//! high the error barriers are. What the numbers mean stands in [`kernel`](crate::geometry::kernel) and
+//! [`barrier`](crate::geometry::barrier); who measures them is a hook's business.
 //!
 //! ```text
 //! EXPERIMENT/kernel_velocity/run=RUN/part-000000.parquet ...
 //! EXPERIMENT/error_barrier/part-000000.parquet ...
 //! ```
 
+pub mod barrier;
 mod columns;
 mod error_barrier;
+pub mod kernel;
 mod kernel_velocity;
 mod parts;
 mod verify;

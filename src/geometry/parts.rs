@@ -12,10 +12,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use crate::atomic_file::AtomicFile;
-use crate::checked::{CheckedEncoder, CheckedFile, Identity};
 use crate::error::{Error, Result};
-use crate::run::{Disk, LocalDisk, SCHEMA_VERSION};
+use crate::run::SCHEMA_VERSION;
+use crate::storage::{AtomicFile, CheckedEncoder, CheckedFile, Disk, Identity, LocalDisk};
 
 /// The parts of a table, or of one of its partitions. No part is ever changed or replaced.
 #[derive(Clone, Debug)]

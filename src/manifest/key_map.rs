@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// use data_diet::KeyMap;
+/// use data_diet::manifest::KeyMap;
 ///
 /// let map = KeyMap::new([("cats/a.png", 0), ("dogs/a.png", 1)])?;
 /// assert_eq!(map.example(b"dogs/a.png"), Some(1));

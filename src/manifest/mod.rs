@@ -23,6 +23,7 @@ mod jsonl;
 mod key_file;
 mod key_map;
 mod pipeline;
+pub mod recipe;
 mod sieve;
 mod states;
 mod summary;
@@ -44,10 +45,9 @@ pub use input::ManifestInput;
 pub use key_map::KeyMap;
 pub use summary::{ClassCounts, ManifestSummary};
 
-use crate::atomic_file::AtomicFile;
-use crate::early_sync::EarlySync;
 use crate::error::{Error, Result};
 use crate::selection::{ScoreColumn, Selection};
+use crate::storage::{AtomicFile, EarlySync};
 use added::AddedScore;
 use sieve::Sieve;
 
@@ -81,7 +81,9 @@ pub enum Duplicates {
 /// # Examples
 ///
 /// ```
-/// use data_diet::{Amount, Manifest, ManifestFormat, ManifestInput, Rule, ScoreColumn};
+/// use data_diet::{Amount, Rule};
+/// use data_diet::manifest::{Manifest, ManifestFormat, ManifestInput};
+/// use data_diet::selection::ScoreColumn;
 ///
 /// let el2n = ScoreColumn::new(vec![0, 1, 2], vec![7, 7, 3], vec![0.9, 0.1, 0.4])?;
 /// let hard = el2n.select(Rule::Highest(Amount::Count(2)))?;

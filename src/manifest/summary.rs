@@ -10,9 +10,9 @@ pub struct ManifestSummary {
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
-    /// The files of a [directory](crate::ManifestDirectory) that were read; 0 for a single manifest.
+    /// The files of a [directory](crate::manifest::ManifestDirectory) that were read; 0 for a single manifest.
     pub files: u64,
-    /// Rows whose key the [key map](crate::KeyMap) lacks, kept or pruned as the policy for rows without a
+    /// Rows whose key the [key map](crate::manifest::KeyMap) lacks, kept or pruned as the policy for rows without a
     /// score says.
     pub unmapped: u64,
     /// Rows whose example has no score, kept or pruned as the policy says.

@@ -8,10 +8,9 @@ use super::compression::ManifestCompression;
 use super::directory::{FILE_NAME, FILE_NAME_END, ManifestDirectory};
 use super::sieve::Sieve;
 use super::{Known, Manifest, ManifestSummary};
-use crate::atomic_directory::AtomicDirectory;
-use crate::early_sync::EarlySync;
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
+use crate::storage::{AtomicDirectory, EarlySync};
 
 impl Manifest {
     /// Filters the files of a directory as one manifest: rows are numbered and ids compared over all of

@@ -12,11 +12,10 @@ use super::handle::{Parts, Recorder};
 use super::shared::Shared;
 use super::sink::Sink;
 use super::worker::{Pace, Worker};
-use crate::batch::BatchFormat;
 use crate::error::{Error, Result};
-use crate::run::{
-    Disk, Durability, Existing, LocalDisk, RunMetadata, RunOptions, RunWriter, SpawnPoint,
-};
+use crate::observe::BatchFormat;
+use crate::run::{Durability, Existing, RunMetadata, RunOptions, RunWriter, SpawnPoint};
+use crate::storage::{Disk, LocalDisk};
 
 /// What happens when the recorder cannot keep up and its queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,11 +14,9 @@ use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::report::{RecorderStatus, RunReport};
 use super::shared::Shared;
 use super::worker::{Ending, stopped};
-use crate::batch::{Batch, BatchFormat, Measured};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::{Batch, BatchFormat, Measured, Moment, Snapshot};
 use crate::run::{RowCounts, RunStatus, SnapshotCounts};
-use crate::snapshot::Snapshot;
-use crate::step::Moment;
 
 /// Records batches of one rank of one run on a thread of its own.
 ///
@@ -29,7 +27,8 @@ use crate::step::Moment;
 /// # Examples
 ///
 /// ```
-/// use data_diet::{Batch, BatchFormat, Moment, Phase, Recorder, Targets};
+/// use data_diet::observe::{Batch, BatchFormat, Moment, Phase, Targets};
+/// use data_diet::record::Recorder;
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path();

@@ -4,10 +4,8 @@ use std::fmt;
 
 use crossbeam_channel::Sender;
 
-use crate::batch::Batch;
 use crate::error::Result;
-use crate::snapshot::Snapshot;
-use crate::step::Moment;
+use crate::observe::{Batch, Moment, Snapshot};
 
 #[derive(Debug)]
 pub(crate) enum Message {

@@ -1,6 +1,6 @@
 //! The recorder: a handle for the training thread, and a thread of its own that does everything slow.
 //!
-//! The handle validates nothing and formats nothing: it hands a finished [`Batch`](crate::Batch), or one
+//! The handle validates nothing and formats nothing: it hands a finished [`Batch`](crate::observe::Batch), or one
 //! that a device is still computing, over a channel that is bounded in bytes. The thread drives a [`Sink`] and knows neither Parquet nor
 //! paths.
 

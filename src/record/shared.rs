@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::gate::Gate;
 use crate::error::Error;
+use crate::observe::Snapshot;
 use crate::run::{Gap, SnapshotCounts};
-use crate::snapshot::Snapshot;
 
 /// What the handle and the worker both see.
 #[derive(Debug)]

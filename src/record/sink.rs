@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use crate::batch::Batch;
 use crate::error::Result;
+use crate::observe::{Batch, Snapshot};
 use crate::run::{Pending, RunMetadata, RunWriter};
-use crate::snapshot::Snapshot;
 
 /// Where batches go. The `push`es and `abandon` cannot fail; everything else may, and may be tried again.
 pub(crate) trait Sink: Send + 'static {

@@ -14,11 +14,10 @@ use super::channel::Inbox;
 use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::shared::{Shared, SnapshotCounters};
 use super::sink::Sink;
-use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{RowCounts, RunMetadata, RunStatus, SnapshotCounts, is_transient};
-use crate::snapshot::Snapshot;
-use crate::step::Moment;
+use crate::observe::{Batch, Moment, Snapshot};
+use crate::run::{RowCounts, RunMetadata, RunStatus, SnapshotCounts};
+use crate::storage::is_transient;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);

@@ -20,8 +20,8 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::delta;
-use crate::checked::{FileBytes, contained};
 use crate::error::{Error, Result};
+use crate::storage::{FileBytes, contained};
 
 /// A row group whose bytes have been read and checked.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::recovery::Replacement;
 use super::schema::Table;
 use crate::error::{Error, Result};
-use crate::step::Phase;
+use crate::observe::Phase;
 
 const RUNS: &str = "_runs";
 /// The table of what was measured on the weights of each run; `geometry` writes it.

@@ -21,11 +21,11 @@ use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 
-use super::disk::{Disk, DiskFile};
 use super::rows::Section;
 use super::schema::Table;
 use crate::error::{Error, Result};
-use crate::step::Phase;
+use crate::observe::Phase;
+use crate::storage::{Disk, DiskFile};
 
 const MAGIC: &[u8; 8] = b"DDLOG\0\0\x01";
 const FRAME: &[u8; 4] = b"FRAM";

@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, replace_file};
 use super::layout::RunLayout;
-use crate::batch::BatchFormat;
 use crate::error::{Error, Result};
+use crate::observe::BatchFormat;
+use crate::storage::{Disk, replace_file};
 
 /// The version of the tables and of `run.json`; a reader refuses a newer one.
 pub(crate) const SCHEMA_VERSION: u32 = 1;

@@ -32,7 +32,6 @@
 
 mod columns;
 mod delta;
-mod disk;
 mod family;
 mod layout;
 mod lock;
@@ -59,7 +58,6 @@ pub use verify::{Finding, Verification};
 pub use writer::Durability;
 
 pub(crate) use columns::{Bits, RowGroup};
-pub(crate) use disk::{Disk, LocalDisk, is_transient};
 pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
 pub(crate) use metadata::SCHEMA_VERSION;
 pub(crate) use part::{PartReader, RowGroupOutline};

@@ -12,11 +12,11 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
 use super::columns::RowGroup;
-use super::disk::{Disk, DiskFile};
 use super::metadata::SCHEMA_VERSION;
 use super::schema::{Table, writer_properties};
-use crate::checked::{CheckedEncoder, CheckedFile, Identity};
 use crate::error::{Error, Result};
+use crate::storage::{CheckedEncoder, CheckedFile, Identity};
+use crate::storage::{Disk, DiskFile};
 
 const EPOCHS_KEY: &str = "data_diet.epochs";
 

@@ -6,7 +6,6 @@ use std::vec;
 use arrow::array::{Array, BooleanArray, Float32Array, Int32Array, Int64Array};
 use arrow::record_batch::RecordBatch;
 
-use super::disk::LocalDisk;
 use super::layout::{ExperimentLayout, RunLayout};
 use super::metadata::{RunMetadata, RunStatus};
 use super::part::PartReader;
@@ -14,15 +13,16 @@ use super::recovery::{Recovered, recover};
 use super::schema::Table;
 use super::seal::file_bytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::signal::Signal;
-use crate::step::Phase;
+use crate::observe::{Phase, Signal};
+use crate::storage::LocalDisk;
 
 /// An experiment directory: any number of runs of the same data set.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use data_diet::{Experiment, Phase};
+/// use data_diet::Experiment;
+/// use data_diet::observe::Phase;
 ///
 /// let experiment = Experiment::open("runs/digits")?;
 /// for run in experiment.runs()? {

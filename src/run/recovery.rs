@@ -9,7 +9,6 @@ use arrow::array::{Array, BooleanArray, Int32Array, Int64Array};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
-use super::disk::Disk;
 use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::LogReader;
@@ -18,7 +17,8 @@ use super::part::{PartReader, PartWriter};
 use super::schema::Table;
 use super::seal::{move_aside, remove_if_there, seal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::step::Phase;
+use crate::observe::Phase;
+use crate::storage::Disk;
 
 const INTERRUPTED: &str = "the recording process ended without `finish`";
 const DAMAGED: &str = "a log was damaged: its rows from there on are not in the tables, and it was put \

@@ -11,9 +11,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::schema::Table;
-use crate::batch::{Batch, BatchFormat, LogitRows, Measured, ObservationColumns};
 use crate::error::{Error, Result};
-use crate::step::Phase;
+use crate::observe::{Batch, BatchFormat, LogitRows, Measured, ObservationColumns, Phase};
 
 /// The rows of one table and phase, as Arrow holds them.
 #[derive(Clone, Debug)]

@@ -12,8 +12,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 
 use super::snapshots;
-use crate::batch::{BatchFormat, LogitsFormat};
-use crate::step::Phase;
+use crate::observe::{BatchFormat, LogitsFormat, Phase};
 
 /// Rows of a full row group of observations.
 const ROW_GROUP_ROWS: usize = 131_072;

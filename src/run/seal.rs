@@ -8,13 +8,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::disk::Disk;
 use super::layout::RunLayout;
 use super::log::LogReader;
 use super::part::PartWriter;
 use super::schema::Table;
 use crate::error::{Error, Result};
-use crate::step::Phase;
+use crate::observe::Phase;
+use crate::storage::Disk;
 
 /// What sealing a log gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::Disk;
 use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::{LogReader, OpenLog, encode_frame};
@@ -21,9 +20,9 @@ use super::recovery::{
 use super::rows::PendingRows;
 use super::seal::seal;
 use super::snapshots;
-use crate::batch::{Batch, BatchFormat};
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::Snapshot;
+use crate::observe::{Batch, BatchFormat, Snapshot};
+use crate::storage::Disk;
 
 /// What committed rows survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,11 +20,9 @@ use parquet::schema::types::ColumnPath;
 use super::moments::Moments;
 use super::pipeline::in_order;
 use super::table::ScoreInfo;
-use crate::atomic_file::AtomicFile;
-use crate::checked::{ChunkSums, Identity};
 use crate::error::{Error, Result};
-use crate::parquet_output::{Unforgiving, io_error};
 use crate::run::SCHEMA_VERSION;
+use crate::storage::{AtomicFile, ChunkSums, Identity, Unforgiving, io_error};
 
 pub(super) const IDENTITY: Identity = Identity { table: "scores", version: SCHEMA_VERSION };
 pub(super) const INFO_KEY: &str = "data_diet.scores";

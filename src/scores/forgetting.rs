@@ -9,7 +9,7 @@
 /// # Examples
 ///
 /// ```
-/// use data_diet::Presentations;
+/// use data_diet::scores::Presentations;
 ///
 /// let mut presentations = Presentations::default();
 /// for correct in [false, true, false, false, true, false] {

@@ -11,6 +11,7 @@
 //! ```
 
 mod accumulate;
+pub mod agreement;
 mod buckets;
 mod catalogue;
 mod decoded;

@@ -17,7 +17,7 @@ use super::score::Span;
 use super::source::Source;
 use super::training::Training;
 use crate::error::Result;
-use crate::step::Phase;
+use crate::observe::Phase;
 
 /// Rows that are folded at once, score by score: few enough to stay in the nearest cache.
 const ROWS_AT_ONCE: usize = 8192;

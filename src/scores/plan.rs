@@ -7,8 +7,7 @@ use super::request::{At, Quantity, ScoreRequest};
 use super::score::{Score, Span};
 use super::source::{GRAND, Source, recorded_signals};
 use crate::error::{Error, ErrorKind, Result};
-use crate::signal::Signal;
-use crate::step::Phase;
+use crate::observe::{Phase, Signal};
 
 const TRAIN: Source = Source::Observations(Phase::Train);
 const SCORE: Source = Source::Observations(Phase::Score);

@@ -15,9 +15,9 @@ use parquet::errors::ParquetError;
 
 use super::file::{IDENTITY, INFO_KEY};
 use super::table::{ScoreInfo, unknown};
-use crate::checked::CheckedFile;
 use crate::error::{Error, Result};
 use crate::selection::ScoreColumn;
+use crate::storage::CheckedFile;
 
 const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
 
@@ -44,7 +44,7 @@ impl ScoreColumn {
 impl ScoreInfo {
     /// Where the scores of a file come from; `None` for a table that [`ScoreTable`] has not written.
     ///
-    /// [`ScoreTable`]: crate::ScoreTable
+    /// [`ScoreTable`]: crate::scores::ScoreTable
     ///
     /// # Errors
     ///
@@ -232,8 +232,8 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
 mod tests {
     use super::super::file::{self, Keys, Statistics};
     use super::*;
-    use crate::atomic_file::AtomicFile;
     use crate::error::ErrorKind;
+    use crate::storage::AtomicFile;
 
     /// More than two full row groups.
     const ROWS: usize = 2 * 131_072 + 77;

@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use super::score::{Score, unknown_score};
 use crate::error::{Error, Result};
-use crate::signal::Signal;
-use crate::step::Phase;
+use crate::observe::{Phase, Signal};
 
 /// What to compute from which runs.
 #[derive(Clone, Debug)]
@@ -90,7 +89,9 @@ pub enum At {
 /// # Examples
 ///
 /// ```
-/// use data_diet::{At, Phase, Score, ScoreOptions, ScoreRequest, Signal};
+/// use data_diet::ScoreOptions;
+/// use data_diet::observe::{Phase, Signal};
+/// use data_diet::scores::{At, Score, ScoreRequest};
 ///
 /// let mut options = ScoreOptions::default();
 /// options.scores = vec![

@@ -4,8 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::signal::Signal;
-use crate::step::Phase;
+use crate::observe::{Phase, Signal};
 
 /// A score by its name. `Display` gives the name, `FromStr` reads it, and a table of scores has the
 /// columns `NAME_mean`, `NAME_std` and `NAME_count` over runs.
@@ -13,7 +12,8 @@ use crate::step::Phase;
 /// # Examples
 ///
 /// ```
-/// use data_diet::{Phase, Score, Signal, Span};
+/// use data_diet::observe::{Phase, Signal};
+/// use data_diet::scores::{Score, Span};
 ///
 /// let score: Score = "el2n_score_epoch_3".parse()?;
 /// let span = Span::epoch(3);

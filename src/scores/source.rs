@@ -1,9 +1,8 @@
 //! Where the rows of a fold come from: a table with one or more values per example and moment.
 
 use crate::error::Result;
+use crate::observe::{Phase, Signal};
 use crate::run::{PartReader, Run, Table};
-use crate::signal::Signal;
-use crate::step::Phase;
 
 /// A table of a run that is folded in a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

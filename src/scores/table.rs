@@ -12,10 +12,10 @@ use super::moments::Moments;
 use super::request::ScoreOptions;
 use super::spill::Spill;
 use super::values::Values;
-use crate::atomic_file::AtomicFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::Experiment;
 use crate::selection::ScoreColumn;
+use crate::storage::AtomicFile;
 
 /// The scores of the examples that some runs have seen, in ascending order of id.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct ScoreTable {
 }
 
 /// One score of every example: mean, standard deviation and count over runs. What the names mean, and
-/// which direction is hard, stands with [`Score`](crate::Score).
+/// which direction is hard, stands with [`Score`](crate::scores::Score).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScoreStatistics {
@@ -276,9 +276,8 @@ pub(super) fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Batch, BatchFormat, Targets};
+    use crate::observe::{Batch, BatchFormat, Moment, Phase, Targets};
     use crate::record::Recorder;
-    use crate::step::{Moment, Phase};
 
     /// Ids that come in no order, and later epochs that bring new ones.
     fn record(path: &Path, run: &str, shift: f32) {

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::batch::{Batch, BatchFormat, LogitsFormat, Targets};
+use crate::observe::{Batch, BatchFormat, LogitsFormat, Moment, Phase, Signal, Targets};
 use crate::record::Recorder;
 use crate::run::Experiment;
 use crate::scores::{At, Score, ScoreOptions, ScoreRequest, ScoreTable};
-use crate::signal::Signal;
-use crate::step::{Moment, Phase};
 
 /// What one example went through: its values, and whether they came from a correct answer.
 type Rows = BTreeMap<i64, Vec<Row>>;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::strata::{Strata, budgets};
-use crate::random::SplitMix64;
+use crate::selection::random::SplitMix64;
 
 /// Which rows are liked best.
 #[derive(Clone, Copy, Debug)]

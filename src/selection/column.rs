@@ -87,7 +87,8 @@ impl ScoreColumn {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{Amount, Rule, ScoreColumn};
+    /// use data_diet::{Amount, Rule};
+    /// use data_diet::selection::ScoreColumn;
     ///
     /// let el2n = ScoreColumn::new(vec![10, 11, 12], vec![0, 1, 0], vec![0.9, 0.1, 0.4])?;
     /// let kept = el2n.select(Rule::Highest(Amount::Count(2)))?;
@@ -100,7 +101,7 @@ impl ScoreColumn {
     }
 
     /// Chooses examples by a rule, with regard to their classes. Several steps and several scores are a
-    /// [`Recipe`](crate::Recipe).
+    /// [`Recipe`](crate::manifest::recipe::Recipe).
     ///
     /// # Errors
     ///
@@ -111,7 +112,8 @@ impl ScoreColumn {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{Amount, Classes, Rule, ScoreColumn};
+    /// use data_diet::{Amount, Rule};
+    /// use data_diet::selection::{Classes, ScoreColumn};
     ///
     /// let labels = vec![0, 0, 0, 1];
     /// let el2n = ScoreColumn::new(vec![0, 1, 2, 3], labels, vec![0.9, 0.8, 0.7, 0.1])?;

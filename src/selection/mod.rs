@@ -15,10 +15,13 @@ mod amount;
 mod choice;
 mod classes;
 mod column;
+mod example_set;
 mod ids;
+mod label_noise;
 mod narrowing;
 mod number;
 mod outcome;
+mod random;
 mod rule;
 mod share;
 mod strata;
@@ -27,7 +30,10 @@ mod tests;
 
 pub use amount::Amount;
 pub use column::ScoreColumn;
+pub use example_set::ExampleSet;
+pub use label_noise::{LabelNoise, NoisyLabels};
 pub use outcome::{Fate, Kept, Member, Selection};
 pub use rule::{Classes, Hard, Rule};
 
 pub(crate) use narrowing::{Action, Narrowing};
+pub(crate) use random::SplitMix64;

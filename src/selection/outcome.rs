@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// use data_diet::{Amount, Rule, ScoreColumn};
+/// use data_diet::{Amount, Rule};
+/// use data_diet::selection::ScoreColumn;
 ///
 /// let el2n = ScoreColumn::new(vec![0, 1, 2, 3], vec![0; 4], vec![0.9, 0.1, 0.4, 0.2])?;
 /// let hard = el2n.select(Rule::Highest(Amount::Count(2)))?;
@@ -53,7 +54,7 @@ impl Selection {
     /// A selection that keeps these examples, in any order, for those who have chosen by other means.
     ///
     /// It has considered no other example: where it is applied to a manifest, rows of others have no
-    /// score, about which [`Unscored`](crate::Unscored) decides. All are of class 0.
+    /// score, about which [`Unscored`](crate::manifest::Unscored) decides. All are of class 0.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl Selection {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::Selection;
+    /// use data_diet::selection::Selection;
     ///
     /// let mine = Selection::of([12, 5, 7])?;
     /// assert!(mine.contains(7) && !mine.contains(6));

@@ -47,7 +47,7 @@ pub enum Rule {
     /// lowest; a score on a border belongs to the stratum above it, the highest score to the last.
     ///
     /// The paper first drops the hardest examples:
-    /// [`Recipe::coverage_centric`](crate::Recipe::coverage_centric) is both steps. All scores have to
+    /// [`Recipe::coverage_centric`](crate::manifest::recipe::Recipe::coverage_centric) is both steps. All scores have to
     /// be finite.
     Stratified {
         /// How many to choose.
@@ -60,7 +60,7 @@ pub enum Rule {
 }
 
 /// Whether a choice looks at the classes of the examples. What is said here of choosing holds for
-/// dropping too, where a [`Step`](crate::Step) drops.
+/// dropping too, where a [`Step`](crate::manifest::recipe::Step) drops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -109,7 +109,7 @@ impl Hard {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::Hard;
+    /// use data_diet::selection::Hard;
     ///
     /// assert_eq!(Hard::of_score("el2n_score_epoch_10"), Some(Hard::High));
     /// assert_eq!(Hard::of_score("aum"), Some(Hard::Low));

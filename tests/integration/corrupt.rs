@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data_diet::{
-    ErrorKind, Experiment, Phase, ScoreColumn, ScoreOptions, ScoreTable, Verification,
-};
+use data_diet::observe::Phase;
+use data_diet::run::Verification;
+use data_diet::selection::ScoreColumn;
+use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
 use crate::harness::{Directory, Row, Training, data_diet, observations, part_files};
 

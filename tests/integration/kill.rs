@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use data_diet::{ErrorKind, Experiment, Phase, RunStatus};
+use data_diet::observe::Phase;
+use data_diet::run::RunStatus;
+use data_diet::{ErrorKind, Experiment};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -24,14 +26,17 @@ const LAST: u64 = 1_000_000;
 /// over, and after a flush what is safe.
 fn record(directory: &Path, segment_bytes: u64) {
     let queue_bytes = QUEUE * TRAINING.batch(0).bytes();
-    let mut recorder =
-        data_diet::Recorder::builder(directory.join("experiment"), "seed-0", TRAINING.format())
-            .flush_rows(FLUSH_ROWS)
-            .flush_interval(Duration::from_secs(3600))
-            .segment_bytes(segment_bytes)
-            .queue_bytes(queue_bytes)
-            .start()
-            .unwrap();
+    let mut recorder = data_diet::record::Recorder::builder(
+        directory.join("experiment"),
+        "seed-0",
+        TRAINING.format(),
+    )
+    .flush_rows(FLUSH_ROWS)
+    .flush_interval(Duration::from_secs(3600))
+    .segment_bytes(segment_bytes)
+    .queue_bytes(queue_bytes)
+    .start()
+    .unwrap();
     say("started");
     for index in 0..LAST {
         recorder.record(TRAINING.batch(index)).unwrap();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use data_diet::{Experiment, Recorder, Snapshot, SnapshotTensor, TensorValues};
+use data_diet::Experiment;
+use data_diet::observe::{Snapshot, SnapshotTensor, TensorValues};
+use data_diet::record::Recorder;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -1,9 +1,8 @@
 //! Whatever the sizes of batches, flushes and segments: what is written is what is read.
 
-use data_diet::{
-    Batch, BatchFormat, Experiment, LogitsFormat, Moment, Phase, RunStatus, ScoreOptions,
-    ScoreTable, Signal, Targets,
-};
+use data_diet::observe::{Batch, BatchFormat, LogitsFormat, Moment, Phase, Signal, Targets};
+use data_diet::run::RunStatus;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use proptest::prelude::*;
 
 use crate::harness::{Directory, Row, observations, table};

@@ -1,6 +1,8 @@
 //! A recorded run, from the recorder to the command line, with nothing going wrong.
 
-use data_diet::{Experiment, Phase, RunStatus};
+use data_diet::Experiment;
+use data_diet::observe::Phase;
+use data_diet::run::RunStatus;
 
 use crate::harness::{Directory, Training, data_diet, observations, part_files, table};
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use data_diet::barrier::{RiskCurve, RiskPoint};
-use data_diet::{
+use data_diet::geometry::barrier::{RiskCurve, RiskPoint};
+use data_diet::geometry::{
     ErrorBarrierRow, ErrorBarrierTable, KernelVelocityRow, KernelVelocityTable, RunningStatistics,
     TimeUnit,
 };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 
 use candle_core::Tensor;
-use data_diet::Targets;
+use data_diet::observe::Targets;
 
 use crate::error::{Error, Result};
 use crate::grand::ExampleNorms;

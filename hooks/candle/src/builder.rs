@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use candle_nn::VarMap;
-use data_diet::{
-    BatchFormat, Clock, Durability, LogitsFormat, OnFailure, Recorder, RecorderBuilder, Schedule,
-    Signal, WhenFull,
-};
+use data_diet::observe::{BatchFormat, Clock, LogitsFormat, Schedule, Signal};
+use data_diet::record::{OnFailure, Recorder, RecorderBuilder, WhenFull};
+use data_diet::run::Durability;
 
 use crate::error::{Error, Result};
 use crate::hook::DataDietHook;

@@ -4,9 +4,8 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use data_diet::{
-    Batch, BatchFormat, Clock, LogitsFormat, Phase, Recorder, RecorderStatus, RunReport,
-};
+use data_diet::observe::{Batch, BatchFormat, Clock, LogitsFormat, Phase};
+use data_diet::record::{Recorder, RecorderStatus, RunReport};
 
 use crate::arguments::{ExampleIds, Labels, Norms, check_logits};
 use crate::builder::DataDietHookBuilder;
@@ -82,7 +81,7 @@ impl DataDietHook {
     /// An argument that does not fit, named, with what was expected and what came; nothing of the
     /// batch is recorded then, and the step counts all the same, since the update was made. What is
     /// wrong with ids or labels that are on a CUDA device is found when they have arrived: a later call
-    /// then returns it, naming the step, and does its own work all the same. If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's failure.
+    /// then returns it, naming the step, and does its own work all the same. If the hook was built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's failure.
     pub fn on_step_end<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
@@ -153,7 +152,7 @@ impl DataDietHook {
     ///
     /// # Errors
     ///
-    /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
+    /// If the hook was built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's
     /// failure.
     pub fn on_epoch_end(&mut self) -> Result<()> {
         self.clock.advance_epoch();
@@ -225,7 +224,7 @@ impl DataDietHook {
     ///
     /// # Errors
     ///
-    /// If the hook was built with [`OnFailure::Fail`](data_diet::OnFailure::Fail), the recorder's
+    /// If the hook was built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's
     /// first failure. Otherwise a failure is in the report.
     pub fn finish(self) -> Result<RunReport> {
         let Some(Recording { mut recorder, snapshots, .. }) = self.recording else {

@@ -1,7 +1,7 @@
 //! How fast the tangent kernel of a model turns in the course of a run, on several groups of examples.
 
 use candle_core::Tensor;
-use data_diet::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+use data_diet::geometry::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
 
 use crate::error::{Error, Result};
 use crate::ntk::{Gram, GramOptions};
@@ -11,7 +11,7 @@ use crate::snapshots::Weights;
 /// Measures kernel velocities over the snapshots of a run.
 ///
 /// For every group of examples and every two neighbouring snapshots there is one row: the
-/// [kernel distance](data_diet::kernel::distance) between the two, by the time between them. A kernel
+/// [kernel distance](data_diet::geometry::kernel::distance) between the two, by the time between them. A kernel
 /// is computed once and used for both of its pairs, so that one kernel per group is kept in memory
 /// (4 MB for 100 examples of 10 classes).
 ///
@@ -20,7 +20,7 @@ use crate::snapshots::Weights;
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::{Module, VarBuilder, VarMap, linear, ops::leaky_relu};
-/// use data_diet::KernelVelocityTable;
+/// use data_diet::geometry::KernelVelocityTable;
 /// use data_diet_candle::{KernelVelocity, Params, Weights};
 ///
 /// # let directory = tempfile::tempdir()?;

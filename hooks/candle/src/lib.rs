@@ -35,12 +35,12 @@
 //! ```
 //!
 //! The hook reads tensors and returns; signals, files and failures are the business of the
-//! [recorder](data_diet::Recorder)'s own thread. What it writes is described by [`data_diet`], whose
+//! [recorder](data_diet::record::Recorder)'s own thread. What it writes is described by [`data_diet`], whose
 //! `Experiment` and `data-diet` command read it.
 //!
 //! ```text
 //! arguments (ids, labels) -+
-//!                          +-> transfer (to the host) -> data_diet::Batch -> data_diet::Recorder
+//!                          +-> transfer (to the host) -> data_diet::observe::Batch -> data_diet::record::Recorder
 //! logits ------------------+
 //! ```
 //!
@@ -56,8 +56,8 @@
 //! networks, which [`barrier::Siblings`] finds by where they were spawned.
 //!
 //! ```text
-//! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::kernel  -> KernelVelocityTable
-//! weights of two runs ------> barrier (along a line)  -> data_diet::barrier -> ErrorBarrierTable
+//! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::geometry::kernel  -> KernelVelocityTable
+//! weights of two runs ------> barrier (along a line)  -> data_diet::geometry::barrier -> ErrorBarrierTable
 //! ```
 
 #![cfg_attr(
@@ -98,7 +98,6 @@ pub use params::{NamedTensors, Params, interpolate};
 pub use selection::kept_indices;
 pub use snapshots::{Snapshots, Weights};
 
-pub use data_diet::{
-    Durability, LogitsFormat, OnFailure, RecorderStatus, RunReport, RunStatus, Schedule, Signal,
-    WhenFull,
-};
+pub use data_diet::observe::{LogitsFormat, Schedule, Signal};
+pub use data_diet::record::{OnFailure, RecorderStatus, RunReport, WhenFull};
+pub use data_diet::run::{Durability, RunStatus};

@@ -2,10 +2,10 @@
 //! without a kernel of ours, where only these few numbers a row then have to be copied.
 //!
 //! In single precision, or double for double logits. What loses digits there is arranged like in the
-//! reference, `data_diet::ExampleSignals`: the largest term of the softmax is left out of the sums.
+//! reference, `data_diet::observe::ExampleSignals`: the largest term of the softmax is left out of the sums.
 
 use candle_core::{D, DType, Tensor};
-use data_diet::{BatchFormat, Observed, ObservedLogits, Signal, Targets};
+use data_diet::observe::{BatchFormat, Observed, ObservedLogits, Signal, Targets};
 
 use crate::error::Result;
 use crate::transfer::HostTensor;
@@ -187,7 +187,7 @@ fn log_one_plus(x: &Tensor, one_plus_x: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use data_diet::{ExampleSignals, LogitsFormat, Target};
+    use data_diet::observe::{ExampleSignals, LogitsFormat, Target};
     use proptest::prelude::*;
 
     use super::*;

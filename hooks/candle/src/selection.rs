@@ -1,7 +1,7 @@
 //! What a selection keeps, as a tensor to index a data set by.
 
 use candle_core::{Device, Tensor};
-use data_diet::Selection;
+use data_diet::selection::Selection;
 
 use crate::error::{Error, Result};
 
@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use data_diet::{Amount, Rule, ScoreColumn};
+/// use data_diet::{Amount, Rule};
+/// use data_diet::selection::ScoreColumn;
 /// use data_diet_candle::kept_indices;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -11,7 +11,7 @@
 )]
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use data_diet::{Batch, BatchFormat, Moment, Targets, TensorValues};
+use data_diet::observe::{Batch, BatchFormat, Moment, Targets, TensorValues};
 
 use crate::error::{Error, Result};
 

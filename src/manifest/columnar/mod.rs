@@ -28,7 +28,7 @@ use super::input::ManifestInput;
 use super::sieve::Sieve;
 use super::{Manifest, write_failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::parquet_output::{ParquetGroups, io_error};
+use crate::storage::{ParquetGroups, io_error};
 use plan::{Planner, RowGroup};
 use source::Source;
 use task::{Done, Task};

@@ -16,7 +16,7 @@ use super::unwritable;
 use crate::error::Result;
 use crate::manifest::added::Added;
 use crate::manifest::sieve::Sieve;
-use crate::parquet_output::ParquetGroups;
+use crate::storage::ParquetGroups;
 
 /// As large, decoded, as a row group of the output gets.
 const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };

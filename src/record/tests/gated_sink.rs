@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::batch::Batch;
 use crate::error::Result;
+use crate::observe::{Batch, Snapshot};
 use crate::record::sink::Sink;
 use crate::run::{Pending, RunMetadata};
-use crate::snapshot::Snapshot;
 
 /// Keeps the steps of what it was given. Before it takes a batch it says so, and waits until it may.
 #[derive(Debug)]

@@ -5,13 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::bounded;
 
-use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::{Batch, Moment, Phase, Snapshot, SnapshotTensor, TensorValues};
 use crate::record::{Recorder, WhenFull};
 use crate::run::tests::{Fixture, batch, format};
 use crate::run::{RunStatus, SnapshotCounts};
-use crate::snapshot::{Snapshot, SnapshotTensor, TensorValues};
-use crate::step::{Moment, Phase};
 
 fn moment(step: u64) -> Moment {
     Moment { phase: Phase::Train, step, epoch: 0 }

@@ -2,10 +2,10 @@
 
 use super::gated_sink::GatedSink;
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::record::{Recorder, RecorderBuilder, WhenFull};
 use crate::run::tests::{Fixture, batch, format};
 use crate::run::{RunMetadata, SnapshotCounts};
-use crate::snapshot::{Snapshot, SnapshotTensor, TensorValues};
 
 const BYTES: usize = 16;
 

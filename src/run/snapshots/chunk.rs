@@ -16,7 +16,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
-use crate::snapshot::{SnapshotTensor, TensorValues};
+use crate::observe::{SnapshotTensor, TensorValues};
 
 /// How tensors are divided.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{Header, Rows, no_values};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::run::part::PartReader;
 use crate::run::reader::Run;
 use crate::run::schema::Table;
-use crate::snapshot::{Snapshot, SnapshotTensor, TensorValues};
 
 /// The weights that a run has recorded, by step.
 ///

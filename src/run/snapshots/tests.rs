@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use super::chunk::Division;
 use super::writer::publish_divided;
-use crate::checked::CheckedFile;
 use crate::error::ErrorKind;
+use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::run::tests::{FaultyDisk, Fixture};
-use crate::run::{Disk, Existing, Experiment, LocalDisk, RunWriter};
-use crate::snapshot::{Snapshot, SnapshotTensor, TensorValues};
+use crate::run::{Existing, Experiment, RunWriter};
+use crate::storage::{CheckedFile, Disk, LocalDisk};
 
 fn tensor(name: &str, shape: &[usize], values: TensorValues) -> SnapshotTensor {
     SnapshotTensor::new(name, shape.to_vec(), values).unwrap()

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::chunk::{Division, properties, rows, schema};
 use crate::error::{Error, Result};
-use crate::run::disk::Disk;
+use crate::observe::Snapshot;
 use crate::run::layout::RunLayout;
 use crate::run::part::PartWriter;
 use crate::run::schema::Table;
 use crate::run::seal::remove_if_there;
-use crate::snapshot::Snapshot;
+use crate::storage::Disk;
 
 /// Writes a snapshot and makes it visible; one of this step that is visible already stays. The caller
 /// holds the rank's lock. After an error nothing is visible, and it may be tried again.

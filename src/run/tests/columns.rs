@@ -12,12 +12,11 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-use crate::batch::{BatchFormat, LogitsFormat};
+use crate::observe::{BatchFormat, LogitsFormat, Signal};
 use crate::run::delta;
-use crate::run::disk::LocalDisk;
 use crate::run::part::{PartReader, PartWriter};
 use crate::run::schema::Table;
-use crate::signal::Signal;
+use crate::storage::LocalDisk;
 
 type Row = (i64, i32, i64, i32, bool, f32);
 

@@ -175,9 +175,11 @@ fn the_sealed_file_of_a_number_wins_over_its_log() {
     let (number, log) = fixture.layout().logs().unwrap().remove(0);
     let part = |table, phase| fixture.layout().part(table, phase, number);
     let table = crate::run::schema::Table::Observations;
-    let before = std::fs::metadata(part(table, crate::Phase::Train)).unwrap().modified().unwrap();
+    let before =
+        std::fs::metadata(part(table, crate::observe::Phase::Train)).unwrap().modified().unwrap();
     assert_eq!(fixture.recovered_steps(), [0, 1, 2, 3]);
-    let after = std::fs::metadata(part(table, crate::Phase::Train)).unwrap().modified().unwrap();
+    let after =
+        std::fs::metadata(part(table, crate::observe::Phase::Train)).unwrap().modified().unwrap();
     assert_eq!(before, after, "a visible part was replaced");
     assert!(!log.exists());
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::run::disk::{Disk, DiskFile, LocalDisk};
+use crate::storage::{Disk, DiskFile, LocalDisk};
 
 /// What is asked of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

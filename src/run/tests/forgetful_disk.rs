@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::run::disk::{Disk, DiskFile, LocalDisk};
+use crate::storage::{Disk, DiskFile, LocalDisk};
 
 /// What a power cut leaves of what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

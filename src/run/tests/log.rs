@@ -94,7 +94,7 @@ fn a_damaged_log_is_put_aside_and_never_removed() {
     assert_eq!(fixture.recovered_steps(), [0]);
     let mut aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
     assert_eq!(std::fs::read(aside.next().unwrap().unwrap().path()).unwrap(), bytes);
-    let metadata = crate::RunMetadata::read(&fixture.layout().metadata()).unwrap().unwrap();
+    let metadata = crate::run::RunMetadata::read(&fixture.layout().metadata()).unwrap().unwrap();
     let failure = metadata.failure.unwrap();
     assert!(failure.contains("damaged") && failure.contains("aside"), "{failure}");
 }

@@ -61,7 +61,7 @@ fn without_the_option_a_power_cut_leaves_a_prefix() {
         }
         drop(writer);
         disk.cut_power(after);
-        let Ok(experiment) = crate::Experiment::open(fixture.path()) else { continue };
+        let Ok(experiment) = crate::run::Experiment::open(fixture.path()) else { continue };
         if experiment.runs().unwrap().is_empty() {
             continue;
         }

@@ -94,7 +94,7 @@ fn another_format_is_refused() {
     let fixture = interrupted();
     let existing = Existing::ResumeAt { step: 5, epoch: 0 };
     let mut other = options(&fixture, existing);
-    other.format.logits = crate::LogitsFormat::Off;
+    other.format.logits = crate::observe::LogitsFormat::Off;
     let error = RunWriter::open(FaultyDisk::default().arc(), other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("cannot go on with"), "{error}");
@@ -144,7 +144,7 @@ fn a_run_that_died_before_it_had_metadata_hides_nothing() {
     let newborn = fixture.path().join("_runs/newborn");
     std::fs::create_dir_all(newborn.join("open")).unwrap();
     std::fs::write(newborn.join("rank-0.lock"), b"").unwrap();
-    let experiment = crate::Experiment::open(fixture.path()).unwrap();
+    let experiment = crate::run::Experiment::open(fixture.path()).unwrap();
     let names: Vec<String> =
         experiment.runs().unwrap().iter().map(|run| run.name().to_owned()).collect();
     assert_eq!(names, ["seed-0"]);

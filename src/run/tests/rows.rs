@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::batch::{Batch, BatchFormat, Targets};
 use crate::error::Result;
+use crate::observe::{Batch, BatchFormat, Moment, Phase, Targets};
 use crate::run::layout::RunLayout;
 use crate::run::part::PartReader;
 use crate::run::schema::Table;
-use crate::run::{Disk, Durability, Existing, Experiment, RunMetadata, RunOptions, RunWriter};
-use crate::step::{Moment, Phase};
+use crate::run::{Durability, Existing, Experiment, RunMetadata, RunOptions, RunWriter};
+use crate::storage::Disk;
 
 /// Rows of every batch.
 pub(crate) const ROWS: u64 = 3;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use data_diet::{
-    Agreement, AgreementOptions, Bootstrap, Experiment, Keep, Phase, ScoreColumn, ScoreOptions,
-    ScoreTable,
-};
+use data_diet::observe::Phase;
+use data_diet::scores::agreement::{Agreement, AgreementOptions, Bootstrap, Keep};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use serde_json::Value;
 use tempfile::TempDir;
 

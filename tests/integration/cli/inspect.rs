@@ -1,6 +1,6 @@
 //! `data-diet inspect`.
 
-use data_diet::Phase;
+use data_diet::observe::Phase;
 
 use super::{Twelve, copy_as_after_a_crash};
 use crate::harness::data_diet;

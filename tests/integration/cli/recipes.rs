@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use data_diet::{Amount, Classes, Hard, Recipe, RecipeFile, Rule, Step};
+use data_diet::manifest::recipe::{Recipe, RecipeFile, Step};
+use data_diet::selection::{Classes, Hard};
+use data_diet::{Amount, Rule};
 
 use super::Twelve;
 use crate::harness::data_diet;
@@ -113,7 +115,7 @@ fn options_make_the_recipe_that_they_say() {
         let recipe = scored.recipe(&options);
         assert_eq!(recipe, expected, "{options:?}");
         // What was kept is what the library keeps.
-        let read = |name: &str| data_diet::ScoreColumn::read(&scored.scores, name);
+        let read = |name: &str| data_diet::selection::ScoreColumn::read(&scored.scores, name);
         let selection = recipe.select(read).unwrap();
         let kept = fs::read_to_string(&scored.output).unwrap();
         let mut kept: Vec<i64> = kept.lines().skip(1).map(|id| id.parse().unwrap()).collect();

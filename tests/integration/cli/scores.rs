@@ -1,6 +1,9 @@
 //! `data-diet scores`.
 
-use data_diet::{Experiment, Phase, Score, ScoreColumn, ScoreOptions, ScoreTable};
+use data_diet::observe::Phase;
+use data_diet::scores::Score;
+use data_diet::selection::ScoreColumn;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 
 use super::Twelve;
 use crate::harness::data_diet;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data_diet::{ErrorBarrierTable, ErrorKind, Experiment, Finding, KernelVelocityTable, Result};
+use data_diet::geometry::{ErrorBarrierTable, KernelVelocityTable};
+use data_diet::run::Finding;
+use data_diet::{ErrorKind, Experiment, Result};
 
 use super::tables::{barrier, velocity};
 use crate::harness::{Directory, data_diet, recorded};

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data_diet::barrier::{RiskCurve, RiskPoint};
-use data_diet::{
-    ErrorBarrierRow, ErrorBarrierTable, ErrorKind, KernelVelocityRow, KernelVelocityTable,
-    RunningStatistics, TimeUnit,
+use data_diet::ErrorKind;
+use data_diet::geometry::barrier::{RiskCurve, RiskPoint};
+use data_diet::geometry::{
+    ErrorBarrierRow, ErrorBarrierTable, KernelVelocityRow, KernelVelocityTable, RunningStatistics,
+    TimeUnit,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use data_diet::{BatchFormat, Recorder, RecorderBuilder};
+use data_diet::observe::BatchFormat;
+use data_diet::record::{Recorder, RecorderBuilder};
 use tempfile::TempDir;
 
 /// Holds an experiment and whatever else a test needs on disk; removed when dropped.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use data_diet::{
-    Batch, BatchFormat, LogitsFormat, Moment, Phase, Recorder, RecorderBuilder, RunStatus, Targets,
-};
+use data_diet::observe::{Batch, BatchFormat, LogitsFormat, Moment, Phase, Targets};
+use data_diet::record::{Recorder, RecorderBuilder};
+use data_diet::run::RunStatus;
 
 /// One example at one moment.
 #[derive(Clone, Debug)]

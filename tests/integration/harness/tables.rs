@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
-use data_diet::{Experiment, Phase, Signal};
+use data_diet::Experiment;
+use data_diet::observe::{Phase, Signal};
 use half::f16;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -1,7 +1,7 @@
 //! A made-up training run, in which every value of every row follows from a number: whoever reads the
 //! tables back knows what they must hold.
 
-use data_diet::{Batch, BatchFormat, Moment, Phase, Targets};
+use data_diet::observe::{Batch, BatchFormat, Moment, Phase, Targets};
 
 use super::tables::Row;
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data_diet::{Amount, Classes, ErrorKind, Recipe, Rule, ScoreColumn, Step};
+use data_diet::manifest::recipe::{Recipe, Step};
+use data_diet::selection::{Classes, ScoreColumn};
+use data_diet::{Amount, ErrorKind, Rule};
 use proptest::prelude::*;
 
 /// Id, class and score of an example.

@@ -1,6 +1,9 @@
 //! AUM and the dataset map where their values can be written down.
 
-use data_diet::{Experiment, Phase, Recorder, Score, ScoreOptions, ScoreTable, Signal};
+use data_diet::observe::{Phase, Signal};
+use data_diet::record::Recorder;
+use data_diet::scores::Score;
+use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use tempfile::TempDir;
 
 use crate::harness::recorded::{self, Presented, finish};

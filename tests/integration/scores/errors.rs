@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use data_diet::{
-    At, ErrorKind, Experiment, Phase, Score, ScoreOptions, ScoreRequest, ScoreTable, Signal,
-};
+use data_diet::observe::{Phase, Signal};
+use data_diet::scores::{At, Score, ScoreRequest};
+use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 use tempfile::TempDir;
 
 use crate::harness::recorded::{self, Presented, finish, finished};
@@ -170,7 +170,7 @@ fn a_signal_that_was_not_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let mut format = recorded::format(2);
     format.signals = vec![Signal::Loss];
-    let recorder = data_diet::Recorder::builder(directory.path(), "seed-0", format);
+    let recorder = data_diet::record::Recorder::builder(directory.path(), "seed-0", format);
     let mut recorder = recorder.start().unwrap();
     let row = Presented { example: 3, label: 0, logits: vec![1.0, 0.0] };
     recorded::record(&mut recorder, Phase::Train, 0, 0, &[row]);

@@ -9,7 +9,8 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::record_batch::RecordBatch;
-use data_diet::{Error, ErrorKind, Experiment, ScoreColumn, ScoreOptions, ScoreTable};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Error, ErrorKind, Experiment, ScoreOptions, ScoreTable};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 

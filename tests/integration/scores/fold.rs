@@ -2,10 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use data_diet::{
-    At, ErrorKind, Experiment, Phase, Score, ScoreOptions, ScoreRequest, ScoreStatistics,
-    ScoreTable, Signal, Span,
-};
+use data_diet::observe::{Phase, Signal};
+use data_diet::scores::{At, Score, ScoreRequest, ScoreStatistics, Span};
+use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 use proptest::prelude::*;
 
 use super::plan::{self, CLASSES, name};
@@ -265,7 +264,8 @@ fn ranks_that_record_different_signals() {
     for (rank, signals) in [(0, vec![Signal::Margin]), (1, vec![Signal::Loss])] {
         let mut format = recorded::format(CLASSES);
         format.signals = signals;
-        let builder = data_diet::Recorder::builder(directory.path(), "seed-0", format).rank(rank);
+        let builder =
+            data_diet::record::Recorder::builder(directory.path(), "seed-0", format).rank(rank);
         let mut recorder = builder.start().unwrap();
         let row = classified_as(rank.into(), 0);
         recorded::record(&mut recorder, Phase::Train, 0, 0, &[row]);

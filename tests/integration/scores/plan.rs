@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use data_diet::{Phase, Recorder, Signal};
+use data_diet::observe::{Phase, Signal};
+use data_diet::record::Recorder;
 use proptest::prelude::*;
 
 use crate::harness::recorded::{Presented, finish, format, in_small_parts, record};

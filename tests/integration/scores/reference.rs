@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data_diet::{Phase, Score, Signal, Span};
+use data_diet::observe::{Phase, Signal};
+use data_diet::scores::{Score, Span};
 
 use super::plan::{Observation, Plan};
 

@@ -1,6 +1,7 @@
 //! Every rule against a plain sort of all scores.
 
-use data_diet::{Amount, ErrorKind, Rule, ScoreColumn};
+use data_diet::selection::ScoreColumn;
+use data_diet::{Amount, ErrorKind, Rule};
 use proptest::prelude::*;
 
 /// Scores with many ties, with NaN and with infinities.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use data_diet::barrier::{RiskCurve, RiskPoint, check_grid};
+use data_diet::geometry::barrier::{RiskCurve, RiskPoint, check_grid};
 
 use super::risk::Risk;
 use crate::error::{Error, Result};

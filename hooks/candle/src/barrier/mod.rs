@@ -1,6 +1,6 @@
 //! How far error and loss rise on the straight line between two networks.
 //!
-//! What a barrier is stands in [`data_diet::barrier`]; here a model is moved along the line and measured.
+//! What a barrier is stands in [`data_diet::geometry::barrier`]; here a model is moved along the line and measured.
 
 mod line;
 mod pairs;

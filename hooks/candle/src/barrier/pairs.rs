@@ -3,8 +3,8 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use data_diet::barrier::RiskCurve;
-use data_diet::{ErrorBarrierRow, ErrorBarrierTable, RunningStatistics};
+use data_diet::geometry::barrier::RiskCurve;
+use data_diet::geometry::{ErrorBarrierRow, ErrorBarrierTable, RunningStatistics};
 
 use super::line::Line;
 use super::set::LabelledSet;
@@ -49,9 +49,9 @@ impl fmt::Debug for Branch<'_> {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::{Module, VarBuilder, VarMap, linear};
-/// use data_diet::ErrorBarrierTable;
-/// use data_diet_candle::barrier::{Branch, ErrorBarrier, Line};
+/// use data_diet::geometry::ErrorBarrierTable;
 /// use data_diet_candle::{Params, Weights};
+/// use data_diet_candle::barrier::{Branch, ErrorBarrier, Line};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let experiment = directory.path();

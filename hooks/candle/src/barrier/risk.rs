@@ -1,7 +1,7 @@
 //! Error rate and mean loss of a model on a set of examples.
 
 use candle_core::Tensor;
-use data_diet::{ExampleSignals, Target, Targets};
+use data_diet::observe::{ExampleSignals, Target, Targets};
 
 use crate::arguments::{Labels, OwnedLabels};
 use crate::error::{Error, Result};

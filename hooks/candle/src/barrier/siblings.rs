@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use data_diet::{Experiment, SpawnPoint};
+use data_diet::Experiment;
+use data_diet::run::SpawnPoint;
 
 use super::pairs::Branch;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::snapshots::Snapshots;
 /// # use data_diet_candle::barrier::ErrorBarrier;
 /// # fn measure(mut barrier: ErrorBarrier<'_>, forward: impl Fn(&Tensor) -> candle_core::Result<Tensor>)
 /// # -> Result<(), data_diet_candle::Error> {
-/// use data_diet::ErrorBarrierTable;
+/// use data_diet::geometry::ErrorBarrierTable;
 /// use data_diet_candle::barrier::Siblings;
 ///
 /// let siblings = Siblings::open("runs/digits", &["child-1", "child-2"])?;

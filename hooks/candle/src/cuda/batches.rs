@@ -7,7 +7,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
 use candle_core::cuda_backend::cudarc::driver::sys::CUstreamCaptureStatus;
-use data_diet::{Batch, BatchFormat, Moment, Recorder, Targets};
+use data_diet::observe::{Batch, BatchFormat, Moment, Targets};
+use data_diet::record::Recorder;
 
 use super::kernel::Kernels;
 use super::sections::Sections;

@@ -1,6 +1,6 @@
 //! What a batch leaves in the memory through which it travels, and where.
 
-use data_diet::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
+use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
 
 use super::task::{CORRECT, FINITE, Task, columns};
 

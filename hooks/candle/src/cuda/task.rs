@@ -1,7 +1,7 @@
 //! What the signal kernel is told: the same layout as `Task` in `signals.cu`.
 
 use candle_core::DType;
-use data_diet::Signal;
+use data_diet::observe::Signal;
 
 /// How the elements of a tensor are stored; the values are those of `Kind` in `signals.cu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

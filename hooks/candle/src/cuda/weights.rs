@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::{Tensor, Var};
-use data_diet::{Clock, Recorder, Snapshot, SnapshotTensor, TensorValues};
+use data_diet::observe::{Clock, Snapshot, SnapshotTensor, TensorValues};
+use data_diet::record::Recorder;
 
 use super::staging::{Flight, Staging};
 use super::tensors::{is_beside, locate};

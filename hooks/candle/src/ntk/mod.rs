@@ -2,7 +2,7 @@
 //!
 //! `K[(i, c), (j, d)] = <grad_w f^c(x_i), grad_w f^d(x_j)>`: inner products of the gradients of logits
 //! in all parameters (Fort et al. 2020; the Data Diet paper, section 5), at row `i * classes + c`. How
-//! far two kernels are apart is [`data_diet::kernel`]'s business.
+//! far two kernels are apart is [`data_diet::geometry::kernel`]'s business.
 //!
 //! Two ways lead to it. For layers of [`nn`](crate::nn), `gather` takes a backward pass per class for many
 //! examples together; `jacobian` takes one per example and class, for any model. Each parameter goes the
@@ -31,7 +31,7 @@ mod square;
 mod tests;
 
 use candle_core::Tensor;
-use data_diet::kernel;
+use data_diet::geometry::kernel;
 
 use crate::error::{Error, Result};
 use crate::params::Params;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, safetensors};
 use candle_nn::VarMap;
-use data_diet::{Experiment, SnapshotTensor, TensorValues};
+use data_diet::Experiment;
+use data_diet::observe::{SnapshotTensor, TensorValues};
 
 use crate::error::{Error, Result};
 use crate::params::{NamedTensors, Params};
@@ -23,7 +24,7 @@ use crate::params::{NamedTensors, Params};
 /// # Ok::<(), data_diet_candle::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Snapshots(data_diet::Snapshots);
+pub struct Snapshots(data_diet::run::Snapshots);
 
 impl Snapshots {
     /// Opens the snapshots of a run. Changes nothing on disk.
@@ -64,8 +65,8 @@ impl Snapshots {
     }
 }
 
-impl From<data_diet::Snapshots> for Snapshots {
-    fn from(snapshots: data_diet::Snapshots) -> Self {
+impl From<data_diet::run::Snapshots> for Snapshots {
+    fn from(snapshots: data_diet::run::Snapshots) -> Self {
         Self(snapshots)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
-use data_diet::{Clock, Recorder, Schedule, Snapshot, SnapshotTensor, TensorValues};
+use data_diet::observe::{Clock, Schedule, Snapshot, SnapshotTensor, TensorValues};
+use data_diet::record::Recorder;
 
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;

@@ -2,7 +2,7 @@
 //! not changed by it.
 
 use candle_core::DType;
-use data_diet::{Schedule, Signal};
+use data_diet::observe::{Schedule, Signal};
 use data_diet_candle::{DataDietHook, NamedTensors, Params};
 
 use crate::expected::{Reading, read};

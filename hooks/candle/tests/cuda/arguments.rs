@@ -1,7 +1,7 @@
 //! Ids and labels on the device, on the host, or one here and the other there.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_recorded};
 use crate::fixture::Fixture;

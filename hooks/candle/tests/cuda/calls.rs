@@ -2,7 +2,7 @@
 //! CPU: what lies on disk afterwards is the same.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 use data_diet_candle::{DataDietHook, DataDietHookBuilder, LogitsFormat};
 
 use crate::expected::{assert_same_logits, assert_same_rows};

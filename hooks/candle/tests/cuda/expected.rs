@@ -2,7 +2,7 @@
 //! that a test has read back itself.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{ExampleSignals, Phase, Signal, Target};
+use data_diet::observe::{ExampleSignals, Phase, Signal, Target};
 
 use crate::fixture::{Fixture, LogitRow, Row};
 

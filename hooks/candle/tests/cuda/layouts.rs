@@ -1,7 +1,7 @@
 //! Logits as views of larger tensors, and values that training does not hope for.
 
 use candle_core::{DType, Device, Tensor, Var};
-use data_diet::Signal;
+use data_diet::observe::Signal;
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_recorded};
 use crate::fixture::Fixture;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
-use data_diet::Schedule;
+use data_diet::observe::Schedule;
 use data_diet_candle::{NamedTensors, Params, Snapshots};
 
 use crate::expected::{Reading, read};

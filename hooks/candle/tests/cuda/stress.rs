@@ -2,7 +2,8 @@
 //! what was in it is still on its way.
 
 use candle_core::{DType, Device, Tensor, Var};
-use data_diet::{Phase, RunStatus, Signal};
+use data_diet::observe::{Phase, Signal};
+use data_diet::run::RunStatus;
 use data_diet_candle::{DataDietHook, DataDietHookBuilder, WhenFull};
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_call, assert_recorded};

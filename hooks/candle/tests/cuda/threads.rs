@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use candle_core::{Device, Tensor};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 use data_diet_candle::DataDietHook;
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_recorded};

@@ -6,7 +6,7 @@ use candle_nn::ops::log_softmax;
 use candle_nn::{
     AdamW, Dropout, Linear, Module, Optimizer, ParamsAdamW, VarBuilder, VarMap, linear,
 };
-use data_diet::Signal;
+use data_diet::observe::Signal;
 use data_diet_candle::DataDietHook;
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_recorded};

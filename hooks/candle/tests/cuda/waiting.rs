@@ -20,7 +20,7 @@ mod bodies {
 mod bodies {
     use candle_core::{DType, Device, Tensor, Var};
     use candle_nn::VarMap;
-    use data_diet::{Schedule, Signal};
+    use data_diet::observe::{Schedule, Signal};
     use data_diet_candle::DataDietHook;
 
     use super::Place;

@@ -1,7 +1,7 @@
 //! Batches that a loop makes as fast as it can, with tensors that it drops at once.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{LogitsFormat, Phase, Signal};
+use data_diet::observe::{LogitsFormat, Phase, Signal};
 use data_diet_candle::DataDietHook;
 
 use crate::device::{Numbers, device, upload};

@@ -1,6 +1,7 @@
 //! A queue that is full, and a recorder that is slow.
 
-use data_diet::{LogitsFormat, WhenFull};
+use data_diet::observe::LogitsFormat;
+use data_diet::record::WhenFull;
 
 use crate::device::{Numbers, device, upload};
 use crate::fixture::{Fixture, some_logits};

@@ -1,7 +1,8 @@
 //! What is wrong with a batch whose labels are on the device is found when they have arrived.
 
 use candle_core::{Device, Tensor};
-use data_diet::{ErrorKind, Phase};
+use data_diet::ErrorKind;
+use data_diet::observe::Phase;
 use data_diet_candle::{Error, Result};
 
 use crate::device::{device, upload};

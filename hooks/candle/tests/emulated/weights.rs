@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
-use data_diet::TensorValues;
+use data_diet::observe::TensorValues;
 use data_diet_candle::Schedule;
 
 use crate::device::{Numbers, device, upload};

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Optimizer, SGD, loss::cross_entropy};
-use data_diet::barrier::RiskCurve;
+use data_diet::geometry::barrier::RiskCurve;
 use data_diet_candle::barrier::{Grid, Line, Risk, curve};
 use data_diet_candle::{NamedTensors, Params, Result};
 

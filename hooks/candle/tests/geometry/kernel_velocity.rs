@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Tensor};
-use data_diet::{KernelVelocityTable, TimeUnit};
+use data_diet::geometry::{KernelVelocityTable, TimeUnit};
 use data_diet_candle::ntk::{GramOptions, gram};
 use data_diet_candle::{Error, KernelVelocity, Params, Result, Weights};
 use tempfile::TempDir;

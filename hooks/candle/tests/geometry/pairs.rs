@@ -1,8 +1,8 @@
 //! Barriers between the children of a run in the course of training.
 
 use candle_core::{DType, Tensor};
-use data_diet::barrier::RiskCurve;
-use data_diet::{ErrorBarrierTable, RunningStatistics};
+use data_diet::geometry::barrier::RiskCurve;
+use data_diet::geometry::{ErrorBarrierTable, RunningStatistics};
 use data_diet_candle::barrier::{Branch, ErrorBarrier, Grid, Line, Risk, curve};
 use data_diet_candle::{Params, Result, Weights};
 use tempfile::TempDir;
@@ -112,7 +112,8 @@ fn curves_that_the_table_has_are_not_measured_again() {
     let run = |barrier: &mut ErrorBarrier<'_>, steps: &[u64]| {
         let mut table = ErrorBarrierTable::open(directory.path()).unwrap();
         let (mut told, branches) = (Vec::new(), vec![branch(0, steps), branch(1, steps)]);
-        let progress = |row: &data_diet::ErrorBarrierRow| told.push((row.step, row.set.clone()));
+        let progress =
+            |row: &data_diet::geometry::ErrorBarrierRow| told.push((row.step, row.set.clone()));
         barrier.run(None, branches, |x| model.forward(x), &mut table, progress).unwrap();
         told
     };

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::ErrorBarrierTable;
+use data_diet::geometry::ErrorBarrierTable;
 use data_diet_candle::barrier::{Branch, ErrorBarrier, LabelledSet, Line, Risk, curve};
 use data_diet_candle::{Params, Weights};
 use proptest::prelude::*;

@@ -2,8 +2,7 @@
 
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::GradientNorms;
-use data_diet_candle::nn;
+use data_diet_candle::{GradientNorms, nn};
 
 use crate::reference::{Random, named, randomize};
 

@@ -1,7 +1,7 @@
 //! Every form in which a loop may hold its ids and labels.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 use data_diet_candle::{ExampleIds, Labels, Result};
 
 use crate::fixture::{Fixture, Row, some_logits};

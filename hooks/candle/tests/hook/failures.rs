@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use data_diet::{ErrorKind, Experiment, RunStatus};
+use data_diet::run::RunStatus;
+use data_diet::{ErrorKind, Experiment};
 use data_diet_candle::{DataDietHook, DataDietHookBuilder, Error, OnFailure};
 
 use crate::fixture::{Fixture, RUN, some_logits};

@@ -8,7 +8,9 @@ use arrow::array::{
 };
 use arrow::record_batch::RecordBatch;
 use candle_core::{Device, Tensor};
-use data_diet::{Experiment, Phase, Run, Signal};
+use data_diet::Experiment;
+use data_diet::observe::{Phase, Signal};
+use data_diet::run::Run;
 use data_diet_candle::{DataDietHook, DataDietHookBuilder};
 use half::f16;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;

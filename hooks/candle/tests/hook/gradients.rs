@@ -1,7 +1,8 @@
 //! Gradient norms beside the rows of training.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{Experiment, Phase};
+use data_diet::Experiment;
+use data_diet::observe::Phase;
 use data_diet_candle::DataDietHook;
 
 use crate::fixture::{Fixture, some_logits};

@@ -1,7 +1,7 @@
 //! Logits of every dtype and layout that training code produces.
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 
 use crate::fixture::{Fixture, some_logits};
 use crate::reference::{assert_row, one_hot};

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{Optimizer, SGD, loss::cross_entropy};
-use data_diet::{Phase, RunStatus};
+use data_diet::observe::Phase;
+use data_diet::run::RunStatus;
 use data_diet_candle::{DataDietHook, DataDietHookBuilder, Error};
 
 use crate::fixture::{Fixture, RUN, some_logits};

@@ -1,7 +1,9 @@
 //! What the options of a hook change about what is recorded.
 
 use candle_core::{Device, Tensor};
-use data_diet::{ErrorKind, Phase, RunStatus, Signal};
+use data_diet::ErrorKind;
+use data_diet::observe::{Phase, Signal};
+use data_diet::run::RunStatus;
 use data_diet_candle::{DataDietHook, Error, LogitsFormat};
 
 use crate::fixture::{Fixture, some_logits};

@@ -1,6 +1,6 @@
 //! The signals once more, by the plain softmax and nothing clever, for logits of moderate size.
 
-use data_diet::Signal;
+use data_diet::observe::Signal;
 
 use crate::fixture::Row;
 

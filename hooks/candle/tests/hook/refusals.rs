@@ -2,7 +2,8 @@
 //! nothing of the batch is recorded.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet::{Phase, RunStatus};
+use data_diet::observe::Phase;
+use data_diet::run::RunStatus;
 use data_diet_candle::{DataDietHook, Result};
 
 use crate::fixture::{Fixture, some_logits};

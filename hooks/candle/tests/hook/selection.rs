@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::cross_entropy};
-use data_diet::{Amount, Experiment, Phase, Rule, ScoreOptions, ScoreTable, Selection};
+use data_diet::observe::Phase;
+use data_diet::selection::Selection;
+use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
 use data_diet_candle::{DataDietHook, Error, kept_indices};
 
 use crate::fixture::{Fixture, some_logits};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::loss::cross_entropy;
 use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear};
-use data_diet::{Experiment, Schedule};
+use data_diet::Experiment;
+use data_diet::observe::Schedule;
 use data_diet_candle::{DataDietHook, DataDietHookBuilder, Snapshots, Weights};
 
 use crate::fixture::{Fixture, RUN};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, loss::cross_entropy};
-use data_diet::{Phase, Signal};
+use data_diet::observe::{Phase, Signal};
 use data_diet_candle::DataDietHook;
 
 use crate::fixture::{Fixture, some_logits};

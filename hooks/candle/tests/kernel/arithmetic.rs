@@ -1,6 +1,6 @@
 //! Signals against the core's definitions.
 
-use data_diet::{BatchFormat, ExampleSignals, LogitsFormat, Observed, Signal, Target};
+use data_diet::observe::{BatchFormat, ExampleSignals, LogitsFormat, Observed, Signal, Target};
 use half::{bf16, f16};
 use proptest::prelude::*;
 

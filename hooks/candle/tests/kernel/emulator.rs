@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use candle_core::DType;
-use data_diet::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
+use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
 use libloading::{Library, Symbol};
 
 use crate::task::{CORRECT, FINITE, Kind, Task, columns};

@@ -1,6 +1,6 @@
 //! The logits themselves, to the bit.
 
-use data_diet::{BatchFormat, LogitsFormat, ObservedLogits};
+use data_diet::observe::{BatchFormat, LogitsFormat, ObservedLogits};
 use half::{bf16, f16};
 use proptest::prelude::*;
 

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::{Amount, Classes, Hard, Recipe, Rule, Step};
+use data_diet::manifest::recipe::{Recipe, Step};
+use data_diet::selection::{Classes, Hard};
+use data_diet::{Amount, Rule};
 
 /// Everything that a recipe says, which stands in the place of all of it.
 #[derive(Debug, Args)]

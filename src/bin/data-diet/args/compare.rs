@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
-use data_diet::{AgreementOptions, Bootstrap, Phase, SplitOptions};
+use data_diet::observe::Phase;
+use data_diet::scores::agreement::{AgreementOptions, Bootstrap, SplitOptions};
 
 use super::Arguments;
 
@@ -148,8 +149,8 @@ impl Compare {
         let mut options = AgreementOptions::default();
         options.fractions.clone_from(&self.fractions);
         options.keep = match self.keep {
-            Keep::Highest => data_diet::Keep::Highest,
-            Keep::Lowest => data_diet::Keep::Lowest,
+            Keep::Highest => data_diet::scores::agreement::Keep::Highest,
+            Keep::Lowest => data_diet::scores::agreement::Keep::Lowest,
         };
         let mut bootstrap = Bootstrap::default();
         bootstrap.resamples = self.bootstrap;

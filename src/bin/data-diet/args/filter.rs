@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::{Manifest, ManifestCompression, ManifestFormat};
+use data_diet::manifest::{Manifest, ManifestCompression, ManifestFormat};
 
 use super::choice::Choice;
 
@@ -194,13 +194,13 @@ impl Filter {
     /// How to read a manifest of this format.
     pub(crate) fn manifest(&self, format: ManifestFormat, key: Option<&str>) -> Manifest {
         let unscored = match self.unscored {
-            Unscored::Fail => data_diet::Unscored::Fail,
-            Unscored::Keep => data_diet::Unscored::Keep,
-            Unscored::Prune => data_diet::Unscored::Prune,
+            Unscored::Fail => data_diet::manifest::Unscored::Fail,
+            Unscored::Keep => data_diet::manifest::Unscored::Keep,
+            Unscored::Prune => data_diet::manifest::Unscored::Prune,
         };
         let duplicates = match self.duplicates {
-            Duplicates::Fail => data_diet::Duplicates::Fail,
-            Duplicates::Allow => data_diet::Duplicates::Allow,
+            Duplicates::Fail => data_diet::manifest::Duplicates::Fail,
+            Duplicates::Allow => data_diet::manifest::Duplicates::Allow,
         };
         let manifest = Manifest::new(format)
             .header(!self.no_header)

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use data_diet::{At, Phase, ScoreOptions, ScoreRequest};
+use data_diet::ScoreOptions;
+use data_diet::observe::Phase;
+use data_diet::scores::{At, ScoreRequest};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Scores, and which end is hard or suspicious:\n\n  \

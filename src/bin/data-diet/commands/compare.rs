@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_diet::{
-    Agreement, AgreementOptions, Experiment, Phase, ScoreColumn, ScoreSeries, SplitAgreement,
-};
+use data_diet::Experiment;
+use data_diet::observe::Phase;
+use data_diet::scores::agreement::{Agreement, AgreementOptions, ScoreSeries, SplitAgreement};
+use data_diet::selection::ScoreColumn;
 
 use self::report::Report;
 use crate::args::{Between, Compare, Subject};

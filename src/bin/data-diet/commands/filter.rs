@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_diet::{
-    ClassCounts, Manifest, ManifestDirectory, ManifestInput, ManifestSummary, Outcome, Recipe,
-    ScoreColumn, Selection,
+use data_diet::manifest::recipe::{Outcome, Recipe};
+use data_diet::manifest::{
+    ClassCounts, Manifest, ManifestDirectory, ManifestInput, ManifestSummary,
 };
+use data_diet::selection::{ScoreColumn, Selection};
 
 use super::plan::Plan;
 use crate::args::Filter;

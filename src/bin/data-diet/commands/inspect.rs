@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use data_diet::{
-    ErrorKind, Experiment, Phase, Run, ScoreOptions, ScoreRequest, ScoreTable, Signal,
-};
+use data_diet::observe::{Phase, Signal};
+use data_diet::run::Run;
+use data_diet::scores::ScoreRequest;
+use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
 use crate::Failure;
 use crate::args::Inspect;

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use data_diet::{
-    KeyMap, KeyMapOrigin, Manifest, ManifestDirectory, ManifestFormat, ManifestOrigin, Recipe,
-    RecipeFile, ScoreColumn, ScoresOrigin,
-};
+use data_diet::manifest::recipe::{KeyMapOrigin, ManifestOrigin, Recipe, RecipeFile, ScoresOrigin};
+use data_diet::manifest::{KeyMap, Manifest, ManifestDirectory, ManifestFormat};
+use data_diet::selection::ScoreColumn;
 
 use super::filter::STANDARD_STREAM;
 use crate::Failure;

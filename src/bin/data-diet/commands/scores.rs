@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use data_diet::{Experiment, Run, ScoreTable};
+use data_diet::run::Run;
+use data_diet::{Experiment, ScoreTable};
 
 use crate::args::Scores;
 use crate::text::{counted, tell};

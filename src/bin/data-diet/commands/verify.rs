@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use data_diet::{Experiment, RunStatus, Verification};
+use data_diet::Experiment;
+use data_diet::run::{RunStatus, Verification};
 
 use crate::args::Verify;
 use crate::text::{bytes, counted, tell};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use data_diet::{Agreement, Estimate, SplitAgreement, Spread};
+use data_diet::scores::agreement::{Agreement, Estimate, SplitAgreement, Spread};
 use serde_json::{Value, json};
 
 use super::Comparison;
@@ -132,7 +132,7 @@ fn spreads(split: &SplitAgreement) -> Vec<Spread> {
 
 fn comparison_json(comparison: &Comparison) -> Value {
     let Comparison { first, second, agreement } = comparison;
-    let overlap = |overlap: &data_diet::Overlap| {
+    let overlap = |overlap: &data_diet::scores::agreement::Overlap| {
         let mut value = estimate_json(overlap.shared);
         value["fraction"] = json!(overlap.fraction);
         value["kept"] = json!(overlap.kept);

@@ -4,10 +4,10 @@ use super::format::{BatchFormat, LogitsFormat};
 use super::logits::LogitRows;
 use super::{Batch, Measured, ObservationColumns, check};
 use crate::error::{Error, Result};
-use crate::step::Moment;
+use crate::observe::step::Moment;
 
 /// What was computed of each row of a batch away from the host, by the definitions of
-/// [`ExampleSignals`](crate::ExampleSignals).
+/// [`ExampleSignals`](crate::observe::ExampleSignals).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// The class index of each row, as it came; of a soft target the most likely class, the lowest
@@ -166,9 +166,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::Targets;
-    use crate::signal::{ExampleSignals, Signal, Target, argmax};
-    use crate::step::Phase;
+    use crate::observe::batch::Targets;
+    use crate::observe::signal::{ExampleSignals, Signal, Target, argmax};
+    use crate::observe::step::Phase;
 
     const MOMENT: Moment = Moment { phase: Phase::Train, step: 3, epoch: 1 };
 

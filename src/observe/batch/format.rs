@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Targets;
 use super::check::checked_rows;
 use crate::error::{Error, Result};
-use crate::signal::Signal;
+use crate::observe::signal::Signal;
 
 /// How the logits themselves are recorded, in a table of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ impl BatchFormat {
     ///
     /// # Errors
     ///
-    /// As [`Batch::new`](crate::Batch::new) for ids and labels.
+    /// As [`Batch::new`](crate::observe::Batch::new) for ids and labels.
     pub fn check_rows(&self, examples: &[i64], targets: Targets<'_>) -> Result<()> {
         checked_rows(self, examples, targets).map(drop)
     }

@@ -60,7 +60,7 @@ impl Curve {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::barrier::Curve;
+    /// use data_diet::geometry::barrier::Curve;
     ///
     /// let curve = Curve::new(vec![(0.0, 0.1), (0.5, 0.5), (1.0, 0.2)])?;
     /// let barrier = curve.by_chord();

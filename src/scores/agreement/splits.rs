@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::series::ScoreSeries;
 use super::{Agreement, AgreementOptions};
 use crate::error::{Error, Result};
-use crate::random::SplitMix64;
+use crate::selection::SplitMix64;
 
 /// Which ways to part the runs in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! easiest, hardest and random ones.
 
 use crate::error::{Error, Result};
-use crate::random::SplitMix64;
 use crate::selection::ScoreColumn;
+use crate::selection::random::SplitMix64;
 
 /// A named group of examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl ExampleSet {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{ExampleSet, ScoreColumn};
+    /// use data_diet::selection::{ExampleSet, ScoreColumn};
     ///
     /// let el2n = ScoreColumn::new(vec![1, 2, 3, 4, 5], vec![0; 5], vec![0.9, 0.1, 0.5, 0.3, 0.7])?;
     /// let windows = ExampleSet::windows(&el2n, 2)?;

@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::Phase;
 use crate::run::{Experiment, Run};
 use crate::scores::{At, Moments, Score, ScoreOptions, ScoreRequest, ScoreTable};
 use crate::selection::ScoreColumn;
-use crate::step::Phase;
 
 /// One score, in a column for each run or for each epoch of an experiment.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// use data_diet::{Agreement, AgreementOptions, Experiment, ScoreSeries};
+/// use data_diet::Experiment;
+/// use data_diet::scores::agreement::{Agreement, AgreementOptions, ScoreSeries};
 ///
 /// let experiment = Experiment::open("runs/digits")?;
 /// let epochs = ScoreSeries::over_epochs(&experiment, &[], "el2n", None, |_rows| {})?;

@@ -35,7 +35,9 @@ pub use step::Step;
 /// Drop what is probably mislabelled, then keep the hard half:
 ///
 /// ```
-/// use data_diet::{Amount, Recipe, Rule, ScoreColumn, Step};
+/// use data_diet::{Amount, Rule};
+/// use data_diet::manifest::recipe::{Recipe, Step};
+/// use data_diet::selection::ScoreColumn;
 ///
 /// let recipe = Recipe::new()
 ///     .then(Step::drop("aum", Rule::Lowest(Amount::Fraction(0.25))))
@@ -84,7 +86,9 @@ impl Recipe {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{Amount, Hard, Recipe};
+    /// use data_diet::Amount;
+    /// use data_diet::manifest::recipe::Recipe;
+    /// use data_diet::selection::Hard;
     ///
     /// // A tenth of CIFAR-10 as in the paper: beta 30 %, 50 strata, low AUM is hard.
     /// let (beta, tenth) = (Amount::Fraction(0.3), Amount::Fraction(0.1));

@@ -245,7 +245,7 @@ proptest! {
         highest: bool,
     ) {
         let n = scores.len();
-        let mut random = crate::random::SplitMix64::new(seed);
+        let mut random = crate::selection::SplitMix64::new(seed);
         let mut weights = vec![0_u32; n];
         (0..n).for_each(|_| weights[(random.next() % n as u64) as usize] += 1);
         let keep = if highest { Keep::Highest } else { Keep::Lowest };
@@ -281,7 +281,7 @@ fn intervals_hold_the_truth_about_as_often_as_they_say() {
     // examples, both repeat theirs with p^2: concordant. One does with 2 p (1 - p), and both differences
     // share an end x: (2 x - 1)^2, which is 1/3 on average. So tau = 0.49 + 0.42 / 3 = 0.63, which an
     // interval of 80 % should hold for about 80 of 100 data sets.
-    let mut random = crate::random::SplitMix64::new(5);
+    let mut random = crate::selection::SplitMix64::new(5);
     let mut uniform = || (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
     let mut held = 0;
     for seed in 0..100 {

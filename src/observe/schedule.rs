@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// use data_diet::Schedule;
+/// use data_diet::observe::Schedule;
 ///
 /// let dense_early = Schedule::log_spaced(1).and(Schedule::every_epochs(10)).at_end();
 /// assert_eq!(dense_early.next_step(0), Some(1));

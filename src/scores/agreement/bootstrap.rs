@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::Bootstrap;
-use crate::random::SplitMix64;
+use crate::selection::SplitMix64;
 
 /// Measures resamples of `examples`, each handed over as multiplicities, in the order of their numbers.
 /// Every thread works in a workspace of its own, made by `start`.

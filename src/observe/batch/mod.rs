@@ -14,8 +14,8 @@ pub(crate) use logits::LogitRows;
 pub use observed::{Observed, ObservedLogits};
 
 use crate::error::{Error, Result};
-use crate::signal::{ExampleSignals, Target, argmax};
-use crate::step::{Moment, Phase};
+use crate::observe::signal::{ExampleSignals, Target, argmax};
+use crate::observe::step::{Moment, Phase};
 
 /// The labels of a batch on the host.
 #[derive(Clone, Copy, Debug)]

@@ -273,10 +273,10 @@ fn all_that_is_known_comes_back() {
         path: "scores.parquet".to_owned(),
         bytes: 3,
         crc32c: "0a".to_owned(),
-        info: Some(crate::ScoreInfo::default()),
+        info: Some(crate::scores::ScoreInfo::default()),
     });
     let selection = recipe.select(read).unwrap();
-    file.outcome = Some(Outcome::new(&selection, &crate::ManifestSummary::default()));
+    file.outcome = Some(Outcome::new(&selection, &crate::manifest::ManifestSummary::default()));
     file.write(room.file()).unwrap();
     let again = RecipeFile::read(room.file()).unwrap();
     assert_eq!(again.recipe, recipe);

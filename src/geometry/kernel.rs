@@ -31,7 +31,7 @@ const CHUNK: usize = 512;
 /// # Examples
 ///
 /// ```
-/// use data_diet::kernel;
+/// use data_diet::geometry::kernel;
 ///
 /// let identity = [1.0, 0.0, 0.0, 1.0];
 /// assert_eq!(kernel::distance(&identity, &[3.0, 0.0, 0.0, 3.0])?, 0.0);

@@ -118,7 +118,7 @@ impl ExampleSignals {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{ExampleSignals, Target};
+    /// use data_diet::observe::{ExampleSignals, Target};
     ///
     /// // Two equal logits: p = (1/2, 1/2), so p - y = (-1/2, 1/2).
     /// let signals = ExampleSignals::of(&[0.0_f32, 0.0], Target::Class(0));

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{ManifestOrigin, Outcome, Recipe, ScoresOrigin};
-use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Result};
+use crate::storage::AtomicFile;
 
 /// The version of the file; a reader refuses one that it does not know.
 const SCHEMA_VERSION: u32 = 1;

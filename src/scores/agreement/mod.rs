@@ -22,8 +22,8 @@ use pair::{Measures, Pair, Workspace};
 pub use series::ScoreSeries;
 pub use splits::{SplitAgreement, SplitOptions, Spread};
 
-/// Which end of the order of scores is kept, as [`Rule::Highest`](crate::Rule::Highest) and
-/// [`Rule::Lowest`](crate::Rule::Lowest) keep it.
+/// Which end of the order of scores is kept, as [`Rule::Highest`](crate::selection::Rule::Highest) and
+/// [`Rule::Lowest`](crate::selection::Rule::Lowest) keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
     /// The highest scores.
@@ -175,7 +175,8 @@ impl Agreement {
     /// # Examples
     ///
     /// ```
-    /// use data_diet::{Agreement, AgreementOptions, ScoreColumn};
+    /// use data_diet::scores::agreement::{Agreement, AgreementOptions};
+    /// use data_diet::selection::ScoreColumn;
     ///
     /// let column = |scores: &[f64]| {
     ///     ScoreColumn::new((0..4).collect(), vec![0; 4], scores.to_vec())

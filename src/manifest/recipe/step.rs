@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::selection::{Action, Classes, Rule};
 
-/// One step of a [`Recipe`](crate::Recipe): what a rule chooses by a score is kept, or dropped.
+/// One step of a [`Recipe`](crate::manifest::recipe::Recipe): what a rule chooses by a score is kept, or dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Step {

@@ -1,7 +1,7 @@
 //! Wrong labels on purpose, to see what training makes of them.
 
 use crate::error::{Error, Result};
-use crate::random::SplitMix64;
+use crate::selection::random::SplitMix64;
 
 const STREAM: u64 = u64::from_be_bytes(*b"labelnoi");
 
@@ -10,7 +10,7 @@ const STREAM: u64 = u64::from_be_bytes(*b"labelnoi");
 /// # Examples
 ///
 /// ```
-/// use data_diet::LabelNoise;
+/// use data_diet::selection::LabelNoise;
 ///
 /// let labels: Vec<u32> = (0..1000).map(|row| row % 10).collect();
 /// let noisy = LabelNoise::symmetric(0.1, 7).apply(&labels, 10)?;

@@ -1,0 +1,19 @@
+//! Files that are complete or absent.
+//!
+//! Owns how bytes reach the disk: atomic files and directories, early write-back, checksummed Parquet,
+//! and which disk errors are worth a retry. Knows neither tables nor columns; every room that writes a
+//! file builds on this one.
+
+mod atomic_directory;
+mod atomic_file;
+mod checked;
+mod disk;
+mod early_sync;
+mod parquet_output;
+
+pub(crate) use atomic_directory::AtomicDirectory;
+pub(crate) use atomic_file::AtomicFile;
+pub(crate) use checked::{CheckedEncoder, CheckedFile, ChunkSums, FileBytes, Identity, contained};
+pub(crate) use disk::{Disk, DiskFile, LocalDisk, is_transient, replace_file};
+pub(crate) use early_sync::EarlySync;
+pub(crate) use parquet_output::{ParquetGroups, Unforgiving, io_error};
