@@ -24,7 +24,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::loss::cross_entropy;
 use candle_nn::ops::log_softmax;
 use cpu_time::ProcessTime;
-use data_diet_candle::GradientNorms;
+use data_diet_candle::gradients::GradientNorms;
 use data_diet_candle::nn::{
     Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, embedding, linear, max_pool2d,
     relu, seq,

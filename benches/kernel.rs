@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor};
 use cpu_time::ProcessTime;
-use data_diet_candle::Params;
 use data_diet_candle::nn::{
     Conv2dConfig, Module, Sequential, VarBuilder, VarMap, conv2d, linear, seq,
 };
 use data_diet_candle::ntk::{Gram, GramOptions};
+use data_diet_candle::weights::Params;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{in_turn, median};

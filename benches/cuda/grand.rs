@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use data_diet_candle::{ExampleNorms, GradientNorms};
+use data_diet_candle::gradients::{ExampleNorms, GradientNorms};
 use serde::Serialize;
 
 use crate::measure::median;

@@ -11,8 +11,9 @@ use data_diet::scores::agreement::{Agreement, AgreementOptions, ScoreSeries};
 use data_diet::scores::{At, ScoreRequest};
 use data_diet::selection::ScoreColumn;
 use data_diet::{Experiment, ScoreOptions, ScoreTable};
+use data_diet_candle::gradients::{GradientNorms, last_layer_norms};
 use data_diet_candle::nn::{Linear, Module, linear};
-use data_diet_candle::{DataDietHook, GradientNorms, RunReport, last_layer_norms};
+use data_diet_candle::{DataDietHook, RunReport};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

@@ -9,8 +9,10 @@ use data_diet::geometry::{ErrorBarrierTable, KernelVelocityTable};
 use data_diet::observe::Schedule;
 use data_diet::selection::{ExampleSet, ScoreColumn};
 use data_diet::{Experiment, ScoreOptions, ScoreTable};
-use data_diet_candle::barrier::{ErrorBarrier, Line, Siblings};
-use data_diet_candle::{DataDietHook, KernelVelocity, Params, Snapshots};
+use data_diet_candle::DataDietHook;
+use data_diet_candle::geometry::KernelVelocity;
+use data_diet_candle::geometry::barrier::{ErrorBarrier, Line, Siblings};
+use data_diet_candle::weights::{Params, Snapshots};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

@@ -15,8 +15,7 @@ use super::columns::RowGroup;
 use super::metadata::SCHEMA_VERSION;
 use super::schema::{Table, writer_properties};
 use crate::error::{Error, Result};
-use crate::storage::{CheckedEncoder, CheckedFile, Identity};
-use crate::storage::{Disk, DiskFile};
+use crate::storage::{CheckedEncoder, CheckedFile, Disk, DiskFile, Identity};
 
 const EPOCHS_KEY: &str = "data_diet.epochs";
 

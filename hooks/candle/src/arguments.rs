@@ -7,7 +7,6 @@ use candle_core::Tensor;
 use data_diet::observe::Targets;
 
 use crate::error::{Error, Result};
-use crate::grand::ExampleNorms;
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
 
 /// Example ids of a batch, one per row: a slice, array or vector of integers, a range of row numbers,
@@ -47,7 +46,7 @@ pub trait Labels: sealed::Sealed {
     }
 }
 
-/// Gradient norms of a batch, one per example: what [`GradientNorms`](crate::GradientNorms) gives, a slice,
+/// Gradient norms of a batch, one per example: what [`GradientNorms`](crate::gradients::GradientNorms) gives, a slice,
 /// array or vector of `f32`, or a float tensor `[batch]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be gradient norms",
@@ -109,7 +108,7 @@ impl OwnedLabels<'_> {
     }
 }
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
@@ -177,14 +176,6 @@ impl Norms for Vec<f32> {
 impl<const N: usize> Norms for [f32; N] {
     fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
         Ok(Cow::Borrowed(self))
-    }
-}
-
-impl sealed::Sealed for ExampleNorms {}
-
-impl Norms for ExampleNorms {
-    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
-        Ok(Cow::Borrowed(&self.values))
     }
 }
 

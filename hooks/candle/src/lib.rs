@@ -66,37 +66,20 @@
 )]
 
 mod arguments;
-pub mod barrier;
-mod builder;
-mod contribution;
-#[cfg(feature = "cuda")]
-mod cuda;
 mod error;
-mod grand;
+pub mod geometry;
+pub mod gradients;
 mod hook;
-mod kernel_velocity;
 pub mod nn;
 pub mod ntk;
-mod operations;
-mod params;
-mod patches;
-mod products;
-mod selection;
-mod snapshots;
-mod squares;
-mod tape;
-mod threads;
+pub mod selection;
+mod signals;
 mod transfer;
+pub mod weights;
 
 pub use arguments::{ExampleIds, Labels, Norms};
-pub use builder::DataDietHookBuilder;
 pub use error::{Error, Result};
-pub use grand::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};
-pub use hook::DataDietHook;
-pub use kernel_velocity::KernelVelocity;
-pub use params::{NamedTensors, Params, interpolate};
-pub use selection::kept_indices;
-pub use snapshots::{Snapshots, Weights};
+pub use hook::{DataDietHook, DataDietHookBuilder};
 
 pub use data_diet::observe::{LogitsFormat, Schedule, Signal};
 pub use data_diet::record::{OnFailure, RecorderStatus, RunReport, WhenFull};

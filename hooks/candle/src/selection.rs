@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// use candle_core::{Device, Tensor};
 /// use data_diet::{Amount, Rule};
 /// use data_diet::selection::ScoreColumn;
-/// use data_diet_candle::kept_indices;
+/// use data_diet_candle::selection::kept_indices;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::Cpu;

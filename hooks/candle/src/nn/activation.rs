@@ -6,9 +6,9 @@ use candle_core::{Module, Result, Tensor};
 pub use candle_nn::Activation;
 use candle_nn::VarBuilder;
 
-use crate::contribution::Contribution;
-use crate::squares::product_dtype;
-use crate::tape::Tape;
+use crate::gradients::contribution::Contribution;
+use crate::gradients::squares::product_dtype;
+use crate::gradients::tape::Tape;
 
 /// [`candle_nn::PReLU`], `max(x, 0) + w min(x, 0)`, whose methods it has.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use candle_core::{ModuleT, Result, Tensor};
 pub use candle_nn::BatchNormConfig;
 use candle_nn::VarBuilder;
 
+use crate::gradients::squares::product_dtype;
+use crate::gradients::tape::Tape;
 use crate::nn::normalized::Affine;
-use crate::squares::product_dtype;
-use crate::tape::Tape;
 
 /// [`candle_nn::BatchNorm`], whose methods it has: inputs `[batch, channels, ...]`.
 ///

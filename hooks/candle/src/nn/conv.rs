@@ -10,10 +10,10 @@ pub use candle_nn::{
     conv_transpose2d_no_bias,
 };
 
+use crate::gradients::patches::Geometry;
+use crate::gradients::tape::Tape;
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::convolution::Convolution;
-use crate::patches::Geometry;
-use crate::tape::Tape;
 
 /// [`candle_nn::Conv1d`], whose methods it has: inputs `[batch, channels, length]`.
 #[derive(Clone, Debug)]

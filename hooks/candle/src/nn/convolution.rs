@@ -3,11 +3,11 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::contribution::{CACHED_BYTES, Contribution, Factor};
-use crate::patches::Geometry;
-use crate::products::batched_product;
-use crate::squares::product_dtype;
-use crate::tape::OutputGradient;
+use crate::gradients::contribution::{CACHED_BYTES, Contribution, Factor};
+use crate::gradients::patches::Geometry;
+use crate::gradients::products::batched_product;
+use crate::gradients::squares::product_dtype;
+use crate::gradients::tape::OutputGradient;
 
 /// A convolution on a tape; a sequence is an image of height 1.
 pub(super) struct Convolution {

@@ -2,7 +2,7 @@
 
 use candle_core::{ModuleT, Result, Tensor};
 
-use crate::tape::Tape;
+use crate::gradients::tape::Tape;
 
 /// [`candle_nn::Dropout`], which refuses training mode while gradient norms are asked for.
 #[derive(Clone, Debug)]

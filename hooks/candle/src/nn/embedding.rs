@@ -5,8 +5,8 @@ use std::ops::Deref;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::contribution::{Contribution, Factor};
-use crate::tape::Tape;
+use crate::gradients::contribution::{Contribution, Factor};
+use crate::gradients::tape::Tape;
 
 /// [`candle_nn::Embedding`], whose methods it has: indices `[batch, ...]` to vectors
 /// `[batch, ..., size]`.

@@ -3,8 +3,8 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::gradients::tape::Tape;
 use crate::nn::normalized::{Affine, NormalizedRows};
-use crate::tape::Tape;
 
 /// [`candle_nn::GroupNorm`]: inputs `[batch, channels, ...]`.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use candle_core::{Module, Result, Tensor};
 pub use candle_nn::LayerNormConfig;
 use candle_nn::VarBuilder;
 
+use crate::gradients::tape::Tape;
 use crate::nn::normalized::{Affine, NormalizedRows};
-use crate::tape::Tape;
 
 /// [`candle_nn::LayerNorm`], whose methods it has.
 ///
@@ -137,7 +137,7 @@ fn unfused(
     eps: f64,
 ) -> Result<Tensor> {
     let last = input.rank().saturating_sub(1);
-    let rows = input.to_dtype(crate::squares::product_dtype(input))?;
+    let rows = input.to_dtype(crate::gradients::squares::product_dtype(input))?;
     let rows = if remove_mean { rows.broadcast_sub(&rows.mean_keepdim(last)?)? } else { rows };
     let deviation = (rows.sqr()?.mean_keepdim(last)? + eps)?.sqrt()?;
     let scaled = rows.broadcast_div(&deviation)?.to_dtype(input.dtype())?.broadcast_mul(weight)?;

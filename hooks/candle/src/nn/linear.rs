@@ -5,8 +5,8 @@ use std::ops::Deref;
 use candle_core::{DType, Device, Module, Result, Storage, Tensor, WithDType, bail};
 use candle_nn::VarBuilder;
 
-use crate::contribution::{Contribution, Factor};
-use crate::tape::Tape;
+use crate::gradients::contribution::{Contribution, Factor};
+use crate::gradients::tape::Tape;
 
 /// [`candle_nn::Linear`], `y = x W^T + b`, whose methods it has.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Module for Linear {
 
 /// `[batch, positions, features]` to `[batch, features]`, in f32 at least.
 pub(super) fn summed(rows: &Tensor) -> Result<Tensor> {
-    let rows = rows.to_dtype(crate::squares::product_dtype(rows))?;
+    let rows = rows.to_dtype(crate::gradients::squares::product_dtype(rows))?;
     match rows.device() {
         _ if rows.dim(1)? == 1 => rows.squeeze(1),
         Device::Cpu if rows.dtype() == DType::F64 => summed_on_host::<f64>(&rows),

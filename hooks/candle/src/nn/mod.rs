@@ -4,7 +4,7 @@
 //! A model file changes its import, `use data_diet_candle::nn` in place of `use candle_nn as nn` or of
 //! `use candle_nn`, and nothing else: constructors, [`VarBuilder`] paths, initial values and
 //! checkpoints are candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's
-//! own and calls it. Only while [`GradientNorms`](crate::GradientNorms) looks at a batch does a layer
+//! own and calls it. Only while [`GradientNorms`](crate::gradients::GradientNorms) looks at a batch does a layer
 //! do more; a convolution on the host then adds up in another order, for speed.
 //!
 //! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],

@@ -2,10 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::contribution::Contribution;
+use crate::gradients::contribution::Contribution;
+use crate::gradients::squares::product_dtype;
+use crate::gradients::tape::OutputGradient;
 use crate::nn::activation::after;
-use crate::squares::product_dtype;
-use crate::tape::OutputGradient;
 
 /// A scale and perhaps a shift, one for each channel.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 pub use candle_nn::ops::*;
 
-use crate::tape::Tape;
+use crate::gradients::tape::Tape;
 
 /// As [`candle_nn::ops::softmax_last_dim`].
 ///

@@ -6,9 +6,9 @@ use candle_core::{
     Storage, Tensor, ToUsize2, WithDType, bail,
 };
 
+use crate::gradients::squares::product_dtype;
+use crate::gradients::threads::fill_blocks;
 use crate::nn::windows::Windows;
-use crate::squares::product_dtype;
-use crate::threads::fill_blocks;
 
 /// The largest value under each window of `[batch, channels, height, width]`, the windows side by
 /// side: the values of [`Tensor::max_pool2d`] to the bit, and the gradient that they have.

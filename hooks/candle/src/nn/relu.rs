@@ -7,7 +7,7 @@ use candle_core::{
     Storage, Tensor, WithDType, bail,
 };
 
-use crate::threads::fill_blocks;
+use crate::gradients::threads::fill_blocks;
 
 /// `max(x, 0)`, as [`Tensor::relu`]: the same values and gradients to the bit, but on the host the
 /// gradient takes one pass over memory where candle's takes five.

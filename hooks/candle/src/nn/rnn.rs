@@ -7,8 +7,8 @@ use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 pub use candle_nn::rnn::{Direction, GRUConfig, GRUState, LSTMConfig, LSTMState, RNN};
 
+use crate::gradients::tape::Tape;
 use crate::nn::linear::Linear;
-use crate::tape::Tape;
 
 /// [`candle_nn::LSTM`], whose methods it has.
 #[allow(clippy::upper_case_acronyms, reason = "candle-nn's name")]

@@ -13,7 +13,7 @@ use super::jacobian::{Block, Rows, row_bytes};
 use super::plan::{Part, Plan};
 use super::square::Square;
 use crate::error::{Error, Result};
-use crate::params::Params;
+use crate::weights::Params;
 
 /// Rows that are compared with the held ones at a time: enough for a matrix product to pay.
 const MOST_PASSING_ROWS: usize = 64;

@@ -7,9 +7,9 @@ use candle_core::{DType, Tensor};
 use super::formed::BLOCK;
 use super::gather::{Factors, Inputs};
 use super::square::Square;
-use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
-use crate::products::product;
+use crate::gradients::contribution::CACHED_BYTES;
+use crate::gradients::products::product;
 use crate::transfer::HostTensor;
 
 /// Contracted factors that are made at a time, at most.

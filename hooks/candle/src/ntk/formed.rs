@@ -7,9 +7,9 @@ use candle_core::Tensor;
 use super::forms::{Makeup, Weight};
 use super::gather::{Factors, Inputs};
 use super::square::Square;
-use crate::contribution::CACHED_BYTES;
 use crate::error::{Error, Result};
-use crate::products::product;
+use crate::gradients::contribution::CACHED_BYTES;
+use crate::gradients::products::product;
 use crate::transfer::HostTensor;
 
 /// Columns whose products are added up in the model's own precision.

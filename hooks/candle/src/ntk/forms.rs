@@ -21,8 +21,8 @@
 
 use candle_core::{DType, Var};
 
-use crate::contribution::{Contribution, Factor};
 use crate::error::Result;
+use crate::gradients::contribution::{Contribution, Factor};
 
 /// A way to products of gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +219,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
-    use crate::patches::Geometry;
+    use crate::gradients::patches::Geometry;
 
     fn zeros(shape: &[usize]) -> Tensor {
         Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()

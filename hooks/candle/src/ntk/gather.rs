@@ -7,12 +7,12 @@ use candle_core::{Tensor, Var};
 use super::formed::form;
 use super::forms::{Makeup, Weight};
 use super::plan::{Part, Plan};
-use crate::contribution::{Contribution, Factor, example_gradients};
 use crate::error::{Error, Result};
-use crate::params::Params;
-use crate::squares::product_dtype;
-use crate::tape::Tape;
+use crate::gradients::contribution::{Contribution, Factor, example_gradients};
+use crate::gradients::squares::product_dtype;
+use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
+use crate::weights::Params;
 
 /// What is kept of some examples in a part of a parameter.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
-use crate::params::Params;
-use crate::products::product;
-use crate::tape::Tape;
+use crate::gradients::products::product;
+use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
+use crate::weights::Params;
 
 /// Parameters whose products are added up in the model's own precision.
 const SEGMENT: usize = 1 << 16;

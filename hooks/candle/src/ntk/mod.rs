@@ -34,7 +34,7 @@ use candle_core::Tensor;
 use data_diet::geometry::kernel;
 
 use crate::error::{Error, Result};
-use crate::params::Params;
+use crate::weights::Params;
 pub use options::GramOptions;
 
 /// Computes the kernel of a model with its weights as they are now, in at most 2 GiB; see
@@ -64,7 +64,8 @@ pub use options::GramOptions;
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::{Module, VarBuilder, VarMap, linear_no_bias};
-/// use data_diet_candle::{Params, ntk};
+/// use data_diet_candle::ntk;
+/// use data_diet_candle::weights::Params;
 ///
 /// let variables = VarMap::new();
 /// let model = linear_no_bias(2, 1, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;

@@ -9,12 +9,12 @@ use super::bands::Kernel;
 use super::forms::{Form, Weight};
 use super::jacobian::Rows;
 use super::plan::fits;
-use crate::contribution::Contribution;
 use crate::error::{Error, Result};
-use crate::grand::names_statistics;
-use crate::params::Params;
-use crate::tape::Tape;
+use crate::gradients::contribution::Contribution;
+use crate::gradients::names_statistics;
+use crate::gradients::tape::Tape;
 use crate::transfer::{HostTensor, is_float};
+use crate::weights::Params;
 
 /// How a [`Gram`] matrix is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

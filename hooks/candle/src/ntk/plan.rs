@@ -79,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::contribution::{Contribution, Factor};
+    use crate::gradients::contribution::{Contribution, Factor};
     use crate::ntk::forms::Form;
 
     /// A fully connected layer that two examples run through.

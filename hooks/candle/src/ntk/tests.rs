@@ -11,7 +11,7 @@ use crate::nn::{
     self, Conv1dConfig, Conv2dConfig, Module, VarBuilder, conv1d, conv2d, conv2d_no_bias,
     embedding, linear,
 };
-use crate::params::Params;
+use crate::weights::Params;
 
 type Forward = Box<dyn Fn(&Tensor) -> candle_core::Result<Tensor>>;
 

@@ -3,7 +3,8 @@
 
 use candle_core::DType;
 use data_diet::observe::{Schedule, Signal};
-use data_diet_candle::{DataDietHook, NamedTensors, Params};
+use data_diet_candle::DataDietHook;
+use data_diet_candle::weights::{NamedTensors, Params};
 
 use crate::expected::{Reading, read};
 use crate::fixture::Fixture;

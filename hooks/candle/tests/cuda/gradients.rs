@@ -1,11 +1,13 @@
 //! Gradient norms and tangent kernels are the CPU's.
 
 use candle_core::{DType, Device, Result, Tensor};
+use data_diet_candle::gradients::{ExampleNorms, GradientNorms};
 use data_diet_candle::nn::{
     BatchNorm, Conv2d, Conv2dConfig, Linear, Module, ModuleT, VarBuilder, VarMap, batch_norm,
     conv2d, linear,
 };
-use data_diet_candle::{ExampleNorms, GradientNorms, Params, ntk};
+use data_diet_candle::ntk;
+use data_diet_candle::weights::Params;
 
 use crate::numbers::Numbers;
 use crate::place::Place;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
 use data_diet::observe::Schedule;
-use data_diet_candle::{NamedTensors, Params, Snapshots};
+use data_diet_candle::weights::{NamedTensors, Params, Snapshots};
 
 use crate::expected::{Reading, read};
 use crate::fixture::{Fixture, RUN};

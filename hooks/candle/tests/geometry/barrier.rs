@@ -3,8 +3,9 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Optimizer, SGD, loss::cross_entropy};
 use data_diet::geometry::barrier::RiskCurve;
-use data_diet_candle::barrier::{Grid, Line, Risk, curve};
-use data_diet_candle::{NamedTensors, Params, Result};
+use data_diet_candle::Result;
+use data_diet_candle::geometry::barrier::{Grid, Line, Risk, curve};
+use data_diet_candle::weights::{NamedTensors, Params};
 
 use crate::models::{Convolutional, Perceptron, scatter, tensor};
 

@@ -1,8 +1,9 @@
 //! What no curve can be made of; and that the model's weights come back whatever happens.
 
 use candle_core::{DType, Device, Tensor};
-use data_diet_candle::barrier::{Grid, Line, Risk, curve};
-use data_diet_candle::{Error, Params};
+use data_diet_candle::Error;
+use data_diet_candle::geometry::barrier::{Grid, Line, Risk, curve};
+use data_diet_candle::weights::Params;
 
 use crate::models::{Perceptron, tensor};
 

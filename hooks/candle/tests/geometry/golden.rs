@@ -6,7 +6,7 @@ use data_diet_candle::nn::{
     BatchNorm, Conv2dConfig, Module, ModuleT, VarBuilder, batch_norm, conv2d, linear,
 };
 use data_diet_candle::ntk::gram;
-use data_diet_candle::{NamedTensors, Params};
+use data_diet_candle::weights::{NamedTensors, Params};
 use serde_json::Value;
 
 use crate::models::{Convolutional, Perceptron};

@@ -4,8 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Tensor};
 use data_diet::geometry::{KernelVelocityTable, TimeUnit};
+use data_diet_candle::geometry::KernelVelocity;
 use data_diet_candle::ntk::{GramOptions, gram};
-use data_diet_candle::{Error, KernelVelocity, Params, Result, Weights};
+use data_diet_candle::weights::{Params, Weights};
+use data_diet_candle::{Error, Result};
 use tempfile::TempDir;
 
 use crate::models::{Perceptron, scatter, tensor};

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;
-use data_diet_candle::Params;
 use data_diet_candle::nn::{
     BatchNorm, Conv2d, Conv2dConfig, Linear, Module, ModuleT, VarBuilder, batch_norm,
     conv2d_no_bias, linear,
 };
 use data_diet_candle::ntk::GramOptions;
+use data_diet_candle::weights::Params;
 
 use crate::models::{scatter, tensor};
 use crate::ntk::{assert_close, brute_force};

@@ -5,7 +5,7 @@ use candle_nn::{
     BatchNorm, Conv2d, Conv2dConfig, Linear, Module, ModuleT, VarBuilder, VarMap, batch_norm,
     conv2d, linear,
 };
-use data_diet_candle::Params;
+use data_diet_candle::weights::Params;
 
 /// Uniform numbers in `-1..1`, by a multiplicative generator.
 pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f64> {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, IndexOp, Tensor, Var};
 use data_diet_candle::ntk::{Gram, GramOptions, gram};
-use data_diet_candle::{NamedTensors, Params};
+use data_diet_candle::weights::{NamedTensors, Params};
 use proptest::prelude::*;
 
 use crate::models::{Convolutional, Perceptron, numbers, tensor};

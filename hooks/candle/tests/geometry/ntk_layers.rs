@@ -3,12 +3,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;
-use data_diet_candle::Params;
 use data_diet_candle::nn::{
     self, BatchNorm, Conv2dConfig, Module, ModuleT, VarBuilder, batch_norm, conv2d, embedding,
     group_norm, layer_norm, linear, linear_no_bias, prelu,
 };
 use data_diet_candle::ntk::{Gram, GramOptions};
+use data_diet_candle::weights::Params;
 use proptest::prelude::*;
 
 use crate::models::{scatter, tensor};

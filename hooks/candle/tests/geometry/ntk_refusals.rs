@@ -1,8 +1,8 @@
 //! What no kernel can be made of, and that the message says which argument is to blame.
 
 use candle_core::{DType, Device, Tensor, Var};
-use data_diet_candle::Params;
 use data_diet_candle::ntk::{Gram, GramOptions, gram};
+use data_diet_candle::weights::Params;
 
 use crate::models::{Convolutional, Perceptron, tensor};
 

@@ -3,8 +3,9 @@
 use candle_core::{DType, Tensor};
 use data_diet::geometry::barrier::RiskCurve;
 use data_diet::geometry::{ErrorBarrierTable, RunningStatistics};
-use data_diet_candle::barrier::{Branch, ErrorBarrier, Grid, Line, Risk, curve};
-use data_diet_candle::{Params, Result, Weights};
+use data_diet_candle::Result;
+use data_diet_candle::geometry::barrier::{Branch, ErrorBarrier, Grid, Line, Risk, curve};
+use data_diet_candle::weights::{Params, Weights};
 use tempfile::TempDir;
 
 use crate::models::{Perceptron, scatter, tensor};

@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
-use data_diet_candle::{Error, NamedTensors, Params, interpolate};
+use data_diet_candle::Error;
+use data_diet_candle::weights::{NamedTensors, Params, interpolate};
 use half::{bf16, f16};
 use proptest::prelude::*;
 

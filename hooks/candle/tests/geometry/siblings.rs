@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use data_diet::geometry::ErrorBarrierTable;
-use data_diet_candle::barrier::{ErrorBarrier, Line, Siblings};
+use data_diet_candle::geometry::barrier::{ErrorBarrier, Line, Siblings};
 use data_diet_candle::{DataDietHook, Schedule};
 use tempfile::TempDir;
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
 use data_diet::geometry::ErrorBarrierTable;
-use data_diet_candle::barrier::{Branch, ErrorBarrier, LabelledSet, Line, Risk, curve};
-use data_diet_candle::{Params, Weights};
+use data_diet_candle::geometry::barrier::{Branch, ErrorBarrier, LabelledSet, Line, Risk, curve};
+use data_diet_candle::weights::{Params, Weights};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Optimizer, SGD};
-use data_diet_candle::Params;
 use data_diet_candle::ntk::gram;
+use data_diet_candle::weights::Params;
 
 use crate::models::{Perceptron, numbers, tensor};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Module, ModuleT, Tensor};
-use data_diet_candle::GradientNorms;
+use data_diet_candle::gradients::GradientNorms;
 use data_diet_candle::nn::{self, Conv2dConfig, VarBuilder, VarMap};
 
 use crate::reference::{named, relative_error};

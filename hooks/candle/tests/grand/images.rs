@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::{GradientNorms, nn};
+use data_diet_candle::gradients::GradientNorms;
+use data_diet_candle::nn;
 use proptest::prelude::*;
 
 use crate::reference::{Random, close, cross_entropies, one_by_one, randomize};

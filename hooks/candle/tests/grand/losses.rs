@@ -2,7 +2,8 @@
 
 use candle_core::{D, DType, Device, Module, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::{GradientNorms, last_layer_norms, nn};
+use data_diet_candle::gradients::{GradientNorms, last_layer_norms};
+use data_diet_candle::nn;
 
 use crate::reference::{Random, cross_entropies, one_by_one, randomize, relative_error};
 

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
+use data_diet_candle::gradients::{GradientNorms, Inputs};
 use data_diet_candle::nn::{self, Conv2dConfig};
-use data_diet_candle::{GradientNorms, Inputs};
 use proptest::prelude::*;
 
 use crate::reference::{Random, close, cross_entropies, one_by_one, randomize, relative_error};

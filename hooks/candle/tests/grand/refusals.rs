@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::{GradientNorms, nn};
+use data_diet_candle::gradients::GradientNorms;
+use data_diet_candle::nn;
 
 use crate::reference::{Random, named, randomize};
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::GradientNorms;
+use data_diet_candle::gradients::GradientNorms;
 use proptest::prelude::*;
 
 use crate::reference::{Random, close, cross_entropies, one_by_one, randomize};

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::{VarBuilder, VarMap};
+use data_diet_candle::gradients::{ExampleNorms, GradientNorms};
 use data_diet_candle::nn::{self, Conv2dConfig};
-use data_diet_candle::{ExampleNorms, GradientNorms};
 
 use crate::reference::{Random, cross_entropies, one_by_one, randomize, relative_error};
 

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use data_diet_candle::GradientNorms;
+use data_diet_candle::gradients::GradientNorms;
 use data_diet_candle::nn::{self, Conv2dConfig};
 use proptest::prelude::*;
 

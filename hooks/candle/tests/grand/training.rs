@@ -144,7 +144,8 @@ fn a_tape_changes_no_output() {
         let outside = values(&layer(&input).unwrap());
         let parameters =
             named(&map).into_iter().filter(|(var, _)| var.starts_with(&format!("{name}.")));
-        let mut norms = data_diet_candle::GradientNorms::of_parameters(parameters).unwrap();
+        let mut norms =
+            data_diet_candle::gradients::GradientNorms::of_parameters(parameters).unwrap();
         let targets = Tensor::zeros(shape[0], DType::F32, &Device::Cpu).unwrap();
         let on_tape = std::cell::RefCell::new(Vec::new());
         let forward = |x: &Tensor| {

@@ -5,7 +5,8 @@ use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss
 use data_diet::observe::Phase;
 use data_diet::selection::Selection;
 use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
-use data_diet_candle::{DataDietHook, Error, kept_indices};
+use data_diet_candle::selection::kept_indices;
+use data_diet_candle::{DataDietHook, Error};
 
 use crate::fixture::{Fixture, some_logits};
 

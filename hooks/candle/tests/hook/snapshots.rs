@@ -7,7 +7,8 @@ use candle_nn::loss::cross_entropy;
 use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear};
 use data_diet::Experiment;
 use data_diet::observe::Schedule;
-use data_diet_candle::{DataDietHook, DataDietHookBuilder, Snapshots, Weights};
+use data_diet_candle::weights::{Snapshots, Weights};
+use data_diet_candle::{DataDietHook, DataDietHookBuilder};
 
 use crate::fixture::{Fixture, RUN};
 

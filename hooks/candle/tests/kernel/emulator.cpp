@@ -32,7 +32,7 @@ static float bits_float(unsigned bits) { return same_bits<float>(bits); }
 static unsigned long long double_bits(double value) { return same_bits<unsigned long long>(value); }
 static double bits_double(unsigned long long bits) { return same_bits<double>(bits); }
 
-#include "../../src/cuda/signals.cu"
+#include "../../src/signals/cuda/signals.cu"
 
 typedef void (*Kernel)(Task);
 

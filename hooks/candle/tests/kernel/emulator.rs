@@ -8,7 +8,8 @@ use candle_core::DType;
 use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
 use libloading::{Library, Symbol};
 
-use crate::task::{CORRECT, FINITE, Kind, Task, columns};
+use crate::element_kind::ElementKind;
+use crate::task::{CORRECT, FINITE, Task, columns};
 
 /// Elements that the kernel can read.
 pub(crate) trait Element: Copy + 'static {
@@ -30,7 +31,7 @@ elements!(
 /// Labels or ids where they lie, `[batch]` or `[batch, classes]`.
 pub(crate) struct Given {
     pub(crate) address: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ElementKind,
     /// In elements, of rows and of classes.
     pub(crate) strides: (i64, i64),
 }
@@ -38,7 +39,7 @@ pub(crate) struct Given {
 impl Given {
     /// `classes` is 1 for one element per row.
     pub(crate) fn new<T: Element>(values: &[T], classes: usize) -> Self {
-        let kind = Kind::of(T::DTYPE).unwrap();
+        let kind = ElementKind::of(T::DTYPE).unwrap();
         Self { address: values.as_ptr() as u64, kind, strides: (classes as i64, 1) }
     }
 }
@@ -94,7 +95,7 @@ pub(crate) fn observe<T: Element>(
     let (rows, classes) = (logits.rows, format.classes as usize);
     let last = (rows - 1) * logits.strides.0 + (classes - 1) * logits.strides.1;
     assert!(last < logits.values.len(), "the view leaves its memory");
-    let is_soft = labels.kind as i32 >= Kind::F16 as i32;
+    let is_soft = labels.kind as i32 >= ElementKind::F16 as i32;
     let mut signals = vec![0.5_f32; rows * format.signals.len()];
     let mut status = vec![0xff_u8; rows];
     let mut out_labels = vec![-7_i64; rows];
@@ -156,7 +157,7 @@ pub(crate) fn run(dtype: DType, task: &Task, threads: i32) -> Option<()> {
     static DEVICE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let library = library()?;
     let _alone = DEVICE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let kind = Kind::of(dtype).unwrap();
+    let kind = ElementKind::of(dtype).unwrap();
     // SAFETY: the symbol has this type in emulator.cpp, and the callers' buffers are as long as the task
     // says and outlive the call.
     let read = unsafe {

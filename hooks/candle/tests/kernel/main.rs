@@ -15,5 +15,8 @@ mod logits;
 mod rows;
 mod threads;
 
-#[path = "../../src/cuda/task.rs"]
+#[path = "../../src/signals/cuda/task.rs"]
 mod task;
+
+#[path = "../../src/transfer/element_kind.rs"]
+mod element_kind;

@@ -3,8 +3,9 @@
 use candle_core::DType;
 
 use crate::arithmetic::format;
+use crate::element_kind::ElementKind;
 use crate::emulator::{Element, Given, Logits, observe, run};
-use crate::task::{Kind, Task};
+use crate::task::Task;
 
 const VALUES: [f32; 12] = [0.5, -1.0, 2.0, 4.0, 4.0, 1.0, -3.0, 0.0, 0.25, 9.0, -9.0, 7.0];
 
@@ -82,8 +83,8 @@ fn ids_on_the_device_come_along() {
         top_classes: 0,
         rows: 3,
         classes: 4,
-        label_kind: Kind::I64 as i32,
-        id_kind: Kind::I32 as i32,
+        label_kind: ElementKind::I64 as i32,
+        id_kind: ElementKind::I32 as i32,
         top_k: 0,
         columns: [-1; 6],
     };

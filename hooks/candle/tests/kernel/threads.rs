@@ -38,7 +38,7 @@ fn a_block_of_any_size_agrees() {
 
 #[test]
 fn a_launch_is_a_power_of_two_within_the_kernels_bounds() {
-    let bound = include_str!("../../src/cuda/signals.cu");
+    let bound = include_str!("../../src/signals/cuda/signals.cu");
     assert!(bound.contains("#define MOST_THREADS 256"));
     for (classes, expected) in [(2, 32), (10, 32), (129, 64), (1000, 256), (200_000, 256)] {
         assert_eq!(threads(classes), expected);

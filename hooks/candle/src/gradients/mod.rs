@@ -1,0 +1,20 @@
+//! Exact gradients per example: what layers record on the tape during a pass, and GraNd from it.
+//!
+//! ```text
+//! nn (layers) -> tape (what passed through them) -> contribution (of one parameter) -> squares
+//!                                                                    norms: GradientNorms <-/
+//! ```
+//!
+//! Owns the arithmetic of one layer's gradient for every example of a batch. Does not know the layers
+//! themselves, which are in [`nn`](crate::nn), nor the recorder.
+
+pub(crate) mod contribution;
+mod norms;
+pub(crate) mod patches;
+pub(crate) mod products;
+pub(crate) mod squares;
+pub(crate) mod tape;
+pub(crate) mod threads;
+
+pub(crate) use norms::names_statistics;
+pub use norms::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};

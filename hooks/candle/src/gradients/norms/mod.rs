@@ -1,0 +1,243 @@
+//! `GradientNorms` as its users see it: parameters, options, and the norms of a batch. The passes over
+//! the model are in `passes`, the layers' part in [`tape`](crate::gradients::tape) and [`nn`](crate::nn), the
+//! arithmetic in [`contribution`](crate::gradients::contribution).
+
+mod inputs;
+mod last_layer;
+mod loss;
+mod passes;
+mod pieces;
+mod report;
+
+use std::collections::BTreeSet;
+
+use candle_core::{Tensor, Var};
+use candle_nn::VarMap;
+
+pub use inputs::Inputs;
+pub use last_layer::last_layer_norms;
+pub(crate) use passes::names_statistics;
+pub use report::{ExampleNorms, NormsReport, OneByOne};
+
+use crate::arguments::Labels;
+use crate::error::{Error, Result};
+use loss::Objective;
+use passes::{Attempt, Question};
+use pieces::Pieces;
+
+/// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
+/// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
+///
+/// For layers of [`nn`](crate::nn) the norms of a whole batch take one forward and one backward pass,
+/// exactly. Parameters that are used otherwise take a backward pass per example, and the
+/// [report](NormsReport) names them; none is left out in silence. On the host a batch goes through the
+/// model in pieces that fit into the processor's caches, so the forward pass is called with some of the
+/// examples at a time; how a batch is cut is the business of [`Inputs::part`].
+///
+/// Run the model in evaluation mode, so that an example's gradient does not depend on its batch. To be
+/// sure, the first batch's examples of the largest norm and in the last row are also looked at alone.
+///
+/// GraNd is a mean over runs. **At initialization it tracks the norm of the input and prunes poorly**
+/// (Kirsch, *Does "Deep Learning on a Data Diet" reproduce?*, 2023): take it after some epochs.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use data_diet_candle::gradients::GradientNorms;
+/// use data_diet_candle::nn::{Module, VarBuilder, VarMap, linear, seq};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let weights = VarMap::new();
+/// let builder = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+/// let model = seq()
+///     .add(linear(8, 16, builder.pp("hidden"))?)
+///     .add_fn(Tensor::relu)
+///     .add(linear(16, 3, builder.pp("output"))?);
+///
+/// let images = Tensor::randn(0.0_f32, 1.0, (64, 8), &Device::Cpu)?;
+/// let labels: Vec<u32> = (0..64).map(|row| row % 3).collect();
+/// let mut norms = GradientNorms::new(&weights)?;
+/// let grand = norms.cross_entropy(&images, &labels, |images| model.forward(images))?;
+/// assert_eq!(grand.values.len(), 64);
+/// assert_eq!(grand.report.to_string(), "one backward pass for all 4 parameters");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct GradientNorms {
+    /// In ascending order of name.
+    parameters: Vec<(String, Var)>,
+    max_bytes: usize,
+    check: usize,
+    one_by_one: bool,
+    allow_unused: bool,
+    /// Whether a layer's input may have several rows per example; until a look at one alone says no.
+    several_rows: bool,
+    pieces: Pieces,
+    /// What was covered, and how, in batches that were checked.
+    checked: BTreeSet<Coverage>,
+}
+
+/// Which parameters a batch's pass covers, and which layers had one row per example.
+type Coverage = (Vec<usize>, Vec<bool>);
+
+impl GradientNorms {
+    /// The memory that a layer may take beyond a training step's, in bytes, unless
+    /// [set](Self::max_bytes).
+    pub const DEFAULT_MAX_BYTES: usize = 256 << 20;
+
+    /// Norms in all variables of a map.
+    ///
+    /// # Errors
+    ///
+    /// If the map is empty.
+    pub fn new(weights: &VarMap) -> Result<Self> {
+        let map = weights.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self::of_parameters(map.iter().map(|(name, var)| (name.clone(), var.clone())))
+    }
+
+    /// Norms in these variables, by name: those that an optimizer trains, if not all of a map.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a name or a variable comes twice.
+    pub fn of_parameters<N: Into<String>>(
+        parameters: impl IntoIterator<Item = (N, Var)>,
+    ) -> Result<Self> {
+        let mut parameters: Vec<(String, Var)> =
+            parameters.into_iter().map(|(name, var)| (name.into(), var)).collect();
+        parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if parameters.is_empty() {
+            return Err(Error::Argument(
+                "parameters: expected at least one trainable parameter, got none".to_owned(),
+            ));
+        }
+        for (at, (name, var)) in parameters.iter().enumerate() {
+            let before = &parameters[..at];
+            let twice = before.iter().find(|(other, same)| other == name || same.id() == var.id());
+            if let Some((other, _)) = twice {
+                return Err(Error::Argument(format!(
+                    "parameters: expected each one once, got {other} and {name}"
+                )));
+            }
+        }
+        let bytes = |var: &Var| var.elem_count() * var.dtype().size_in_bytes();
+        let weights = parameters.iter().map(|(_, var)| bytes(var)).sum();
+        let pieces = Pieces::new(parameters[0].1.device(), weights);
+        Ok(Self {
+            parameters,
+            pieces,
+            max_bytes: Self::DEFAULT_MAX_BYTES,
+            check: 2,
+            one_by_one: false,
+            allow_unused: false,
+            several_rows: true,
+            checked: BTreeSet::new(),
+        })
+    }
+
+    /// How much memory a layer may take, in bytes, for unfolded inputs and for gradients that have to
+    /// be formed. Beyond it the work is split. The forward and the backward pass take what a training step
+    /// with as many examples takes, and this does not count them.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many examples are also looked at alone in the first batch, and whenever a batch is covered
+    /// in another way than those before: 2, and 0 for none. It takes an ordinary backward pass each.
+    #[must_use]
+    pub fn check(mut self, examples: usize) -> Self {
+        self.check = examples;
+        self
+    }
+
+    /// Takes a backward pass per example for every parameter, whatever the layers.
+    #[must_use]
+    pub fn one_by_one(mut self) -> Self {
+        self.one_by_one = true;
+        self
+    }
+
+    /// Passes every batch through the model whole, for a forward pass that holds something for each
+    /// example of the batch beside its inputs. Better make that an input too: examples that are
+    /// [looked at alone](Self::check) need theirs.
+    #[must_use]
+    pub fn whole_batches(mut self) -> Self {
+        self.pieces.keep_whole();
+        self
+    }
+
+    /// Counts parameters that no gradient reaches as having a gradient of zero, and names them in the
+    /// report. Otherwise they are an error, since candle's fused kernels stop gradients in silence.
+    #[must_use]
+    pub fn allow_unused(mut self) -> Self {
+        self.allow_unused = true;
+        self
+    }
+
+    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs` or of
+    /// some of them, with class indices or soft targets as labels.
+    ///
+    /// # Errors
+    ///
+    /// If labels do not fit the inputs or the logits; if no gradient reaches a parameter, which is
+    /// named; if an example's norm depends on its batch; if an example takes more than
+    /// [`max_bytes`](Self::max_bytes); or with what `forward` fails with.
+    pub fn cross_entropy<I, L>(
+        &mut self,
+        inputs: &I,
+        labels: &L,
+        forward: impl Fn(&I) -> candle_core::Result<Tensor>,
+    ) -> Result<ExampleNorms>
+    where
+        I: Inputs,
+        L: Labels + ?Sized,
+    {
+        self.norms(inputs, &Objective::CrossEntropy(labels.to_labels()?), &forward)
+    }
+
+    /// The norms for a loss of one's own. `forward` makes of `inputs` or of some of them what `loss` takes
+    /// together with their `targets`, whose first dimension counts the examples; `loss` answers with the
+    /// loss of each example, `[batch]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`cross_entropy`](Self::cross_entropy).
+    pub fn of_losses<I: Inputs>(
+        &mut self,
+        inputs: &I,
+        targets: &Tensor,
+        forward: impl Fn(&I) -> candle_core::Result<Tensor>,
+        loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<ExampleNorms> {
+        self.norms(inputs, &Objective::Custom { targets, loss: &loss }, &forward)
+    }
+
+    fn norms<I: Inputs>(
+        &mut self,
+        inputs: &I,
+        objective: &Objective<'_>,
+        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
+    ) -> Result<ExampleNorms> {
+        let batch = inputs.examples()?;
+        if batch == 0 {
+            return Err(Error::Argument("inputs: expected at least one example".to_owned()));
+        }
+        objective.check_length(batch)?;
+        let question = Question { inputs, batch, objective, forward };
+        loop {
+            match self.attempt(&question)? {
+                Attempt::Done(norms) => return Ok(norms),
+                // Rows beyond the batch need not be the examples' own: positions that all share, or
+                // positions before examples. Left to candle, such layers take longer and are right.
+                Attempt::Differs { several_rows: true, .. } if self.several_rows => {
+                    self.several_rows = false;
+                }
+                // As many positions as a piece has examples look like examples.
+                Attempt::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
+                Attempt::Differs { error, .. } => return Err(error),
+            }
+        }
+    }
+}

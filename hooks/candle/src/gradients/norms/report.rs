@@ -1,0 +1,98 @@
+//! Gradient norms, and how they were come by.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use candle_core::{Device, Tensor};
+
+use crate::arguments::{Norms, sealed};
+use crate::error::Result;
+
+/// The gradient norms of the examples of a batch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExampleNorms {
+    /// One per example: the L2 norm of the gradient of its loss in all parameters. NaN where the
+    /// gradient is not finite.
+    pub values: Vec<f32>,
+    /// How they were come by.
+    pub report: NormsReport,
+}
+
+impl ExampleNorms {
+    /// The values as a tensor `[batch]` of f32.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no room.
+    pub fn to_tensor(&self, device: &Device) -> candle_core::Result<Tensor> {
+        Tensor::new(self.values.as_slice(), device)
+    }
+}
+
+impl sealed::Sealed for ExampleNorms {}
+
+impl Norms for ExampleNorms {
+    fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(Cow::Borrowed(&self.values))
+    }
+}
+
+/// How gradient norms were come by. Its `Display` says it in a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NormsReport {
+    /// How many parameters were seen in the one backward pass of the whole batch.
+    pub batched: usize,
+    /// The parameters that took a backward pass per example, by name, and why.
+    pub one_by_one: Vec<OneByOne>,
+    /// Parameters that no gradient reaches, by name: only if [allowed].
+    ///
+    /// [allowed]: crate::gradients::GradientNorms::allow_unused
+    pub unused: Vec<String>,
+    /// How many examples have a gradient that is not finite.
+    pub non_finite: usize,
+    /// How many examples were also looked at alone, to see that the batch gives the same.
+    pub checked: usize,
+}
+
+/// A parameter that took a backward pass per example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OneByOne {
+    /// Its name.
+    pub parameter: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl NormsReport {
+    /// Whether every parameter was seen in the one backward pass of the batch.
+    #[must_use]
+    pub fn is_batched(&self) -> bool {
+        self.one_by_one.is_empty()
+    }
+}
+
+impl fmt::Display for NormsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.one_by_one.as_slice() {
+            [] => write!(f, "one backward pass for all {} parameters", self.batched)?,
+            [first, rest @ ..] => {
+                write!(f, "a backward pass per example for {} of ", self.one_by_one.len())?;
+                write!(f, "{} parameters: ", self.batched + self.one_by_one.len())?;
+                write!(f, "{} ({})", first.parameter, first.reason)?;
+                for other in rest {
+                    write!(f, ", {}", other.parameter)?;
+                }
+            }
+        }
+        if !self.unused.is_empty() {
+            write!(f, "; no gradient reaches {}", self.unused.join(", "))?;
+        }
+        if self.non_finite > 0 {
+            write!(f, "; {} examples are not finite", self.non_finite)?;
+        }
+        Ok(())
+    }
+}

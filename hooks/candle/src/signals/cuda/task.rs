@@ -1,0 +1,73 @@
+//! What the signal kernel is told: the same layout as `Task` in `signals.cu`.
+
+use candle_core::DType;
+use data_diet::observe::Signal;
+
+/// See `Task` in `signals.cu`; addresses are the device's, 0 for none.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Task {
+    pub(crate) logits: u64,
+    pub(crate) row_stride: i64,
+    pub(crate) class_stride: i64,
+    pub(crate) labels: u64,
+    pub(crate) label_row_stride: i64,
+    pub(crate) label_class_stride: i64,
+    pub(crate) ids: u64,
+    pub(crate) id_stride: i64,
+    pub(crate) signals: u64,
+    pub(crate) status: u64,
+    pub(crate) out_labels: u64,
+    pub(crate) out_ids: u64,
+    pub(crate) target_sums: u64,
+    pub logits_f32: u64,
+    pub logits_f16: u64,
+    pub(crate) top_values: u64,
+    pub(crate) top_classes: u64,
+    pub(crate) rows: i64,
+    pub(crate) classes: i32,
+    pub(crate) label_kind: i32,
+    pub(crate) id_kind: i32,
+    pub(crate) top_k: i32,
+    /// The place of each signal among those recorded, or -1, in the kernel's order.
+    pub(crate) columns: [i32; 6],
+}
+
+/// The bit of `Task::status` that says correct.
+pub(crate) const CORRECT: u8 = 1;
+/// The bit of `Task::status` that says that every logit was finite.
+pub(crate) const FINITE: u8 = 2;
+
+/// The kernel for logits of this type.
+pub(crate) fn kernel_name(logits: DType) -> Option<&'static str> {
+    Some(match logits {
+        DType::F32 => "observe_f32",
+        DType::F64 => "observe_f64",
+        DType::F16 => "observe_f16",
+        DType::BF16 => "observe_bf16",
+        _ => return None,
+    })
+}
+
+/// `Task::columns` for the signals of a format.
+pub(crate) fn columns(signals: &[Signal]) -> [i32; 6] {
+    // The order of `Signal` in `signals.cu`.
+    let kernel = [
+        Signal::El2n,
+        Signal::Loss,
+        Signal::Margin,
+        Signal::El1n,
+        Signal::Confidence,
+        Signal::Entropy,
+    ];
+    kernel.map(|signal| {
+        signals.iter().position(|&recorded| recorded == signal).map_or(-1, |place| place as i32)
+    })
+}
+
+/// The threads of a block, one block per row: a power of two, a warp at least.
+pub(crate) fn threads(classes: usize) -> u32 {
+    const MOST: usize = 256;
+    // Below four classes a thread the threads would mostly add each other up.
+    classes.div_ceil(4).next_power_of_two().clamp(32, MOST) as u32
+}

@@ -1,0 +1,66 @@
+//! Where tensors lie on a device.
+
+use candle_core::cuda_backend::CudaStorageSlice;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, SyncOnDrop};
+use candle_core::{Layout, Storage, Tensor};
+
+use super::element_kind::ElementKind;
+use crate::error::{Error, Result};
+
+/// A tensor's memory, as work on a stream may read it.
+pub(crate) struct Located<'a> {
+    /// Of the first element.
+    pub(crate) address: u64,
+    pub(crate) kind: ElementKind,
+    /// In elements, one per dimension.
+    pub(crate) strides: &'a [usize],
+    /// Where the context keeps track of what its streams do, tells it of the reading when it has been
+    /// handed to the stream.
+    _tracked: SyncOnDrop<'a>,
+}
+
+/// The memory behind a tensor's storage. `what` names the argument.
+pub(crate) fn locate<'a>(
+    what: &str,
+    storage: &'a Storage,
+    layout: &'a Layout,
+    stream: &'a CudaStream,
+) -> Result<Located<'a>> {
+    let Storage::Cuda(storage) = storage else {
+        return Err(Error::Argument(format!("{what}: expected a tensor on the logits' device")));
+    };
+    let kind = ElementKind::of(candle_core::backend::BackendStorage::dtype(storage));
+    let start = layout.start_offset();
+    let (address, tracked) = match &storage.slice {
+        CudaStorageSlice::U8(slice) => place(slice, start, stream),
+        CudaStorageSlice::U32(slice) => place(slice, start, stream),
+        CudaStorageSlice::I16(slice) => place(slice, start, stream),
+        CudaStorageSlice::I32(slice) => place(slice, start, stream),
+        CudaStorageSlice::I64(slice) => place(slice, start, stream),
+        CudaStorageSlice::BF16(slice) => place(slice, start, stream),
+        CudaStorageSlice::F16(slice) => place(slice, start, stream),
+        CudaStorageSlice::F32(slice) => place(slice, start, stream),
+        CudaStorageSlice::F64(slice) => place(slice, start, stream),
+        _ => return Err(unsupported(what)),
+    };
+    let kind = kind.ok_or_else(|| unsupported(what))?;
+    Ok(Located { address, kind, strides: layout.stride(), _tracked: tracked })
+}
+
+fn place<'a, T>(
+    slice: &'a CudaSlice<T>,
+    start: usize,
+    stream: &'a CudaStream,
+) -> (u64, SyncOnDrop<'a>) {
+    let (address, tracked) = slice.device_ptr(stream);
+    (address + (start * size_of::<T>()) as u64, tracked)
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::Argument(format!("{what}: expected integers of 8 to 64 bits or floats of 16 to 64 bits"))
+}
+
+/// Whether a tensor lies where the logits do.
+pub(crate) fn is_beside(tensor: &Tensor, logits: &Tensor) -> bool {
+    tensor.device().is_cuda() && tensor.device().same_device(logits.device())
+}

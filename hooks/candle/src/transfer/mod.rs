@@ -1,0 +1,21 @@
+//! Moves tensors between devices and the host; the only room that waits for a device.
+//!
+//! [`HostTensor`] copies synchronously and works on every device. On CUDA, [`Staging`] copies behind the
+//! training stream through pinned buffers, and [`PendingCopy::wait`] blocks the recorder's thread alone.
+//! What the bytes mean is left to the callers: `signals` for batches, `weights` for snapshots.
+
+#[cfg(feature = "cuda")]
+mod device_tensor;
+#[cfg(feature = "cuda")]
+mod element_kind;
+mod host;
+#[cfg(feature = "cuda")]
+mod staging;
+
+#[cfg(feature = "cuda")]
+pub(crate) use device_tensor::{is_beside, locate};
+#[cfg(feature = "cuda")]
+pub(crate) use element_kind::ElementKind;
+pub(crate) use host::{HostTensor, is_float, to_device, unsupported_logits};
+#[cfg(feature = "cuda")]
+pub(crate) use staging::{PendingCopy, Staging, StagingSlot};

@@ -1,0 +1,284 @@
+//! The weights of a model as a list in the order of their names: copied, put back, interpolated.
+//!
+//! candle's batch normalization keeps its running statistics in the `VarMap` too, so they are among the
+//! weights here, like every other variable.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use candle_core::{DType, Tensor, Var};
+use candle_nn::VarMap;
+
+use crate::error::{Error, Result};
+use crate::transfer::to_device;
+
+/// Weights by name, in the order of their names.
+pub type NamedTensors = BTreeMap<String, Tensor>;
+
+/// Handles to the variables of a model, in the order of their names.
+///
+/// A handle shows what its variable holds now: training goes on under it.
+///
+/// # Examples
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::{VarBuilder, VarMap, linear};
+/// use data_diet_candle::weights::Params;
+///
+/// let variables = VarMap::new();
+/// let model = linear(3, 2, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+/// let params = Params::from_varmap(&variables)?;
+/// assert_eq!(params.names().collect::<Vec<_>>(), ["bias", "weight"]);
+///
+/// let before = params.copy()?;
+/// // ... training ...
+/// params.load(&before)?;
+/// # Ok::<(), data_diet_candle::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Params(BTreeMap<String, Var>);
+
+impl Params {
+    /// The variables that a map holds now. Build the model first.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn from_varmap(variables: &VarMap) -> Result<Self> {
+        let data = variables.data().lock().unwrap_or_else(PoisonError::into_inner);
+        Self::new(data.iter().map(|(name, variable)| (name.clone(), variable.clone())))
+    }
+
+    /// Named variables, in any order.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a name occurs twice.
+    pub fn new(variables: impl IntoIterator<Item = (String, Var)>) -> Result<Self> {
+        let mut sorted = BTreeMap::new();
+        for (name, variable) in variables {
+            if sorted.contains_key(&name) {
+                return Err(Error::Argument(format!("params: two variables are named `{name}`")));
+            }
+            sorted.insert(name, variable);
+        }
+        if sorted.is_empty() {
+            return Err(Error::Argument(
+                "params: expected the variables of a model, got none; build the model first"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self(sorted))
+    }
+
+    /// Only those of a name for which `keep` says yes, such as all but frozen ones.
+    ///
+    /// # Errors
+    ///
+    /// If none is left, with the names there are.
+    pub fn only(self, keep: impl Fn(&str) -> bool) -> Result<Self> {
+        let names: Vec<String> = self.0.keys().cloned().collect();
+        let mut kept = self.0;
+        kept.retain(|name, _| keep(name));
+        if kept.is_empty() {
+            let names = names.join(", ");
+            return Err(Error::Argument(format!(
+                "keep: expected at least one of the variables {names}, got none"
+            )));
+        }
+        Ok(Self(kept))
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The variables, in the order of their names.
+    pub fn variables(&self) -> impl Iterator<Item = &Var> {
+        self.0.values()
+    }
+
+    /// Copies the weights as they are now, on their device and in their dtypes. What happens to the
+    /// variables later does not show in the copy.
+    ///
+    /// # Errors
+    ///
+    /// What candle refuses.
+    pub fn copy(&self) -> Result<NamedTensors> {
+        let copy = |(name, variable): (&String, &Var)| {
+            Ok((name.clone(), variable.as_detached_tensor().force_contiguous()?))
+        };
+        self.0.iter().map(copy).collect()
+    }
+
+    /// Overwrites the variables with these weights, bit for bit, from whatever device they are on.
+    ///
+    /// # Errors
+    ///
+    /// If the names, shapes or dtypes are not those of the variables: the message lists every difference,
+    /// and no variable is changed. If a tensor shares the memory of a variable, as a handle to it does
+    /// and a [copy](Self::copy) does not.
+    pub fn load(&self, weights: &NamedTensors) -> Result<()> {
+        let differences = differences(
+            self.0.iter().map(|(name, variable)| (name, variable.as_tensor())),
+            weights,
+        );
+        if !differences.is_empty() {
+            return Err(Error::Argument(format!(
+                "weights: expected those of this model, but {}",
+                differences.join("; ")
+            )));
+        }
+        for (name, variable) in &self.0 {
+            let tensor = to_device(&weights[name], variable.device())?;
+            variable.set(&tensor).map_err(|error| {
+                Error::Argument(format!("weights: `{name}` cannot be set from its tensor: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Does some work that changes the weights, and puts them back as they were: also when the work
+    /// fails or panics.
+    ///
+    /// # Errors
+    ///
+    /// That of the work; else what copying or putting back the weights meets.
+    pub fn preserving<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut original = Original { params: self, weights: Some(self.copy()?) };
+        let outcome = work();
+        let restored = original.restore();
+        let value = outcome?;
+        restored?;
+        Ok(value)
+    }
+
+    /// The same weights on the devices of the variables.
+    pub(crate) fn place(&self, weights: &NamedTensors) -> Result<NamedTensors> {
+        let place = |(name, tensor): (&String, &Tensor)| {
+            let tensor = match self.0.get(name) {
+                Some(variable) => to_device(tensor, variable.device())?,
+                None => tensor.clone(),
+            };
+            Ok((name.clone(), tensor))
+        };
+        weights.iter().map(place).collect()
+    }
+}
+
+struct Original<'a> {
+    params: &'a Params,
+    weights: Option<NamedTensors>,
+}
+
+impl Original<'_> {
+    fn restore(&mut self) -> Result<()> {
+        self.weights.take().map_or(Ok(()), |weights| self.params.load(&weights))
+    }
+}
+
+impl Drop for Original<'_> {
+    fn drop(&mut self) {
+        // Only a panic comes here with weights still to be put back; there is nobody to tell more.
+        let _ = self.restore();
+    }
+}
+
+/// The weights on the straight line between two networks: `alpha w + (1 - alpha) w'`.
+///
+/// Half floats are blended in `f32` and rounded once. At `alpha` 1 and 0 the result is `first` and
+/// `second`, and wherever the two hold the same number the result is that number, to the bit.
+///
+/// # Errors
+///
+/// If `alpha` lies outside `0..=1`; if the two differ in names, shapes or dtypes, or hold something else
+/// than floats: the message lists every difference.
+///
+/// # Examples
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use data_diet_candle::weights::{NamedTensors, interpolate};
+///
+/// let weights = |value: f32| -> candle_core::Result<NamedTensors> {
+///     Ok(NamedTensors::from([("w".to_owned(), Tensor::new(&[value], &Device::Cpu)?)]))
+/// };
+/// let middle = interpolate(&weights(4.0)?, &weights(0.0)?, 0.25)?;
+/// assert_eq!(middle["w"].to_vec1::<f32>()?, [1.0]);
+/// # Ok::<(), data_diet_candle::Error>(())
+/// ```
+pub fn interpolate(
+    first: &NamedTensors,
+    second: &NamedTensors,
+    alpha: f64,
+) -> Result<NamedTensors> {
+    if !(0.0..=1.0).contains(&alpha) {
+        return Err(Error::Argument(format!("alpha: expected 0..=1, got {alpha}")));
+    }
+    let mut differences = differences(first, second);
+    let not_floats = first.iter().filter(|(_, tensor)| blending_dtype(tensor.dtype()).is_none());
+    differences.extend(not_floats.map(|(name, tensor)| {
+        format!("`{name}` is {}, which has no values in between", tensor.dtype().as_str())
+    }));
+    if !differences.is_empty() {
+        return Err(Error::Argument(format!(
+            "second: expected the weights of the same model as `first`, but {}",
+            differences.join("; ")
+        )));
+    }
+    let blend = |(name, first): (&String, &Tensor)| {
+        Ok((name.clone(), blend(&first.detach(), &second[name].detach(), alpha)?))
+    };
+    first.iter().map(blend).collect()
+}
+
+fn blend(first: &Tensor, second: &Tensor, alpha: f64) -> Result<Tensor> {
+    if alpha == 1.0 {
+        return Ok(first.force_contiguous()?);
+    }
+    if alpha == 0.0 {
+        return Ok(second.force_contiguous()?);
+    }
+    let dtype = first.dtype();
+    let wide = blending_dtype(dtype).unwrap_or(dtype);
+    let sum = ((first.to_dtype(wide)? * alpha)? + (second.to_dtype(wide)? * (1.0 - alpha))?)?;
+    // Rounding could move a weight that both ends agree on.
+    Ok(first.eq(second)?.where_cond(first, &sum.to_dtype(dtype)?)?)
+}
+
+/// In which type weights of a type are added up.
+fn blending_dtype(dtype: DType) -> Option<DType> {
+    match dtype {
+        DType::F16 | DType::BF16 | DType::F32 => Some(DType::F32),
+        DType::F64 => Some(DType::F64),
+        _ => None,
+    }
+}
+
+/// Everything in which the tensors of `other` are not like those of `model`, in the order of their names.
+fn differences<'a>(
+    model: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
+    other: &NamedTensors,
+) -> Vec<String> {
+    let model: BTreeMap<&String, &Tensor> = model.into_iter().collect();
+    let mut found = BTreeMap::new();
+    for (&name, expected) in &model {
+        let (dtype, shape) = (expected.dtype(), expected.dims());
+        let difference = match other.get(name) {
+            None => format!("`{name}` is missing"),
+            Some(got) if (got.dtype(), got.dims()) != (dtype, shape) => {
+                let (got_dtype, got_shape) = (got.dtype().as_str(), got.dims());
+                let dtype = dtype.as_str();
+                format!("`{name}` is {got_dtype} {got_shape:?}, not {dtype} {shape:?}")
+            }
+            Some(_) => continue,
+        };
+        found.insert(name, difference);
+    }
+    for name in other.keys().filter(|&name| !model.contains_key(name)) {
+        found.insert(name, format!("`{name}` is one too many"));
+    }
+    found.into_values().collect()
+}
