@@ -9,12 +9,13 @@
 
 pub mod barrier;
 mod columns;
-mod error_barrier;
+mod error_barrier_table;
 pub mod kernel;
-mod kernel_velocity;
+mod kernel_velocity_table;
 mod parts;
+mod schema;
 mod verify;
 
-pub use error_barrier::{ErrorBarrierRow, ErrorBarrierTable, MeanBarrier, RunningStatistics};
-pub use kernel_velocity::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
+pub use error_barrier_table::{ErrorBarrierRow, ErrorBarrierTable, MeanBarrier, RunningStatistics};
+pub use kernel_velocity_table::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
 pub(crate) use verify::{Checked, files, verify};

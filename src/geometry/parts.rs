@@ -13,7 +13,6 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
-use crate::run::SCHEMA_VERSION;
 use crate::storage::{AtomicFile, CheckedEncoder, CheckedFile, Disk, Identity, LocalDisk};
 
 /// The parts of a table, or of one of its partitions. No part is ever changed or replaced.
@@ -22,22 +21,22 @@ pub(super) struct Parts {
     directory: PathBuf,
     /// Where unfinished files are out of the sight of readers.
     drafts: PathBuf,
-    table: &'static str,
+    identity: Identity,
     schema: SchemaRef,
     /// The number of the next part, as far as this process knows.
     next: u32,
 }
 
 impl Parts {
-    /// `partition` is the place of the parts within the table of this name.
+    /// `partition` is the directory of the parts within the table.
     pub(super) fn new(
         experiment: &Path,
-        table: &'static str,
+        identity: Identity,
         partition: impl AsRef<Path>,
         schema: SchemaRef,
     ) -> Self {
-        let directory = experiment.join(table).join(partition);
-        Self { directory, drafts: experiment.join("_runs"), table, schema, next: 0 }
+        let directory = experiment.join(identity.table).join(partition);
+        Self { directory, drafts: experiment.join("_runs"), identity, schema, next: 0 }
     }
 
     /// The rows of every part, in the order in which they were written.
@@ -80,7 +79,7 @@ impl Parts {
             properties = properties.set_column_dictionary_enabled(column, repeats);
         }
         let schema = Arc::clone(&self.schema);
-        let mut encoder = CheckedEncoder::new(self.identity(), schema, properties.build())?;
+        let mut encoder = CheckedEncoder::new(self.identity, schema, properties.build())?;
         encoder.write(rows)?;
         encoder.finish(Vec::new())
     }
@@ -88,7 +87,7 @@ impl Parts {
     /// The rows of a part, and its bytes.
     pub(super) fn read_part(&self, path: &Path) -> Result<(Vec<RecordBatch>, u64)> {
         let file = CheckedFile::open(path)?;
-        file.check_identity(self.identity())?;
+        file.check_identity(self.identity)?;
         let columns = |schema: &SchemaRef| -> Vec<(String, DataType)> {
             let fields = schema.fields().iter();
             fields.map(|field| (field.name().clone(), field.data_type().clone())).collect()
@@ -107,10 +106,6 @@ impl Parts {
             batches.extend(rows);
         }
         Ok((batches, file.length()))
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { table: self.table, version: SCHEMA_VERSION }
     }
 
     /// Every part, by number.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use arrow::record_batch::RecordBatch;
 
 use super::parts::{Parts, part_number};
-use super::{error_barrier, kernel_velocity};
+use super::schema::{ERROR_BARRIER_IDENTITY, KERNEL_VELOCITY_IDENTITY};
+use super::{error_barrier_table, kernel_velocity_table};
 use crate::error::{Error, Result};
 
 /// A file, and how many rows and bytes were found sound in it, or what is wrong.
@@ -19,10 +20,10 @@ pub(crate) struct Checked {
 /// Checks every file of both tables; `found` is told of each.
 pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Result<()> {
     for run in runs(experiment) {
-        let parts = kernel_velocity::parts(experiment, &run)?;
+        let parts = kernel_velocity_table::parts(experiment, &run)?;
         let mut seen = BTreeSet::new();
         check(&parts, &mut found, |path, batches| {
-            let rows = kernel_velocity::read_rows(path, batches)?;
+            let rows = kernel_velocity_table::read_rows(path, batches)?;
             let keys = rows.iter().map(|row| {
                 let unit = row.dt_unit.name();
                 let (set, first, second) = (row.set.clone(), row.first_step, row.second_step);
@@ -32,8 +33,8 @@ pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Resul
         })?;
     }
     let mut seen = BTreeSet::new();
-    check(&error_barrier::parts(experiment), &mut found, |path, batches| {
-        let rows = error_barrier::read_rows(path, batches)?;
+    check(&error_barrier_table::parts(experiment), &mut found, |path, batches| {
+        let rows = error_barrier_table::read_rows(path, batches)?;
         let keys = rows.iter().map(|row| {
             let (first, second, spawn, step, set, statistics) = row.key();
             let spawn = spawn.map_or_else(String::new, |spawn| format!(", spawned at {spawn}"));
@@ -95,7 +96,8 @@ fn once(
 
 /// The runs that the table of kernel velocities has, sorted.
 fn runs(experiment: &Path) -> Vec<String> {
-    let entries = fs::read_dir(experiment.join(kernel_velocity::TABLE)).into_iter().flatten();
+    let entries =
+        fs::read_dir(experiment.join(KERNEL_VELOCITY_IDENTITY.table)).into_iter().flatten();
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut runs: Vec<String> = names
         .filter_map(|name| name.strip_prefix("run=").map(str::to_owned))
@@ -108,8 +110,9 @@ fn runs(experiment: &Path) -> Vec<String> {
 /// Every file below the directories of the two tables, sorted.
 pub(crate) fn files(experiment: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open =
-        [kernel_velocity::TABLE, error_barrier::TABLE].map(|it| experiment.join(it)).to_vec();
+    let mut open = [KERNEL_VELOCITY_IDENTITY.table, ERROR_BARRIER_IDENTITY.table]
+        .map(|it| experiment.join(it))
+        .to_vec();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             let entries = fs::read_dir(&path).into_iter().flatten();
@@ -130,7 +133,7 @@ fn belongs(experiment: &Path, path: &Path) -> bool {
     let of_a_run = || {
         let run = directory.file_name()?.to_str()?.strip_prefix("run=")?;
         crate::run::check_run_name(run).ok()?;
-        Some(directory.parent()? == experiment.join(kernel_velocity::TABLE))
+        Some(directory.parent()? == experiment.join(KERNEL_VELOCITY_IDENTITY.table))
     };
-    directory == experiment.join(error_barrier::TABLE) || of_a_run() == Some(true)
+    directory == experiment.join(ERROR_BARRIER_IDENTITY.table) || of_a_run() == Some(true)
 }

@@ -99,8 +99,11 @@ impl<'a> ManifestInput<'a> {
             Source::File(file) if self.bytes.is_some() => Ok((file, self.progress)),
             source => {
                 let failed = |error| {
-                    Error::new(crate::ErrorKind::Io, "cannot copy the manifest to a temporary file")
-                        .with_source(error)
+                    Error::new(
+                        crate::error::ErrorKind::Io,
+                        "cannot copy the manifest to a temporary file",
+                    )
+                    .with_source(error)
                 };
                 let mut stream: Box<dyn Read + 'a> = match source {
                     Source::File(file) => Box::new(file),

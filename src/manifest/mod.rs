@@ -320,5 +320,5 @@ impl Manifest {
 }
 
 fn write_failed(error: std::io::Error) -> Error {
-    Error::new(crate::ErrorKind::Io, "cannot write the kept rows").with_source(error)
+    Error::new(crate::error::ErrorKind::Io, "cannot write the kept rows").with_source(error)
 }

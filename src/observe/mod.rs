@@ -12,7 +12,7 @@ mod step;
 
 pub use batch::{Batch, BatchFormat, LogitsFormat, Observed, ObservedLogits, Targets};
 pub use schedule::Schedule;
-pub use signal::{ExampleSignals, Signal, Target};
+pub use signal::{ExampleSignals, PerSignal, Signal, Target};
 pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};
 pub use step::{Clock, Moment, Phase};
 

@@ -13,43 +13,65 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A per-example quantity that is recorded while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Signal {
-    /// `||p - y||_2`, in `[0, sqrt 2]`; high is hard. Paul et al. 2021, definition 2.5.
-    El2n,
-    /// Cross-entropy `-sum_k y_k log p_k`, in nats; high is hard.
-    Loss,
-    /// `z_y - max over k != y of z_k`, in logits; low is hard. The margin of Toneva et al. 2018 and of
-    /// AUM (Pleiss et al. 2020).
-    Margin,
-    /// `||p - y||_1`, in `[0, 2]`; high is hard.
-    El1n,
-    /// `p_y`, in `[0, 1]`; low is hard. Swayamdipta et al. 2020.
-    Confidence,
-    /// `-sum_k p_k log p_k`, in nats; high is uncertain.
-    Entropy,
+/// Lists the signals once: the enum, their column names, and [`PerSignal`] all come from here.
+macro_rules! signals {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:ident),+ $(,)?) => {
+        /// A per-example quantity that is recorded while training.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        #[non_exhaustive]
+        pub enum Signal {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Signal {
+            /// Every signal, in the order of the columns on disk.
+            pub const ALL: [Self; [$(stringify!($name)),+].len()] = [$(Self::$variant),+];
+
+            /// The name of its column.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($name),)+
+                }
+            }
+        }
+
+        /// One value for each signal.
+        ///
+        /// Code that computes signals in another way than [`ExampleSignals`] builds one as a literal, so
+        /// that it does not compile until it computes all of them.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct PerSignal<T> {
+            $(#[doc = concat!("Of [`Signal::", stringify!($variant), "`].")] pub $name: T,)+
+        }
+
+        impl<T> PerSignal<T> {
+            /// The value of one signal.
+            #[must_use]
+            pub fn get(&self, signal: Signal) -> &T {
+                match signal {
+                    $(Signal::$variant => &self.$name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Signal {
-    /// Every signal, in the order of the columns on disk.
-    pub const ALL: [Self; 6] =
-        [Self::El2n, Self::Loss, Self::Margin, Self::El1n, Self::Confidence, Self::Entropy];
-
-    /// The name of its column.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::El2n => "el2n",
-            Self::Loss => "loss",
-            Self::Margin => "margin",
-            Self::El1n => "el1n",
-            Self::Confidence => "confidence",
-            Self::Entropy => "entropy",
-        }
-    }
+signals! {
+    /// `||p - y||_2`, in `[0, sqrt 2]`; high is hard. Paul et al. 2021, definition 2.5.
+    El2n el2n,
+    /// Cross-entropy `-sum_k y_k log p_k`, in nats; high is hard.
+    Loss loss,
+    /// `z_y - max over k != y of z_k`, in logits; low is hard. The margin of Toneva et al. 2018 and of
+    /// AUM (Pleiss et al. 2020).
+    Margin margin,
+    /// `||p - y||_1`, in `[0, 2]`; high is hard.
+    El1n el1n,
+    /// `p_y`, in `[0, 1]`; low is hard. Swayamdipta et al. 2020.
+    Confidence confidence,
+    /// `-sum_k p_k log p_k`, in nats; high is uncertain.
+    Entropy entropy,
 }
 
 impl fmt::Display for Signal {

@@ -9,6 +9,7 @@ use crossbeam_channel::bounded;
 
 use super::channel::channel;
 use super::handle::{Parts, Recorder};
+use super::policy::{OnFailure, WhenFull};
 use super::shared::Shared;
 use super::sink::Sink;
 use super::worker::{Pace, Worker};
@@ -16,27 +17,6 @@ use crate::error::{Error, Result};
 use crate::observe::BatchFormat;
 use crate::run::{Durability, Existing, RunMetadata, RunOptions, RunWriter, SpawnPoint};
 use crate::storage::{Disk, LocalDisk};
-
-/// What happens when the recorder cannot keep up and its queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Training waits, nothing is lost, and the time is counted.
-    #[default]
-    Wait,
-    /// The batch is dropped, and counted with its step in `run.json`.
-    Drop,
-}
-
-/// What happens when rows cannot be written and trying again does not help.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Recording stops, training goes on; the failure and the lost rows are in the status, in the
-    /// report and in `run.json`.
-    #[default]
-    Degrade,
-    /// The next call of the hook returns the failure, so that training can stop.
-    Fail,
-}
 
 /// Options of a [`Recorder`]; every default can be named.
 #[derive(Clone, Debug)]
@@ -48,6 +28,17 @@ pub struct RecorderBuilder {
     queue_bytes: usize,
     snapshot_bytes: usize,
     disk: Arc<dyn Disk>,
+}
+
+impl Recorder {
+    /// Options for recording a run into an experiment directory.
+    pub fn builder(
+        experiment: impl Into<PathBuf>,
+        run: impl Into<String>,
+        format: BatchFormat,
+    ) -> RecorderBuilder {
+        RecorderBuilder::new(experiment.into(), run.into(), format)
+    }
 }
 
 impl RecorderBuilder {
@@ -72,7 +63,7 @@ impl RecorderBuilder {
     /// Messages that may wait, however small.
     const QUEUE_MESSAGES: usize = 4096;
 
-    pub(super) fn new(experiment: PathBuf, run: String, format: BatchFormat) -> Self {
+    fn new(experiment: PathBuf, run: String, format: BatchFormat) -> Self {
         Self {
             options: RunOptions {
                 experiment,
@@ -244,7 +235,7 @@ impl RecorderBuilder {
                 let _ = ending.send(worker.work());
             })
             .map_err(|error| {
-                Error::new(crate::ErrorKind::Io, "cannot start the recorder's thread")
+                Error::new(crate::error::ErrorKind::Io, "cannot start the recorder's thread")
                     .with_source(error)
             })?;
         Ok(Recorder::new(Parts {

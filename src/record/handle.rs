@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 
-use super::builder::{OnFailure, RecorderBuilder, WhenFull};
 use super::channel::Outbox;
 use super::message::{Message, PendingBatch, PendingSnapshot};
+use super::policy::{OnFailure, WhenFull};
 use super::report::{RecorderStatus, RunReport};
 use super::shared::Shared;
 use super::worker::{Ending, stopped};
@@ -74,15 +74,6 @@ pub(super) struct Parts {
 impl Recorder {
     /// How long dropping a recorder waits for its thread.
     pub const DROP_PATIENCE: Duration = Duration::from_secs(10);
-
-    /// Options for recording a run into an experiment directory.
-    pub fn builder(
-        experiment: impl Into<PathBuf>,
-        run: impl Into<String>,
-        format: BatchFormat,
-    ) -> RecorderBuilder {
-        RecorderBuilder::new(experiment.into(), run.into(), format)
-    }
 
     pub(super) fn new(parts: Parts) -> Self {
         Self {

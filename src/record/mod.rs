@@ -9,6 +9,7 @@ mod channel;
 mod gate;
 mod handle;
 mod message;
+mod policy;
 mod report;
 mod shared;
 mod sink;
@@ -17,6 +18,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use builder::{OnFailure, RecorderBuilder, WhenFull};
+pub use builder::RecorderBuilder;
 pub use handle::Recorder;
+pub use policy::{OnFailure, WhenFull};
 pub use report::{RecorderStatus, RunReport};

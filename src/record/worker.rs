@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::builder::OnFailure;
 use super::channel::Inbox;
 use super::message::{Message, PendingBatch, PendingSnapshot};
+use super::policy::OnFailure;
 use super::shared::{Shared, SnapshotCounters};
 use super::sink::Sink;
 use crate::error::{Error, ErrorKind, Result};

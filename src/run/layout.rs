@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::recovery::Replacement;
 use super::schema::Table;
 use crate::error::{Error, Result};
 use crate::observe::Phase;
@@ -155,11 +154,23 @@ impl RunLayout {
         self.open().join(name)
     }
 
-    /// What an interrupted cut left behind.
-    pub(crate) fn replacements(&self) -> Result<Vec<Replacement>> {
+    /// The files of the replacements that an interrupted cut left behind.
+    pub(crate) fn replacements(&self) -> Result<Vec<PathBuf>> {
         let prefix = format!("rank-{}.", self.rank);
         let names = list(&self.open())?.into_iter().filter(|name| name.starts_with(&prefix));
-        Ok(names.filter_map(|name| Replacement::parse(self.open().join(name))).collect())
+        let files = names.filter(|name| name.ends_with(".replacement"));
+        Ok(files.map(|name| self.open().join(name)).collect())
+    }
+
+    /// The number of the next segment: above every number that was ever used, so that no name returns.
+    pub(crate) fn next_number(&self) -> Result<u32> {
+        let mut highest = None;
+        for (table, phase) in Table::streams() {
+            highest = highest.max(self.parts(table, phase)?.last().map(|&(number, _)| number));
+        }
+        highest = highest.max(self.logs()?.last().map(|&(number, _)| number));
+        highest = highest.max(self.highest_aside()?);
+        Ok(highest.map_or(0, |number| number + 1))
     }
 
     /// Where a resume or a recovery puts what it must not delete.

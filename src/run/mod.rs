@@ -40,6 +40,7 @@ mod metadata;
 mod part;
 mod reader;
 mod recovery;
+mod replacement;
 mod rows;
 mod schema;
 mod seal;
@@ -59,7 +60,6 @@ pub use writer::Durability;
 
 pub(crate) use columns::{Bits, RowGroup};
 pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
-pub(crate) use metadata::SCHEMA_VERSION;
 pub(crate) use part::{PartReader, RowGroupOutline};
 pub(crate) use schema::Table;
 pub(crate) use writer::{Existing, Pending, RunOptions, RunWriter};

@@ -93,7 +93,7 @@ impl PartWriter {
         disk.create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
         if path.exists() {
             return Err(Error::new(
-                crate::ErrorKind::AlreadyExists,
+                crate::error::ErrorKind::AlreadyExists,
                 format!("{} exists already and is never replaced", path.display()),
             ));
         }

@@ -3,21 +3,19 @@
 //! Every step here can be interrupted and repeated.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use arrow::array::{Array, BooleanArray, Int32Array, Int64Array};
-use arrow::compute::filter_record_batch;
-use arrow::record_batch::RecordBatch;
+use arrow::array::{Array, Int32Array};
 
 use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::LogReader;
 use super::metadata::{RunMetadata, RunStatus};
-use super::part::{PartReader, PartWriter};
+use super::part::PartReader;
+use super::replacement::{Replacement, before};
 use super::schema::Table;
 use super::seal::{move_aside, remove_if_there, seal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::observe::Phase;
 use crate::storage::Disk;
 
 const INTERRUPTED: &str = "the recording process ended without `finish`";
@@ -45,7 +43,7 @@ pub struct Recovered {
 pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Recovered>> {
     let running = |metadata: &RunMetadata| metadata.status == RunStatus::Running;
     let metadata = RunMetadata::read(&layout.metadata())?;
-    let left = !layout.logs()?.is_empty() || !layout.replacements()?.is_empty();
+    let left = !layout.logs()?.is_empty() || !Replacement::find(layout)?.is_empty();
     if !left && !metadata.as_ref().is_some_and(running) {
         return Ok(None);
     }
@@ -82,7 +80,7 @@ pub(crate) fn publish_leftovers(disk: &dyn Disk, layout: &RunLayout) -> Result<R
     for draft in layout.drafts()? {
         remove_if_there(disk, &draft)?;
     }
-    for replacement in layout.replacements()? {
+    for replacement in Replacement::find(layout)? {
         replacement.complete(disk, layout)?;
     }
     for (number, log) in layout.logs()? {
@@ -140,17 +138,6 @@ pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
     Ok(last)
 }
 
-/// The number of the next segment: above every number that was ever used, so that no name returns.
-pub(crate) fn next_number(layout: &RunLayout) -> Result<u32> {
-    let mut highest = None;
-    for (table, phase) in Table::streams() {
-        highest = highest.max(layout.parts(table, phase)?.last().map(|&(number, _)| number));
-    }
-    highest = highest.max(layout.logs()?.last().map(|&(number, _)| number));
-    highest = highest.max(layout.highest_aside()?);
-    Ok(highest.map_or(0, |number| number + 1))
-}
-
 /// Leaves only the rows before `step` visible, for a run that goes on from there. The caller holds the
 /// rank's lock and has published what a crash left.
 ///
@@ -204,75 +191,6 @@ fn rows_before(path: &Path, table: Table, step: u64) -> Result<(u64, u64)> {
     Ok((kept, part.rows()))
 }
 
-fn before(rows: &RecordBatch, path: &Path, step: u64) -> Result<BooleanArray> {
-    let column = rows.column_by_name("step");
-    let steps = column
-        .and_then(|column| column.as_any().downcast_ref::<Int64Array>())
-        .ok_or_else(|| Error::foreign(path, "has no column `step` of 64-bit integers"))?;
-    Ok(steps.values().iter().map(|&at| Some((at as u64) < step)).collect())
-}
-
-/// The first rows of a part, complete under a name of its own until the part itself is out of sight.
-#[derive(Debug)]
-pub(crate) struct Replacement {
-    path: PathBuf,
-    table: Table,
-    phase: Phase,
-    /// The number it will be published under.
-    number: u32,
-    /// The part that it replaces.
-    replaces: u32,
-}
-
-impl Replacement {
-    fn new(layout: &RunLayout, table: Table, phase: Phase, replaces: u32) -> Result<Self> {
-        let number = next_number(layout)?;
-        let path = layout.replacement(table, phase, number, replaces);
-        Ok(Self { path, table, phase, number, replaces })
-    }
-
-    /// From the name of a file that an interrupted cut left.
-    pub(crate) fn parse(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.strip_suffix(".replacement")?;
-        let mut words = name.split('.').skip(1);
-        let (number, table, phase, replaces) =
-            (words.next()?, words.next()?, words.next()?, words.next()?);
-        Some(Self {
-            number: number.parse().ok()?,
-            table: Table::ALL.into_iter().find(|known| known.name() == table)?,
-            phase: phase.parse().ok()?,
-            replaces: replaces.parse().ok()?,
-            path,
-        })
-    }
-
-    fn write(&self, disk: &dyn Disk, original: &Path, step: u64) -> Result<()> {
-        let mut part = PartReader::open(original, self.table)?;
-        let draft = self.path.with_extension("draft");
-        let mut writer = PartWriter::create(disk, draft, self.table, part.schema().clone())?;
-        while let Some(rows) = part.next_row_group(None)? {
-            for rows in rows {
-                let kept = filter_record_batch(&rows, &before(&rows, original, step)?);
-                let kept = kept.map_err(|error| {
-                    Error::corrupt(original, "cannot be cut").with_source(error)
-                })?;
-                writer.write(&kept)?;
-            }
-        }
-        writer.publish(disk, &self.path).map(drop)
-    }
-
-    /// Publishes the replacement if the part it stands for is out of sight; drops it if the cut never
-    /// got that far.
-    pub(crate) fn complete(&self, disk: &dyn Disk, layout: &RunLayout) -> Result<()> {
-        if layout.part(self.table, self.phase, self.replaces).exists() {
-            return remove_if_there(disk, &self.path);
-        }
-        let path = layout.part(self.table, self.phase, self.number);
-        disk.rename(&self.path, &path).map_err(|error| Error::io("publish", &path, error))
-    }
-}
-
 /// Removes everything that a rank has recorded, for a run that starts over under the same name.
 pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
     let remove =
@@ -294,7 +212,7 @@ pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
     for (_, path) in layout.logs()? {
         remove(&path)?;
     }
-    for replacement in layout.replacements()? {
+    for replacement in Replacement::find(layout)? {
         remove(&replacement.path)?;
     }
     layout.drafts()?.iter().try_for_each(|path| remove(path))

@@ -15,7 +15,7 @@ use super::lock::RankLock;
 use super::log::{LogReader, OpenLog, encode_frame};
 use super::metadata::{RunMetadata, SpawnPoint};
 use super::recovery::{
-    cut, erase, last_epoch, next_number, publish_leftovers, published_rows, published_snapshots,
+    cut, erase, last_epoch, publish_leftovers, published_rows, published_snapshots,
 };
 use super::rows::PendingRows;
 use super::seal::seal;
@@ -123,7 +123,7 @@ impl RunWriter {
         disk.create_dir_all(&open).map_err(|error| Error::io("create", &open, error))?;
         let lock = RankLock::take(&layout)?;
         let earlier = RunMetadata::read(&layout.metadata())?;
-        let is_new = earlier.is_none() && next_number(&layout)? == 0;
+        let is_new = earlier.is_none() && layout.next_number()? == 0;
         let mut metadata = RunMetadata::new(&layout, options.format.clone());
         match options.existing {
             _ if is_new => {
@@ -163,7 +163,7 @@ impl RunWriter {
         }
         let writer = Self {
             pending: PendingRows::new(options.format),
-            next_number: next_number(&layout)?,
+            next_number: layout.next_number()?,
             disk,
             layout,
             durability: options.durability,

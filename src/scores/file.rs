@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -17,65 +17,14 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-use super::moments::Moments;
+use super::columns::{Keys, Statistics};
+use super::info::ScoreInfo;
 use super::pipeline::in_order;
-use super::table::ScoreInfo;
+use super::schema::{self, IDENTITY, INFO_KEY};
 use crate::error::{Error, Result};
-use crate::run::SCHEMA_VERSION;
-use crate::storage::{AtomicFile, ChunkSums, Identity, Unforgiving, io_error};
+use crate::storage::{AtomicFile, ChunkSums, Unforgiving, io_error};
 
-pub(super) const IDENTITY: Identity = Identity { table: "scores", version: SCHEMA_VERSION };
-pub(super) const INFO_KEY: &str = "data_diet.scores";
 const ROW_GROUP_ROWS: usize = 131_072;
-const STATISTICS: [(&str, DataType); 3] =
-    [("mean", DataType::Float64), ("std", DataType::Float64), ("count", DataType::Int32)];
-
-/// The columns that every table of scores begins with, in ascending order of id.
-#[derive(Debug)]
-pub(super) struct Keys {
-    pub(super) examples: Vec<i64>,
-    pub(super) labels: Vec<i32>,
-    pub(super) runs: Vec<i32>,
-}
-
-impl Keys {
-    /// The rows of these places.
-    pub(super) fn in_order(self, order: Option<&[u32]>) -> Self {
-        fn gather<T: Copy>(values: Vec<T>, order: Option<&[u32]>) -> Vec<T> {
-            match order {
-                Some(order) => order.iter().map(|&place| values[place as usize]).collect(),
-                None => values,
-            }
-        }
-        Self {
-            examples: gather(self.examples, order),
-            labels: gather(self.labels, order),
-            runs: gather(self.runs, order),
-        }
-    }
-}
-
-/// Some rows of one score.
-#[derive(Debug, Default)]
-pub(super) struct Statistics {
-    pub(super) mean: Vec<f64>,
-    pub(super) std: Vec<f64>,
-    pub(super) count: Vec<i32>,
-}
-
-impl Statistics {
-    pub(super) fn with_capacity(rows: usize) -> Self {
-        let (mean, std) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        Self { mean, std, count: Vec::with_capacity(rows) }
-    }
-
-    /// Adds a row.
-    pub(super) fn push(&mut self, moments: Moments) {
-        self.mean.push(moments.mean());
-        self.std.push(moments.standard_deviation());
-        self.count.push(moments.count() as i32);
-    }
-}
 
 /// Writes a table of scores; `read` gives some rows of the score at a place in `names`. Columns are
 /// encoded on so many threads.
@@ -93,18 +42,7 @@ pub(super) fn write(
         Ok(error) => Error::io("write", path, error),
         Err(error) => Error::corrupt(path, "cannot be encoded").with_source(error),
     };
-    let mut fields = vec![
-        Field::new("example", DataType::Int64, false),
-        Field::new("label", DataType::Int32, false),
-        Field::new("runs", DataType::Int32, false),
-    ];
-    for name in names {
-        let field = |(statistic, data_type): &(&str, DataType)| {
-            Field::new(format!("{name}_{statistic}"), data_type.clone(), false)
-        };
-        fields.extend(STATISTICS.iter().map(field));
-    }
-    let schema = Arc::new(Schema::new(fields));
+    let schema = Arc::new(schema::of(names));
     let info = serde_json::to_string(info)
         .map_err(|error| Error::invalid("score information").with_source(error))?;
     let info = KeyValue::new(INFO_KEY.to_owned(), info);

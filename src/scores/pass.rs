@@ -9,8 +9,9 @@ use std::ops::Range;
 use super::accumulate::{SKIPPED, Slots, WindowMean};
 use super::buckets::Buckets;
 use super::catalogue::{Group, RecordedRun};
+use super::columns::ColumnSink;
 use super::decoded::{Decoded, Moments, Task, overlaps};
-use super::fold::{Columns, Fold};
+use super::fold_state::FoldState;
 use super::pipeline::in_order;
 use super::plan::{Computed, Plan, signal_of_training};
 use super::score::Span;
@@ -105,7 +106,7 @@ impl<'a> Pass<'a> {
 
     /// How to sort rows by example; none of the first epoch is sorted if that shows what examples there
     /// are, and none that has to be told apart by its step.
-    fn buckets(&self, fold: &Fold) -> (Option<Buckets>, Option<i32>) {
+    fn buckets(&self, fold: &FoldState) -> (Option<Buckets>, Option<i32>) {
         let groups = || self.recorded.table(self.source).groups().map(|group| &group.outline);
         let last = groups().map(|outline| outline.last_example).max().unwrap_or(0);
         if fold.is_settled() {
@@ -117,7 +118,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The row groups to read, in the order of epochs, then of ranks.
-    fn tasks(&self, fold: &Fold) -> Vec<Task> {
+    fn tasks(&self, fold: &FoldState) -> Vec<Task> {
         let (buckets, unsorted) = self.buckets(fold);
         let table = self.recorded.table(self.source);
         let whole = !self.training.scores.is_empty();
@@ -167,9 +168,9 @@ impl<'a> Pass<'a> {
     /// Reads the table and hands finished columns on.
     pub(super) fn run(
         mut self,
-        fold: &mut Fold,
+        fold: &mut FoldState,
         threads: usize,
-        columns: &mut dyn Columns,
+        columns: &mut dyn ColumnSink,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let tasks = self.tasks(fold);
@@ -234,7 +235,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Folds row groups of one epoch and rank whose rows are sorted, bucket by bucket.
-    fn add_batch(&mut self, fold: &mut Fold, batch: &mut Vec<Decoded>, epoch: u32) -> Result<()> {
+    fn add_batch(
+        &mut self,
+        fold: &mut FoldState,
+        batch: &mut Vec<Decoded>,
+        epoch: u32,
+    ) -> Result<()> {
         let ranges = |decoded: &Decoded| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
         for bucket in 0..batch.iter().map(ranges).max().unwrap_or(0) {
             for decoded in batch.iter() {
@@ -250,7 +256,7 @@ impl<'a> Pass<'a> {
     /// Folds some rows of one epoch.
     fn add(
         &mut self,
-        fold: &mut Fold,
+        fold: &mut FoldState,
         decoded: &Decoded,
         rows: &Range<usize>,
         epoch: u32,
@@ -340,7 +346,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Hands on what ends with an epoch.
-    fn end_epoch(&mut self, epoch: u32, fold: &mut Fold, columns: &mut dyn Columns) -> Result<()> {
+    fn end_epoch(
+        &mut self,
+        epoch: u32,
+        fold: &mut FoldState,
+        columns: &mut dyn ColumnSink,
+    ) -> Result<()> {
         // After the first epoch, nearly all examples are known: from here on their places are sorted.
         if let Some(from) = fold.settle() {
             self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));
@@ -353,7 +364,7 @@ impl<'a> Pass<'a> {
         ended.try_for_each(|window| columns.push(window.computed, window.mean.into_values()))
     }
 
-    fn end(self, fold: &mut Fold, columns: &mut dyn Columns) -> Result<()> {
+    fn end(self, fold: &mut FoldState, columns: &mut dyn ColumnSink) -> Result<()> {
         for window in self.windows {
             columns.push(window.computed, window.mean.into_values())?;
         }

@@ -13,8 +13,9 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
-use super::file::{IDENTITY, INFO_KEY};
-use super::table::{ScoreInfo, unknown};
+use super::info::ScoreInfo;
+use super::schema::{IDENTITY, INFO_KEY};
+use super::table::unknown;
 use crate::error::{Error, Result};
 use crate::selection::ScoreColumn;
 use crate::storage::CheckedFile;
@@ -230,7 +231,8 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::{self, Keys, Statistics};
+    use super::super::columns::{Keys, Statistics};
+    use super::super::file;
     use super::*;
     use crate::error::ErrorKind;
     use crate::storage::AtomicFile;

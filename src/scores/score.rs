@@ -307,7 +307,7 @@ mod tests {
             "aum_epoch_3",
         ] {
             let error = name.parse::<Score>().unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+            assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument);
             let message = error.to_string();
             assert!(
                 message.starts_with("score: expected SIGNAL, SIGNAL_PHASE_epoch_E"),

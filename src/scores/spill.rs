@@ -6,8 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::file::Statistics;
-use super::fold::Columns;
+use super::columns::{ColumnSink, Statistics};
 use super::moments::Moments;
 use super::values::Values;
 use crate::error::{Error, Result};
@@ -75,7 +74,7 @@ impl Spill {
     }
 }
 
-impl Columns for Spill {
+impl ColumnSink for Spill {
     fn expect(&mut self, columns: usize) {
         self.columns.resize(columns, Vec::new());
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::file::{self, Statistics};
-use super::fold::{Columns, fold, threads};
+use super::columns::{ColumnSink, Keys, Statistics};
+use super::file;
+use super::fold::{fold, threads};
+use super::info::ScoreInfo;
 use super::moments::Moments;
 use super::request::ScoreOptions;
 use super::spill::Spill;
@@ -40,24 +40,6 @@ pub struct ScoreStatistics {
     pub std: Vec<f64>,
     /// The number of runs that have a value.
     pub count: Vec<i32>,
-}
-
-/// Where scores come from; kept in the file's metadata.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct ScoreInfo {
-    /// The runs that were folded.
-    pub runs: Vec<String>,
-    /// What a name without a moment stands for, such as `el2n` for `el2n_score_epoch_3`.
-    pub aliases: BTreeMap<String, String>,
-    /// Observations left out of a mean because their value is not finite, as one whose logits are not.
-    pub non_finite: u64,
-    /// Observations left out because the example was on another rank in the same epoch: a data loader
-    /// pads ranks by repeating examples.
-    pub repeated: u64,
-    /// Examples that some of the runs have not seen: their scores are means over fewer runs.
-    pub partial: u64,
 }
 
 /// What [`ScoreTable::fold_to_file`] has written.
@@ -144,7 +126,7 @@ impl ScoreTable {
             ScoreStatistics { name: name.clone(), mean, std, count }
         };
         let statistics = folded.columns.iter().map(&mut finish).collect();
-        let file::Keys { examples, labels, runs } = folded.keys;
+        let Keys { examples, labels, runs } = folded.keys;
         Ok(Self { examples, labels, runs, statistics, info: folded.info })
     }
 
@@ -224,7 +206,7 @@ impl ScoreTable {
     ///
     /// [`Io`](ErrorKind::Io) if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let keys = file::Keys {
+        let keys = Keys {
             examples: self.examples.clone(),
             labels: self.labels.clone(),
             runs: self.runs.clone(),
@@ -247,7 +229,7 @@ impl ScoreTable {
 #[derive(Default)]
 struct InMemory(Vec<Vec<Moments>>);
 
-impl Columns for InMemory {
+impl ColumnSink for InMemory {
     fn expect(&mut self, columns: usize) {
         self.0.resize(columns, Vec::new());
     }

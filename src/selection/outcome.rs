@@ -80,7 +80,10 @@ impl Selection {
             )));
         }
         match ids.first() {
-            None => Err(Error::new(crate::ErrorKind::Empty, "examples: expected at least one id")),
+            None => Err(Error::new(
+                crate::error::ErrorKind::Empty,
+                "examples: expected at least one id",
+            )),
             Some(&id) if id < 0 => {
                 Err(Error::invalid(format!("examples: expected ids in 0..2^63, got {id}")))
             }

@@ -1,7 +1,7 @@
 //! Rules and classes by hand; what holds for all inputs stands with the integration tests.
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 fn column(scores: &[f64]) -> ScoreColumn {
     let examples = (0..scores.len() as i64).collect();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::manifest::{Duplicates, Manifest, ManifestFormat, Unscored};
 use crate::selection::Classes;
 

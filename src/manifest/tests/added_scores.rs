@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::{Manifest, ManifestFormat, Unscored};
 use super::filter;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::selection::ScoreColumn;
 
 /// Half of the id for ids below 100; none for 6.

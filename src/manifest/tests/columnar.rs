@@ -18,7 +18,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::super::{Manifest, ManifestFormat, ManifestInput};
 use super::even;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 const ROWS: i64 = 500;
 

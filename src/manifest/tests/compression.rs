@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::{Duplicates, Manifest, ManifestCompression, ManifestFormat, ManifestInput};
 use super::even;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());

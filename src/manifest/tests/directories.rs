@@ -13,7 +13,7 @@ use super::super::{
     Manifest, ManifestDirectory, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
 };
 use super::even;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::error::Result;
 
 fn filter(manifest: &Manifest, from: &Path, to: &Path) -> Result<ManifestSummary> {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::super::{Duplicates, KeyMap, Manifest, ManifestFormat, ManifestInput, Unscored};
 use super::{even, filter};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// A name that needs quotes now and then.
 fn name(id: i64) -> String {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::super::{Duplicates, Manifest, ManifestFormat, ManifestInput};
 use super::{even, filter};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 #[test]
 fn rows_that_do_not_fit_are_named() {

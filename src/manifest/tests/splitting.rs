@@ -51,7 +51,9 @@ fn agrees(text: &[u8], step: usize, quotes: bool) -> Result<(), TestCaseError> {
         (Ok(expected), Ok(_)) => {
             prop_assert_eq!(String::from_utf8_lossy(&kept), String::from_utf8_lossy(&expected));
         }
-        (Ok(_), Err(error)) => prop_assert_eq!(error.kind(), crate::ErrorKind::Empty, "{}", error),
+        (Ok(_), Err(error)) => {
+            prop_assert_eq!(error.kind(), crate::error::ErrorKind::Empty, "{}", error)
+        }
         (Err(expected), Ok(_)) => prop_assert!(false, "passed, and not `{expected}`"),
         (Err(expected), Err(error)) => {
             prop_assert!(error.to_string().contains(expected), "{error}, and not `{expected}`");

@@ -47,7 +47,7 @@ fn check(delimiter: char, records: &[(i64, bool, String, String)], step: usize, 
     let summary = manifest.filter(&even(), input, &mut kept);
     let count = records.iter().filter(|record| record.0 % 2 == 0).count() as u64;
     if count == 0 {
-        assert_eq!(summary.unwrap_err().kind(), crate::ErrorKind::Empty);
+        assert_eq!(summary.unwrap_err().kind(), crate::error::ErrorKind::Empty);
         return;
     }
     let summary = summary.unwrap();

@@ -10,6 +10,17 @@ use crate::error::{Error, Result};
 /// carries 8 bits, is within it.
 const SOFT_TARGET_TOLERANCE: f64 = 0.01;
 
+impl BatchFormat {
+    /// Whether a batch with these ids and labels can be recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::new`](crate::observe::Batch::new) for ids and labels.
+    pub fn check_rows(&self, examples: &[i64], targets: Targets<'_>) -> Result<()> {
+        checked_rows(self, examples, targets).map(drop)
+    }
+}
+
 /// The rows to record, after everything about ids and labels on the host has been checked.
 pub(super) fn checked_rows(
     format: &BatchFormat,

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Targets;
-use super::check::checked_rows;
 use crate::error::{Error, Result};
 use crate::observe::signal::Signal;
 
@@ -59,15 +57,6 @@ impl BatchFormat {
         };
         format.check()?;
         Ok(format)
-    }
-
-    /// Whether a batch with these ids and labels can be recorded.
-    ///
-    /// # Errors
-    ///
-    /// As [`Batch::new`](crate::observe::Batch::new) for ids and labels.
-    pub fn check_rows(&self, examples: &[i64], targets: Targets<'_>) -> Result<()> {
-        checked_rows(self, examples, targets).map(drop)
     }
 
     /// Whether rows with this class index are left out.

@@ -8,46 +8,16 @@ mod check;
 mod format;
 mod logits;
 mod observed;
+mod targets;
 
 pub use format::{BatchFormat, LogitsFormat};
 pub(crate) use logits::LogitRows;
 pub use observed::{Observed, ObservedLogits};
+pub use targets::Targets;
 
 use crate::error::{Error, Result};
-use crate::observe::signal::{ExampleSignals, Target, argmax};
+use crate::observe::signal::{ExampleSignals, Target};
 use crate::observe::step::{Moment, Phase};
-
-/// The labels of a batch on the host.
-#[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
-    /// One class index per row.
-    Classes(&'a [i64]),
-    /// One distribution over the classes per row, row-major `[batch, classes]`.
-    Soft(&'a [f32]),
-}
-
-impl Targets<'_> {
-    /// Checks soft targets: weights that are not negative and sum to 1 in each row, up to 0.01, as those of
-    /// half floats do. Of class indices there is nothing to check here.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), with the first row that breaks this.
-    pub fn check_soft(&self, classes: usize) -> Result<()> {
-        match self {
-            Self::Classes(_) => Ok(()),
-            Self::Soft(weights) => check::soft_targets(weights, classes),
-        }
-    }
-
-    /// The class of a row: its index, or the most likely one.
-    fn label(&self, row: usize, classes: usize) -> i32 {
-        match self {
-            Self::Classes(labels) => labels[row] as i32,
-            Self::Soft(weights) => argmax(&weights[row * classes..][..classes]) as i32,
-        }
-    }
-}
 
 /// The rows of one step, ready to be recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -234,7 +204,7 @@ mod tests {
 
     fn refused(format: &BatchFormat, ids: &[i64], logits: &[f32], targets: Targets<'_>) -> String {
         let error = Batch::new(format, MOMENT, ids, logits, targets).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+        assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument);
         error.to_string()
     }
 

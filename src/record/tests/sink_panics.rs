@@ -7,7 +7,7 @@ use crate::run::tests::{Fixture, batch, format};
 use crate::run::{RunMetadata, RunStatus};
 
 /// Records ten batches through a queue for one; the sink panics in the third, once or for good.
-fn record(place: Place, on_failure: OnFailure) -> (crate::Result<RunReport>, Vec<u64>) {
+fn record(place: Place, on_failure: OnFailure) -> (crate::error::Result<RunReport>, Vec<u64>) {
     let fixture = Fixture::new();
     let (mut sink, gate) = GatedSink::new();
     sink.panic_at = Some(place);

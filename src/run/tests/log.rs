@@ -2,7 +2,7 @@
 
 use super::FaultyDisk;
 use super::rows::{Fixture, batch, log_files};
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 use crate::run::log::LogReader;
 use crate::run::recovery::recover;
 
@@ -22,7 +22,7 @@ fn died() -> (Fixture, Vec<u8>, Vec<usize>) {
 }
 
 /// The steps of the rows in a log, in its order, and whether it was found damaged.
-fn read(fixture: &Fixture, bytes: &[u8]) -> crate::Result<(Vec<u64>, bool)> {
+fn read(fixture: &Fixture, bytes: &[u8]) -> crate::error::Result<(Vec<u64>, bool)> {
     let path = fixture.layout().log(0);
     std::fs::write(&path, bytes).unwrap();
     let mut log = LogReader::open(&path)?;

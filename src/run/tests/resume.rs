@@ -9,7 +9,7 @@ fn options(fixture: &Fixture, existing: Existing) -> RunOptions {
     RunOptions { existing, ..fixture.options() }
 }
 
-fn resume(fixture: &Fixture, step: u64) -> crate::Result<(RunWriter, RunMetadata)> {
+fn resume(fixture: &Fixture, step: u64) -> crate::error::Result<(RunWriter, RunMetadata)> {
     let existing = Existing::ResumeAt { step, epoch: (step / 10) as u32 };
     RunWriter::open(FaultyDisk::default().arc(), options(fixture, existing))
 }

@@ -6,9 +6,10 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::factored::{add_contracted, add_grams};
+use super::factors::Kept;
 use super::formed::{BLOCK, Columns, form};
 use super::forms::{Form, Makeup, Weight};
-use super::gather::{Kept, Passes};
+use super::gather::Passes;
 use super::jacobian::{Block, Rows, row_bytes};
 use super::plan::{Part, Plan};
 use super::square::Square;

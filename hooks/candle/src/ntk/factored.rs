@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 
+use super::factors::{Factors, Inputs};
 use super::formed::BLOCK;
-use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::error::{Error, Result};
 use crate::gradients::contribution::CACHED_BYTES;

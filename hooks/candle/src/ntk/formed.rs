@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::factors::{Factors, Inputs};
 use super::forms::{Makeup, Weight};
-use super::gather::{Factors, Inputs};
 use super::square::Square;
 use crate::error::{Error, Result};
 use crate::gradients::contribution::CACHED_BYTES;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
+use super::factors::{Factors, Inputs, Kept, side_by_side};
 use super::formed::form;
 use super::forms::{Makeup, Weight};
 use super::plan::{Part, Plan};
@@ -13,62 +14,6 @@ use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
 use crate::weights::Params;
-
-/// What is kept of some examples in a part of a parameter.
-#[derive(Debug)]
-pub(super) enum Kept {
-    /// The gradients, `[examples * classes, values]`.
-    Gradients(Tensor),
-    /// What they are made of.
-    Factors(Factors),
-}
-
-/// Two factors of outer products.
-#[derive(Debug)]
-pub(super) struct Factors {
-    /// Of the output's gradient: `[examples, classes, features, positions]`.
-    pub(super) left: Tensor,
-    /// Of the input.
-    pub(super) right: Inputs,
-}
-
-/// The inputs of each use, all their features.
-#[derive(Debug)]
-pub(super) enum Inputs {
-    Factors(Vec<Factor>),
-    /// `[examples, positions]`.
-    Tokens(Tensor),
-}
-
-impl Factors {
-    pub(super) fn examples(&self) -> Result<usize> {
-        Ok(self.left.dim(0)?)
-    }
-}
-
-impl Inputs {
-    /// `[count, groups, inputs, positions]` of some of `batch` examples.
-    pub(super) fn columns(
-        factors: &[Factor],
-        which: Range<usize>,
-        batch: usize,
-        groups: usize,
-    ) -> Result<Tensor> {
-        let columns =
-            factors.iter().map(|factor| factor.columns(which.start, which.len(), batch, groups));
-        let columns = side_by_side(columns.collect::<candle_core::Result<_>>()?)?;
-        let (_, inputs, positions) = columns.dims3()?;
-        Ok(columns.reshape((which.len(), groups, inputs, positions))?)
-    }
-}
-
-/// The positions of all uses, after one another.
-fn side_by_side(mut columns: Vec<Tensor>) -> candle_core::Result<Tensor> {
-    match columns.len() {
-        1 => Ok(columns.remove(0)),
-        _ => Tensor::cat(&columns, 2),
-    }
-}
 
 /// Takes the passes of a round, and counts them.
 pub(super) struct Passes<'a, F> {

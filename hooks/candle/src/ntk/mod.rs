@@ -20,6 +20,7 @@
 
 mod bands;
 mod factored;
+mod factors;
 mod formed;
 mod forms;
 mod gather;

@@ -5,7 +5,7 @@
 //! reference, `data_diet::observe::ExampleSignals`: the largest term of the softmax is left out of the sums.
 
 use candle_core::{D, DType, Tensor};
-use data_diet::observe::{BatchFormat, Observed, ObservedLogits, Signal, Targets};
+use data_diet::observe::{BatchFormat, Observed, ObservedLogits, PerSignal, Signal, Targets};
 
 use crate::error::Result;
 use crate::transfer::HostTensor;
@@ -150,17 +150,10 @@ impl Softmax {
             .to_dtype(self.logits.dtype())?
             .min_keepdim(D::Minus1)?;
         let correct = correct.to_dtype(self.logits.dtype())?;
+        let signals = PerSignal { el2n, loss, margin, el1n, confidence, entropy };
         let mut columns = vec![correct, finite];
         for signal in Signal::ALL.iter().rev() {
-            let column = match signal {
-                Signal::El2n => &el2n,
-                Signal::Loss => &loss,
-                Signal::Margin => &margin,
-                Signal::El1n => &el1n,
-                Signal::Confidence => &confidence,
-                _ => &entropy,
-            };
-            columns.insert(0, column.clone());
+            columns.insert(0, signals.get(*signal).clone());
         }
         Ok(Tensor::cat(&columns, 1)?
             .t()?

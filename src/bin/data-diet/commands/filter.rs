@@ -11,12 +11,10 @@ use data_diet::manifest::{
 };
 use data_diet::selection::{ScoreColumn, Selection};
 
-use super::plan::Plan;
+use super::plan::{Plan, STANDARD_STREAM};
 use crate::args::Filter;
 use crate::text::{self, count, table};
 use crate::{Failure, progress};
-
-pub(super) const STANDARD_STREAM: &str = "-";
 
 pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
     let plan = Plan::of(arguments)?;

@@ -6,10 +6,12 @@ use data_diet::manifest::recipe::{KeyMapOrigin, ManifestOrigin, Recipe, RecipeFi
 use data_diet::manifest::{KeyMap, Manifest, ManifestDirectory, ManifestFormat};
 use data_diet::selection::ScoreColumn;
 
-use super::filter::STANDARD_STREAM;
 use crate::Failure;
 use crate::args::{Filter, Format};
 use crate::text::tell;
+
+/// The path that stands for standard input or standard output.
+pub(super) const STANDARD_STREAM: &str = "-";
 
 /// A choice, and what it is applied to.
 pub(super) struct Plan {

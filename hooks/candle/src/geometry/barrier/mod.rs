@@ -2,14 +2,16 @@
 //!
 //! What a barrier is stands in [`data_diet::geometry::barrier`]; here a model is moved along the line and measured.
 
+mod branch;
 mod line;
 mod pairs;
 mod risk;
 mod set;
 mod siblings;
 
+pub use branch::Branch;
 pub use line::{Grid, Line, curve};
-pub use pairs::{Branch, ErrorBarrier};
+pub use pairs::ErrorBarrier;
 pub use risk::Risk;
 pub use set::LabelledSet;
 pub use siblings::Siblings;

@@ -1,41 +1,16 @@
 //! Barriers between runs that were once the same, in the course of training and on several sets.
 
-use std::fmt;
-
 use candle_core::Tensor;
 use data_diet::geometry::barrier::RiskCurve;
 use data_diet::geometry::{ErrorBarrierRow, ErrorBarrierTable, RunningStatistics};
 
+use super::branch::{Branch, describe_steps};
 use super::line::Line;
 use super::set::LabelledSet;
-use super::siblings::told;
 use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
 use crate::weights::{NamedTensors, Weights};
-
-/// The snapshots of one run, in order of time.
-pub struct Branch<'a> {
-    run: String,
-    snapshots: Box<dyn Iterator<Item = Result<Weights>> + 'a>,
-}
-
-impl<'a> Branch<'a> {
-    /// A run's name and its snapshots, which are loaded one at a time.
-    pub fn new<I>(run: impl Into<String>, snapshots: I) -> Self
-    where
-        I: IntoIterator<Item = Result<Weights>>,
-        I::IntoIter: 'a,
-    {
-        Self { run: run.into(), snapshots: Box::new(snapshots.into_iter()) }
-    }
-}
-
-impl fmt::Debug for Branch<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Branch").field("run", &self.run).finish_non_exhaustive()
-    }
-}
 
 /// Measures error barriers between runs that were spawned from the same weights.
 ///
@@ -192,7 +167,8 @@ impl<'a> ErrorBarrier<'a> {
             runs.sort_by_key(|run| run.place);
         }
         if !met {
-            let steps: Vec<String> = runs.iter().map(|run| told(&run.name, &run.steps)).collect();
+            let steps: Vec<String> =
+                runs.iter().map(|run| describe_steps(&run.name, &run.steps)).collect();
             return Err(Error::Argument(format!(
                 "branches: expected two runs with a snapshot at the same step, but {}",
                 steps.join("; ")

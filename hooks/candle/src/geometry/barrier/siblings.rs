@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use data_diet::Experiment;
 use data_diet::run::SpawnPoint;
 
-use super::pairs::Branch;
+use super::branch::{Branch, describe_steps};
 use crate::error::{Error, Result};
 use crate::weights::Snapshots;
 
@@ -74,7 +74,8 @@ impl Siblings {
             |step: &&u64| self.runs.iter().all(|(_, snapshots)| snapshots.steps().contains(step));
         let last = first.steps().iter().rev().find(everywhere).copied();
         last.filter(|&step| step >= self.point.step).ok_or_else(|| {
-            let steps = self.runs.iter().map(|(run, snapshots)| told(run, snapshots.steps()));
+            let steps =
+                self.runs.iter().map(|(run, snapshots)| describe_steps(run, snapshots.steps()));
             let steps = steps.collect::<Vec<_>>().join("; ");
             let spawn = self.point.step;
             Error::Argument(format!(
@@ -112,14 +113,5 @@ impl Siblings {
             Ok(Branch::new(run.clone(), std::iter::once_with(move || snapshots.at(step))))
         };
         self.runs.iter().map(branch).collect()
-    }
-}
-
-/// A run's steps, for people.
-pub(super) fn told(run: &str, steps: &[u64]) -> String {
-    let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
-    match steps.as_slice() {
-        [] => format!("`{run}` has none"),
-        steps => format!("`{run}` has {}", steps.join(", ")),
     }
 }

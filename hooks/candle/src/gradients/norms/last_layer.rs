@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::loss::residuals;
+use super::loss::{check_soft, residuals};
 use crate::arguments::{Labels, OwnedLabels};
 use crate::error::{Error, Result};
 use crate::gradients::squares::sums_of_squares;
@@ -63,6 +63,7 @@ pub fn last_layer_norms<L: Labels + ?Sized>(
             "labels: expected one for each of {batch} examples, got {rows}"
         )));
     }
+    check_soft(&labels)?;
     let residuals = sums_of_squares(&residuals(&logits.detach(), &labels, 0)?)?;
     let features = (sums_of_squares(features)? + f64::from(u8::from(bias)))?;
     let norms = HostTensor::new(&(residuals * features)?.sqrt()?)?.floats("norms")?;

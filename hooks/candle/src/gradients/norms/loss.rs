@@ -1,12 +1,10 @@
 //! What is differentiated: a scalar whose gradient is that of every example's own loss.
 
 use candle_core::{D, DType, Tensor};
+use data_diet::observe::Targets;
 
 use crate::arguments::OwnedLabels;
 use crate::error::{Error, Result};
-
-/// How far the weights of a soft target may sum from 1, for targets that were rounded.
-const SOFT_TARGET_TOLERANCE: f64 = 1e-3;
 
 /// The loss of the examples of a batch.
 pub(crate) enum Objective<'a> {
@@ -56,8 +54,8 @@ impl Objective<'_> {
         }
     }
 
-    /// Whether there is a label for every example.
-    pub(crate) fn check_length(&self, batch: usize) -> Result<()> {
+    /// Whether there is a label for every example, and soft ones are distributions.
+    pub(crate) fn check(&self, batch: usize) -> Result<()> {
         let (got, what) = match self {
             Self::CrossEntropy(OwnedLabels::Classes(labels)) => (labels.len(), "labels"),
             Self::CrossEntropy(OwnedLabels::Soft { shape, .. }) => (shape.0, "labels"),
@@ -70,8 +68,19 @@ impl Objective<'_> {
                 "{what}: expected one for each of {batch} examples, got {got}"
             )));
         }
-        Ok(())
+        match self {
+            Self::CrossEntropy(labels) => check_soft(labels),
+            Self::Custom { .. } => Ok(()),
+        }
     }
+}
+
+/// Whether soft labels are distributions, as for every batch that is recorded.
+pub(crate) fn check_soft(labels: &OwnedLabels<'_>) -> Result<()> {
+    if let OwnedLabels::Soft { weights, shape: (_, classes) } = labels {
+        Targets::Soft(weights).check_soft(*classes)?;
+    }
+    Ok(())
 }
 
 /// `p - y`, `[batch, classes]`, in f32 at least, with as many good digits where an example is all but
@@ -112,17 +121,6 @@ pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize)
                 )));
             }
             let weights = &weights[start * classes..(start + count) * classes];
-            for (row, weights) in weights.chunks_exact(classes.max(1)).enumerate() {
-                let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-                let negative = weights.iter().any(|&weight| weight < 0.0);
-                if negative || (sum - 1.0).abs() > SOFT_TARGET_TOLERANCE || sum.is_nan() {
-                    return Err(Error::Argument(format!(
-                        "labels: expected soft targets that are >= 0 and sum to 1, got {} in row {}",
-                        if negative { "a negative one".into() } else { format!("a sum of {sum}") },
-                        start + row
-                    )));
-                }
-            }
             let targets = Tensor::from_slice(weights, (count, classes), device)?.to_dtype(dtype)?;
             // d/dz of -sum(y log p) is p sum(y) - y, and rounded targets do not sum to 1 exactly.
             let mass = targets.sum_keepdim(D::Minus1)?;

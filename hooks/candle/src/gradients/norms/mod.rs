@@ -224,7 +224,7 @@ impl GradientNorms {
         if batch == 0 {
             return Err(Error::Argument("inputs: expected at least one example".to_owned()));
         }
-        objective.check_length(batch)?;
+        objective.check(batch)?;
         let question = Question { inputs, batch, objective, forward };
         loop {
             match self.attempt(&question)? {

@@ -1,7 +1,7 @@
 //! What the signal kernel is told: the same layout as `Task` in `signals.cu`.
 
 use candle_core::DType;
-use data_diet::observe::Signal;
+use data_diet::observe::{PerSignal, Signal};
 
 /// See `Task` in `signals.cu`; addresses are the device's, 0 for none.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Task {
     pub(crate) id_kind: i32,
     pub(crate) top_k: i32,
     /// The place of each signal among those recorded, or -1, in the kernel's order.
-    pub(crate) columns: [i32; 6],
+    pub(crate) columns: [i32; Signal::ALL.len()],
 }
 
 /// The bit of `Task::status` that says correct.
@@ -50,19 +50,15 @@ pub(crate) fn kernel_name(logits: DType) -> Option<&'static str> {
 }
 
 /// `Task::columns` for the signals of a format.
-pub(crate) fn columns(signals: &[Signal]) -> [i32; 6] {
+pub(crate) fn columns(signals: &[Signal]) -> [i32; Signal::ALL.len()] {
     // The order of `Signal` in `signals.cu`.
-    let kernel = [
-        Signal::El2n,
-        Signal::Loss,
-        Signal::Margin,
-        Signal::El1n,
-        Signal::Confidence,
-        Signal::Entropy,
-    ];
-    kernel.map(|signal| {
-        signals.iter().position(|&recorded| recorded == signal).map_or(-1, |place| place as i32)
-    })
+    let order = PerSignal { el2n: 0, loss: 1, margin: 2, el1n: 3, confidence: 4, entropy: 5 };
+    let mut columns = [-1; Signal::ALL.len()];
+    for (column, &signal) in signals.iter().enumerate() {
+        let place: usize = *order.get(signal);
+        columns[place] = column as i32;
+    }
+    columns
 }
 
 /// The threads of a block, one block per row: a power of two, a warp at least.

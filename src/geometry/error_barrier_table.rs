@@ -5,15 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::columns::{self, Columns};
 use super::parts::Parts;
+use super::schema::{self, BARRIERS, ERROR_BARRIER_IDENTITY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::barrier::{RiskCurve, RiskPoint};
-
-pub(super) const TABLE: &str = "error_barrier";
 
 /// What the running statistics of batch normalization were at the positions between two networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,24 +182,22 @@ impl ErrorBarrierTable {
                     set: set.clone(),
                     running_statistics,
                     pairs: rows.len(),
-                    error_by_chord: mean(HEIGHTS[0].1),
-                    error_by_mean: mean(HEIGHTS[1].1),
-                    loss_by_chord: mean(HEIGHTS[2].1),
-                    loss_by_mean: mean(HEIGHTS[3].1),
+                    error_by_chord: mean(HEIGHTS[0]),
+                    error_by_mean: mean(HEIGHTS[1]),
+                    loss_by_chord: mean(HEIGHTS[2]),
+                    loss_by_mean: mean(HEIGHTS[3]),
                 }
             });
         means.collect()
     }
 }
 
-/// A barrier's column, and the barrier.
-type Height = (&'static str, fn(&RiskCurve) -> f64);
-
-const HEIGHTS: [Height; 4] = [
-    ("error_by_chord", |curve| curve.errors().by_chord().height),
-    ("error_by_mean", |curve| curve.errors().by_mean().height),
-    ("loss_by_chord", |curve| curve.losses().by_chord().height),
-    ("loss_by_mean", |curve| curve.losses().by_mean().height),
+/// The barriers of a curve, in the order of [`BARRIERS`].
+const HEIGHTS: [fn(&RiskCurve) -> f64; BARRIERS.len()] = [
+    |curve| curve.errors().by_chord().height,
+    |curve| curve.errors().by_mean().height,
+    |curve| curve.losses().by_chord().height,
+    |curve| curve.losses().by_mean().height,
 ];
 
 impl ErrorBarrierRow {
@@ -213,7 +209,7 @@ impl ErrorBarrierRow {
 
 /// Where the parts of an experiment's table are.
 pub(super) fn parts(experiment: &Path) -> Parts {
-    Parts::new(experiment, TABLE, "", schema())
+    Parts::new(experiment, ERROR_BARRIER_IDENTITY, "", schema::error_barrier())
 }
 
 /// The curves of a part.
@@ -241,25 +237,6 @@ pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<Erro
         Ok(row)
     });
     rows.collect()
-}
-
-fn schema() -> SchemaRef {
-    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    let mut fields = vec![
-        field("first", DataType::Utf8),
-        field("second", DataType::Utf8),
-        Field::new("spawn_step", DataType::Int64, true),
-        field("step", DataType::Int64),
-        field("epoch", DataType::Int32),
-        field("set", DataType::Utf8),
-        field("examples", DataType::Int32),
-        field("running_statistics", DataType::Utf8),
-        field("alpha", DataType::Float64),
-        field("error", DataType::Float64),
-        field("loss", DataType::Float64),
-    ];
-    fields.extend(HEIGHTS.map(|(name, _)| field(name, DataType::Float64)));
-    Arc::new(Schema::new(fields))
 }
 
 /// One value per position of every curve.
@@ -302,11 +279,11 @@ fn encode(rows: &[ErrorBarrierRow]) -> Result<RecordBatch> {
         points(|point| point.error),
         points(|point| point.loss),
     ];
-    for (_, height) in HEIGHTS {
+    for height in HEIGHTS {
         let heights = repeated(rows, |row| Ok(height(&row.curve)))?;
         columns.push(Arc::new(Float64Array::from(heights)));
     }
-    RecordBatch::try_new(schema(), columns)
+    RecordBatch::try_new(schema::error_barrier(), columns)
         .map_err(|error| Error::invalid("rows: cannot be encoded").with_source(error))
 }
 

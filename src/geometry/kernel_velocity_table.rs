@@ -5,16 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::columns::{self, Columns};
 use super::parts::Parts;
+use super::schema::{self, KERNEL_VELOCITY_IDENTITY};
 use crate::error::{Error, Result};
 use crate::geometry::kernel;
-use crate::run::{KERNEL_VELOCITY, check_run_name};
-
-pub(super) const TABLE: &str = KERNEL_VELOCITY;
+use crate::run::check_run_name;
 
 /// What time between two snapshots is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +170,7 @@ impl KernelVelocityTable {
             let (first, second) = (row.first_step, row.second_step);
             if all.find(&row.set, first, second, row.dt_unit).is_some() {
                 return Err(Error::new(
-                    crate::ErrorKind::AlreadyExists,
+                    crate::error::ErrorKind::AlreadyExists,
                     format!(
                         "set: the table has `{}` between steps {first} and {second} already",
                         row.set
@@ -190,7 +188,12 @@ impl KernelVelocityTable {
 /// Where the parts of a run's table are.
 pub(super) fn parts(experiment: &Path, run: &str) -> Result<Parts> {
     check_run_name(run)?;
-    Ok(Parts::new(experiment, TABLE, format!("run={run}"), schema()))
+    Ok(Parts::new(
+        experiment,
+        KERNEL_VELOCITY_IDENTITY,
+        format!("run={run}"),
+        schema::kernel_velocity(),
+    ))
 }
 
 /// The rows of a part.
@@ -203,23 +206,6 @@ pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<Kern
         }
     }
     Ok(rows)
-}
-
-fn schema() -> SchemaRef {
-    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    Arc::new(Schema::new(vec![
-        field("set", DataType::Utf8),
-        field("first_step", DataType::Int64),
-        field("second_step", DataType::Int64),
-        field("first_epoch", DataType::Int32),
-        field("second_epoch", DataType::Int32),
-        field("distance", DataType::Float64),
-        field("velocity", DataType::Float64),
-        field("dt", DataType::Float64),
-        field("dt_unit", DataType::Utf8),
-        field("examples", DataType::Int32),
-        field("classes", DataType::Int32),
-    ]))
 }
 
 fn encode(rows: &[KernelVelocityRow]) -> Result<RecordBatch> {
@@ -258,7 +244,7 @@ fn encode(rows: &[KernelVelocityRow]) -> Result<RecordBatch> {
         counts(&|row| columns::count("examples", row.examples))?,
         counts(&|row| columns::count("classes", row.classes))?,
     ];
-    RecordBatch::try_new(schema(), columns)
+    RecordBatch::try_new(schema::kernel_velocity(), columns)
         .map_err(|error| Error::invalid("rows: cannot be encoded").with_source(error))
 }
 

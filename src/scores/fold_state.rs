@@ -1,0 +1,105 @@
+//! What a fold knows of the examples while it reads run after run, whichever scores are asked for.
+
+use super::accumulate::{SKIPPED, Slots};
+use super::catalogue::RecordedRun;
+use super::columns::Keys;
+use super::index::ExampleIndex;
+
+/// What is known of all examples so far, whichever score is asked for.
+pub(super) struct FoldState {
+    pub(super) index: ExampleIndex,
+    /// In how many of the runs before this one each example was seen.
+    runs: Vec<i32>,
+    /// Whether this run has seen it, and how many it has.
+    seen: Vec<bool>,
+    pub(super) number_seen: usize,
+    settled: bool,
+    /// The rows that went into each column.
+    pub(super) rows: Vec<u64>,
+    /// Observations left out of a mean because their value is not finite.
+    pub(super) non_finite: u64,
+    /// Observations left out because another rank had the example in the same epoch.
+    pub(super) repeated: u64,
+}
+
+impl FoldState {
+    pub(super) fn new(runs: &[RecordedRun], columns: usize) -> Self {
+        let mut index = ExampleIndex::new();
+        let ranks = runs.iter().flat_map(|run| run.run.ranks());
+        index.expect(ranks.filter_map(|rank| rank.format.examples).max().unwrap_or(0));
+        Self {
+            index,
+            runs: Vec::new(),
+            seen: Vec::new(),
+            number_seen: 0,
+            settled: false,
+            rows: vec![0; columns],
+            non_finite: 0,
+            repeated: 0,
+        }
+    }
+
+    /// Notes that this run has these examples.
+    pub(super) fn see(&mut self, places: &[u32]) {
+        let examples = self.index.len();
+        if self.number_seen == examples {
+            return;
+        }
+        self.seen.grow(examples);
+        for &place in places.iter().filter(|place| **place != SKIPPED) {
+            let seen = &mut self.seen[place as usize];
+            self.number_seen += usize::from(!*seen);
+            *seen = true;
+        }
+    }
+
+    /// Whether the places of most examples are known and sorted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Sorts the places, once. Returns the old place of each new one, if any has moved.
+    pub(super) fn settle(&mut self) -> Option<Vec<u32>> {
+        if self.settled || self.index.len() == 0 {
+            return None;
+        }
+        self.settled = true;
+        let from = self.index.settle()?;
+        self.seen.reorder(&from);
+        self.runs.reorder(&from);
+        Some(from)
+    }
+
+    pub(super) fn end_run(&mut self) {
+        self.runs.grow(self.index.len());
+        for (runs, seen) in self.runs.iter_mut().zip(&mut self.seen) {
+            *runs += i32::from(std::mem::take(seen));
+        }
+        self.number_seen = 0;
+    }
+
+    /// The examples in ascending order of id, once all runs have been read. `with_rows` is the number of
+    /// runs that had rows.
+    pub(super) fn into_examples(self, with_rows: i32) -> FoldedExamples {
+        // Rows of a second rank can bring up examples that no score has a row of.
+        let is_whole = self.index.is_sorted() && self.runs.iter().all(|&runs| runs > 0);
+        let order = (!is_whole).then(|| {
+            let mut order = self.index.order();
+            order.retain(|&place| self.runs[place as usize] > 0);
+            order
+        });
+        let partial = self.runs.iter().filter(|&&runs| 0 < runs && runs < with_rows).count();
+        let (examples, labels) = self.index.into_keys();
+        let keys = Keys { examples, labels, runs: self.runs }.in_order(order.as_deref());
+        FoldedExamples { order, keys, partial: partial as u64 }
+    }
+}
+
+/// The examples that a fold has met.
+pub(super) struct FoldedExamples {
+    /// Their places in ascending order of id; `None` if they are in that order.
+    pub(super) order: Option<Vec<u32>>,
+    pub(super) keys: Keys,
+    /// How many of them some of the runs have not seen.
+    pub(super) partial: u64,
+}
