@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::summary::ClassCounts;
-use crate::selection::{Fate, Selection};
+use crate::selection::{Decision, Selection};
 
 /// The words of a selection's examples, by position: fate, whether a row has carried it, class.
 pub(super) struct States<'a> {
@@ -112,11 +112,11 @@ const SMALL_LABELS: usize = 1 << 16;
 
 impl Classes {
     #[inline]
-    fn word(&mut self, fate: Fate, label: i32) -> u32 {
+    fn word(&mut self, fate: Decision, label: i32) -> u32 {
         let fate = match fate {
-            Fate::Kept => KEPT,
-            Fate::Pruned => 0,
-            Fate::Unscored => UNSCORED,
+            Decision::Kept => KEPT,
+            Decision::Pruned => 0,
+            Decision::Unscored => UNSCORED,
         };
         fate | self.number(label) << CLASS_SHIFT
     }

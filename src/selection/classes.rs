@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::choice::{Chooser, group};
 use super::share::apportion;
-use super::{Amount, Fate};
+use super::{Amount, Decision};
 use crate::error::{Error, Result};
 
 /// The classes of the scored examples in ascending order, and how many there are of each before any
@@ -41,8 +41,8 @@ impl Lookup {
 }
 
 impl<'a> ClassSizes<'a> {
-    pub(super) fn new(labels: &'a [i32], fates: &[Fate]) -> Self {
-        let scored = labels.iter().zip(fates).filter(|&(_, &fate)| fate != Fate::Unscored);
+    pub(super) fn new(labels: &'a [i32], fates: &[Decision]) -> Self {
+        let scored = labels.iter().zip(fates).filter(|&(_, &fate)| fate != Decision::Unscored);
         let scored = scored.map(|(&label, _)| label);
         let mut lookup = Lookup::new(labels);
         let mut sizes = BTreeMap::new();

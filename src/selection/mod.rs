@@ -32,8 +32,8 @@ pub use amount::Amount;
 pub use column::ScoreColumn;
 pub use example_set::ExampleSet;
 pub use label_noise::{LabelNoise, NoisyLabels};
-pub use outcome::{Fate, Kept, Member, Selection};
-pub use rule::{Classes, Hard, Rule};
+pub use outcome::{Decision, Kept, SelectedExample, Selection};
+pub use rule::{Classes, HardEnd, Rule};
 
 pub(crate) use narrowing::{Action, Narrowing};
 pub(crate) use random::SplitMix64;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::choice::{Chooser, Preference};
 use super::classes::ClassSizes;
 use super::ids::Ids;
-use super::{Classes, Fate, Rule, Selection};
+use super::{Classes, Decision, Rule, Selection};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a step does with the examples that its rule chooses.
@@ -21,7 +21,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Narrowing {
     labels: Vec<i32>,
-    fates: Vec<Fate>,
+    fates: Vec<Decision>,
     /// How many have all scores, before any step.
     scored: usize,
     left: usize,
@@ -32,10 +32,10 @@ impl Narrowing {
     pub(crate) fn new(labels: Vec<i32>, scores: &[&[f64]]) -> Self {
         let fate = |row: usize| {
             let unscored = scores.iter().any(|scores| scores[row].is_nan());
-            if unscored { Fate::Unscored } else { Fate::Kept }
+            if unscored { Decision::Unscored } else { Decision::Kept }
         };
-        let fates: Vec<Fate> = (0..labels.len()).map(fate).collect();
-        let scored = fates.iter().filter(|&&fate| fate == Fate::Kept).count();
+        let fates: Vec<Decision> = (0..labels.len()).map(fate).collect();
+        let scored = fates.iter().filter(|&&fate| fate == Decision::Kept).count();
         Self { labels, fates, scored, left: scored }
     }
 
@@ -64,10 +64,10 @@ impl Narrowing {
             return Err(self.nothing_left(action, rule, scores));
         }
         if action == Action::Keep {
-            let undecided = self.fates.iter_mut().filter(|fate| **fate == Fate::Kept);
-            undecided.for_each(|fate| *fate = Fate::Pruned);
+            let undecided = self.fates.iter_mut().filter(|fate| **fate == Decision::Kept);
+            undecided.for_each(|fate| *fate = Decision::Pruned);
         }
-        let fate = if action == Action::Keep { Fate::Kept } else { Fate::Pruned };
+        let fate = if action == Action::Keep { Decision::Kept } else { Decision::Pruned };
         for row in chosen {
             self.fates[row as usize] = fate;
         }
@@ -88,7 +88,7 @@ impl Narrowing {
     /// The rows that are left, ascending.
     fn rows(&self) -> Vec<u32> {
         let mut rows = Vec::with_capacity(self.left);
-        let left = (0..).zip(&self.fates).filter(|&(_, &fate)| fate == Fate::Kept);
+        let left = (0..).zip(&self.fates).filter(|&(_, &fate)| fate == Decision::Kept);
         rows.extend(left.map(|(row, _): (u32, _)| row));
         rows
     }

@@ -23,14 +23,14 @@ use crate::error::{Error, Result};
 pub struct Selection {
     pub(super) ids: Ids,
     pub(super) labels: Vec<i32>,
-    pub(super) fates: Vec<Fate>,
+    pub(super) fates: Vec<Decision>,
     pub(super) count: usize,
     pub(super) without_score: usize,
 }
 
 /// What a choice has decided about an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Decision {
     /// It stays.
     Kept,
     /// Its score is not among those that stay.
@@ -41,13 +41,13 @@ pub enum Fate {
 
 /// What a selection knows of one example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct SelectedExample {
     /// Its place among all considered examples in ascending order of id.
     pub position: usize,
     /// Its class.
     pub label: i32,
     /// Whether it stays.
-    pub fate: Fate,
+    pub fate: Decision,
 }
 
 impl Selection {
@@ -89,7 +89,7 @@ impl Selection {
             }
             Some(_) => Ok(Self {
                 labels: vec![0; ids.len()],
-                fates: vec![Fate::Kept; ids.len()],
+                fates: vec![Decision::Kept; ids.len()],
                 count: ids.len(),
                 without_score: 0,
                 ids: Ids::new(ids),
@@ -150,14 +150,14 @@ impl Selection {
     /// however many there are, if ids are row numbers, and a binary search otherwise.
     #[must_use]
     pub fn contains(&self, example: i64) -> bool {
-        self.ids.position(example).is_some_and(|position| self.fates[position] == Fate::Kept)
+        self.ids.position(example).is_some_and(|position| self.fates[position] == Decision::Kept)
     }
 
     /// What is known of an example, or `None` if it was never considered.
     #[must_use]
-    pub fn member(&self, example: i64) -> Option<Member> {
+    pub fn member(&self, example: i64) -> Option<SelectedExample> {
         let position = self.ids.position(example)?;
-        Some(Member { position, label: self.labels[position], fate: self.fates[position] })
+        Some(SelectedExample { position, label: self.labels[position], fate: self.fates[position] })
     }
 }
 
@@ -184,7 +184,7 @@ impl Iterator for Kept<'_> {
 
     fn next(&mut self) -> Option<i64> {
         let fates = &self.selection.fates[self.position..];
-        let skipped = fates.iter().position(|&fate| fate == Fate::Kept)?;
+        let skipped = fates.iter().position(|&fate| fate == Decision::Kept)?;
         let position = self.position + skipped;
         self.position = position + 1;
         self.left -= 1;

@@ -95,25 +95,25 @@ pub enum Classes {
 
 /// Which end of a score is the hard one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hard {
+pub enum HardEnd {
     /// High scores are hard: EL2N, gradient norms, the loss, forgetting events.
     High,
     /// Low scores are hard: a margin, AUM, confidence.
     Low,
 }
 
-impl Hard {
+impl HardEnd {
     /// The hard end of a score of this crate by its name; `None` for scores that have none or whose
     /// name is not known.
     ///
     /// # Examples
     ///
     /// ```
-    /// use data_diet::selection::Hard;
+    /// use data_diet::selection::HardEnd;
     ///
-    /// assert_eq!(Hard::of_score("el2n_score_epoch_10"), Some(Hard::High));
-    /// assert_eq!(Hard::of_score("aum"), Some(Hard::Low));
-    /// assert_eq!(Hard::of_score("my_score"), None);
+    /// assert_eq!(HardEnd::of_score("el2n_score_epoch_10"), Some(HardEnd::High));
+    /// assert_eq!(HardEnd::of_score("aum"), Some(HardEnd::Low));
+    /// assert_eq!(HardEnd::of_score("my_score"), None);
     /// ```
     #[must_use]
     pub fn of_score(name: &str) -> Option<Self> {

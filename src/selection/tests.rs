@@ -143,14 +143,14 @@ fn the_hard_end_of_scores_that_are_known() {
         "entropy_train_step_3",
         "first_learned",
     ] {
-        assert_eq!(Hard::of_score(name), Some(Hard::High), "{name}");
+        assert_eq!(HardEnd::of_score(name), Some(HardEnd::High), "{name}");
     }
     for name in ["margin_score_epoch_1", "aum", "confidence", "cartography_correctness"] {
-        assert_eq!(Hard::of_score(name), Some(Hard::Low), "{name}");
+        assert_eq!(HardEnd::of_score(name), Some(HardEnd::Low), "{name}");
     }
     for name in ["presentations", "cartography_variability", "el2n_train_epoch_0_std", "el2nx", ""]
     {
-        assert_eq!(Hard::of_score(name), None, "{name}");
+        assert_eq!(HardEnd::of_score(name), None, "{name}");
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "a failed test should panic, and a re-executed child speaks on its standard output"
 )]
 
+mod architecture;
 mod cli;
 mod corrupt;
 mod geometry;

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::selection::{Amount, Hard, Narrowing, Rule, ScoreColumn, Selection};
+use crate::selection::{Amount, HardEnd, Narrowing, Rule, ScoreColumn, Selection};
 
 pub use file::RecipeFile;
 pub use origin::{KeyMapOrigin, ManifestOrigin, Outcome, ScoresOrigin};
@@ -88,17 +88,17 @@ impl Recipe {
     /// ```
     /// use data_diet::Amount;
     /// use data_diet::manifest::recipe::Recipe;
-    /// use data_diet::selection::Hard;
+    /// use data_diet::selection::HardEnd;
     ///
     /// // A tenth of CIFAR-10 as in the paper: beta 30 %, 50 strata, low AUM is hard.
     /// let (beta, tenth) = (Amount::Fraction(0.3), Amount::Fraction(0.1));
-    /// let recipe = Recipe::coverage_centric("aum", Hard::Low, beta, 50, tenth, 0);
+    /// let recipe = Recipe::coverage_centric("aum", HardEnd::Low, beta, 50, tenth, 0);
     /// assert_eq!(recipe.steps().len(), 2);
     /// ```
     #[must_use]
     pub fn coverage_centric(
         score: &str,
-        hard: Hard,
+        hard: HardEnd,
         beta: Amount,
         strata: usize,
         amount: Amount,

@@ -81,9 +81,9 @@ fn a_coverage_centric_choice_by_hand() {
     let all = Amount::Count(8);
     let recipe =
         |hard, amount| Recipe::coverage_centric("up", hard, Amount::Fraction(0.2), 2, amount, 1);
-    assert_eq!(kept(&recipe(Hard::High, all)), [0, 1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(kept(&recipe(Hard::Low, all)), [2, 3, 4, 5, 6, 7, 8, 9]);
-    let some = kept(&recipe(Hard::High, Amount::Count(5)));
+    assert_eq!(kept(&recipe(HardEnd::High, all)), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(kept(&recipe(HardEnd::Low, all)), [2, 3, 4, 5, 6, 7, 8, 9]);
+    let some = kept(&recipe(HardEnd::High, Amount::Count(5)));
     assert_eq!(some.iter().filter(|&&id| id < 4).count(), 2, "{some:?}");
 }
 
@@ -244,7 +244,7 @@ proptest! {
     fn no_damage_makes_it_panic(place: prop::sample::Index, byte: u8, cut: bool) {
         let room = Room::new();
         let mut file = RecipeFile::new(Recipe::coverage_centric(
-            "aum", Hard::Low, Amount::Fraction(0.3), 50, Amount::Fraction(0.1), 7,
+            "aum", HardEnd::Low, Amount::Fraction(0.3), 50, Amount::Fraction(0.1), 7,
         ));
         file.manifest = Some(ManifestOrigin::new(None, Manifest::new(ManifestFormat::Csv)));
         file.write(room.file()).unwrap();

@@ -3,7 +3,7 @@
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::super::{Manifest, Unscored};
-use crate::selection::{Fate, Selection};
+use crate::selection::{Decision, Selection};
 
 /// Where the records of a text end, and their fields.
 fn records(text: &[u8], delimiter: u8, quotes: bool) -> Vec<(usize, Vec<String>)> {
@@ -88,11 +88,11 @@ pub(super) fn kept(
         if id < 0 {
             return Err("expected an example id");
         }
-        let fate = selection.member(id).map_or(Fate::Unscored, |member| member.fate);
+        let fate = selection.member(id).map_or(Decision::Unscored, |member| member.fate);
         let keep = match fate {
-            Fate::Kept => true,
-            Fate::Pruned => false,
-            Fate::Unscored => manifest.unscored == Unscored::Keep,
+            Decision::Kept => true,
+            Decision::Pruned => false,
+            Decision::Unscored => manifest.unscored == Unscored::Keep,
         };
         if keep {
             kept.extend_from_slice(raw);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use data_diet::manifest::recipe::{Recipe, RecipeFile, Step};
-use data_diet::selection::{Classes, Hard};
+use data_diet::selection::{Classes, HardEnd};
 use data_diet::{Amount, Rule};
 
 use super::Twelve;
@@ -72,7 +72,7 @@ fn options_make_the_recipe_that_they_say() {
             "--by el2n --keep stratified --drop-hardest 0.25 --count 4 --strata 3 --seed 9",
             Recipe::coverage_centric(
                 "el2n",
-                Hard::High,
+                HardEnd::High,
                 Amount::Fraction(0.25),
                 3,
                 Amount::Count(4),
@@ -81,7 +81,7 @@ fn options_make_the_recipe_that_they_say() {
         ),
         (
             "--by el2n --keep stratified --drop-hardest 1 --hard low --fraction 0.5",
-            Recipe::coverage_centric("el2n", Hard::Low, Amount::Count(1), 50, half, 0),
+            Recipe::coverage_centric("el2n", HardEnd::Low, Amount::Count(1), 50, half, 0),
         ),
         (
             "--by el2n --keep window --offset 0.25 --count 3 --classes balanced",
