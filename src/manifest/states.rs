@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::summary::ClassCounts;
 use crate::selection::{Decision, Selection};
 
-/// The words of a selection's examples, by position: fate, whether a row has carried it, class.
+/// The words of a selection's examples, by position: decision, whether a row has carried it, class.
 pub(super) struct States<'a> {
     selection: &'a Selection,
     words: Vec<u32>,
@@ -51,9 +51,9 @@ impl<'a> States<'a> {
             classes: Classes::default(),
         };
         states.dense = (0..states.words.len()).all(|position| {
-            let member = selection.member(position as i64);
-            member.filter(|member| member.position == position).is_some_and(|member| {
-                states.words[position] = states.classes.word(member.fate, member.label);
+            let selected = selection.get(position as i64);
+            selected.filter(|selected| selected.position == position).is_some_and(|selected| {
+                states.words[position] = states.classes.word(selected.decision, selected.label);
                 true
             })
         });
@@ -72,9 +72,9 @@ impl<'a> States<'a> {
             *word |= SEEN;
             return Some(state);
         }
-        let member = self.selection.member(example)?;
-        let word = &mut self.words[member.position];
-        let state = State(self.classes.word(member.fate, member.label) | *word);
+        let selected = self.selection.get(example)?;
+        let word = &mut self.words[selected.position];
+        let state = State(self.classes.word(selected.decision, selected.label) | *word);
         *word = SEEN;
         Some(state)
     }
@@ -112,13 +112,13 @@ const SMALL_LABELS: usize = 1 << 16;
 
 impl Classes {
     #[inline]
-    fn word(&mut self, fate: Decision, label: i32) -> u32 {
-        let fate = match fate {
+    fn word(&mut self, decision: Decision, label: i32) -> u32 {
+        let decision = match decision {
             Decision::Kept => KEPT,
             Decision::Pruned => 0,
             Decision::Unscored => UNSCORED,
         };
-        fate | self.number(label) << CLASS_SHIFT
+        decision | self.number(label) << CLASS_SHIFT
     }
 
     #[inline]

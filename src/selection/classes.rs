@@ -41,8 +41,9 @@ impl Lookup {
 }
 
 impl<'a> ClassSizes<'a> {
-    pub(super) fn new(labels: &'a [i32], fates: &[Decision]) -> Self {
-        let scored = labels.iter().zip(fates).filter(|&(_, &fate)| fate != Decision::Unscored);
+    pub(super) fn new(labels: &'a [i32], decisions: &[Decision]) -> Self {
+        let scored =
+            labels.iter().zip(decisions).filter(|&(_, &decision)| decision != Decision::Unscored);
         let scored = scored.map(|(&label, _)| label);
         let mut lookup = Lookup::new(labels);
         let mut sizes = BTreeMap::new();

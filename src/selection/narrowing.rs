@@ -21,7 +21,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Narrowing {
     labels: Vec<i32>,
-    fates: Vec<Decision>,
+    decisions: Vec<Decision>,
     /// How many have all scores, before any step.
     scored: usize,
     left: usize,
@@ -30,13 +30,13 @@ pub(crate) struct Narrowing {
 impl Narrowing {
     /// All examples that have every one of these scores.
     pub(crate) fn new(labels: Vec<i32>, scores: &[&[f64]]) -> Self {
-        let fate = |row: usize| {
+        let decision = |row: usize| {
             let unscored = scores.iter().any(|scores| scores[row].is_nan());
             if unscored { Decision::Unscored } else { Decision::Kept }
         };
-        let fates: Vec<Decision> = (0..labels.len()).map(fate).collect();
-        let scored = fates.iter().filter(|&&fate| fate == Decision::Kept).count();
-        Self { labels, fates, scored, left: scored }
+        let decisions: Vec<Decision> = (0..labels.len()).map(decision).collect();
+        let scored = decisions.iter().filter(|&&decision| decision == Decision::Kept).count();
+        Self { labels, decisions, scored, left: scored }
     }
 
     /// Keeps or drops what a rule chooses among the examples that are left.
@@ -64,12 +64,13 @@ impl Narrowing {
             return Err(self.nothing_left(action, rule, scores));
         }
         if action == Action::Keep {
-            let undecided = self.fates.iter_mut().filter(|fate| **fate == Decision::Kept);
-            undecided.for_each(|fate| *fate = Decision::Pruned);
+            let undecided =
+                self.decisions.iter_mut().filter(|decision| **decision == Decision::Kept);
+            undecided.for_each(|decision| *decision = Decision::Pruned);
         }
-        let fate = if action == Action::Keep { Decision::Kept } else { Decision::Pruned };
+        let decision = if action == Action::Keep { Decision::Kept } else { Decision::Pruned };
         for row in chosen {
-            self.fates[row as usize] = fate;
+            self.decisions[row as usize] = decision;
         }
         self.left = left;
         Ok(())
@@ -77,10 +78,10 @@ impl Narrowing {
 
     pub(crate) fn finish(self, ids: Ids) -> Selection {
         Selection {
-            without_score: self.fates.len() - self.scored,
+            without_score: self.decisions.len() - self.scored,
             ids,
             labels: self.labels,
-            fates: self.fates,
+            decisions: self.decisions,
             count: self.left,
         }
     }
@@ -88,7 +89,7 @@ impl Narrowing {
     /// The rows that are left, ascending.
     fn rows(&self) -> Vec<u32> {
         let mut rows = Vec::with_capacity(self.left);
-        let left = (0..).zip(&self.fates).filter(|&(_, &fate)| fate == Decision::Kept);
+        let left = (0..).zip(&self.decisions).filter(|&(_, &decision)| decision == Decision::Kept);
         rows.extend(left.map(|(row, _): (u32, _)| row));
         rows
     }
@@ -149,7 +150,7 @@ impl Choice<'_> {
         };
         let count = amount.of(scored, left - skip)?;
         let mut chooser = Chooser::new(self.scores, preference, seed);
-        let classes = || ClassSizes::new(&self.state.labels, &self.state.fates);
+        let classes = || ClassSizes::new(&self.state.labels, &self.state.decisions);
         match self.classes {
             Classes::Ignored => {
                 chooser.favour(&mut rows, skip, count);
@@ -183,7 +184,7 @@ impl Choice<'_> {
         let Classes::AtLeast(floor) = self.classes else {
             return rows.into_iter().filter(inside).collect();
         };
-        let classes = ClassSizes::new(&self.state.labels, &self.state.fates);
+        let classes = ClassSizes::new(&self.state.labels, &self.state.decisions);
         let (mut chosen, mut others): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(inside);
         let mut lacks: Vec<usize> =
             classes.sizes().iter().map(|&size| floor.count_of(size)).collect();

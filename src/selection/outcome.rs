@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 pub struct Selection {
     pub(super) ids: Ids,
     pub(super) labels: Vec<i32>,
-    pub(super) fates: Vec<Decision>,
+    pub(super) decisions: Vec<Decision>,
     pub(super) count: usize,
     pub(super) without_score: usize,
 }
@@ -47,7 +47,7 @@ pub struct SelectedExample {
     /// Its class.
     pub label: i32,
     /// Whether it stays.
-    pub fate: Decision,
+    pub decision: Decision,
 }
 
 impl Selection {
@@ -89,7 +89,7 @@ impl Selection {
             }
             Some(_) => Ok(Self {
                 labels: vec![0; ids.len()],
-                fates: vec![Decision::Kept; ids.len()],
+                decisions: vec![Decision::Kept; ids.len()],
                 count: ids.len(),
                 without_score: 0,
                 ids: Ids::new(ids),
@@ -150,14 +150,20 @@ impl Selection {
     /// however many there are, if ids are row numbers, and a binary search otherwise.
     #[must_use]
     pub fn contains(&self, example: i64) -> bool {
-        self.ids.position(example).is_some_and(|position| self.fates[position] == Decision::Kept)
+        self.ids
+            .position(example)
+            .is_some_and(|position| self.decisions[position] == Decision::Kept)
     }
 
     /// What is known of an example, or `None` if it was never considered.
     #[must_use]
-    pub fn member(&self, example: i64) -> Option<SelectedExample> {
+    pub fn get(&self, example: i64) -> Option<SelectedExample> {
         let position = self.ids.position(example)?;
-        Some(SelectedExample { position, label: self.labels[position], fate: self.fates[position] })
+        Some(SelectedExample {
+            position,
+            label: self.labels[position],
+            decision: self.decisions[position],
+        })
     }
 }
 
@@ -183,8 +189,8 @@ impl Iterator for Kept<'_> {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {
-        let fates = &self.selection.fates[self.position..];
-        let skipped = fates.iter().position(|&fate| fate == Decision::Kept)?;
+        let decisions = &self.selection.decisions[self.position..];
+        let skipped = decisions.iter().position(|&decision| decision == Decision::Kept)?;
         let position = self.position + skipped;
         self.position = position + 1;
         self.left -= 1;

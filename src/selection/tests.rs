@@ -74,9 +74,9 @@ fn sparse_ids_are_found() {
     let column = ScoreColumn::new(vec![90, 7, 1 << 60], vec![1, 2, 3], vec![0.0, 1.0, 2.0]);
     let selection = column.unwrap().select(Rule::Lowest(Amount::Count(1))).unwrap();
     assert_eq!(selection.examples().collect::<Vec<_>>(), [90]);
-    assert_eq!(selection.member(1 << 60).unwrap().label, 3);
-    assert_eq!(selection.member(8), None);
-    assert_eq!(selection.member(-1), None);
+    assert_eq!(selection.get(1 << 60).unwrap().label, 3);
+    assert_eq!(selection.get(8), None);
+    assert_eq!(selection.get(-1), None);
 }
 
 /// Ten examples, 0 to 9 by score; class 1 is 7, 8 and 9.

@@ -88,8 +88,8 @@ pub(super) fn kept(
         if id < 0 {
             return Err("expected an example id");
         }
-        let fate = selection.member(id).map_or(Decision::Unscored, |member| member.fate);
-        let keep = match fate {
+        let decision = selection.get(id).map_or(Decision::Unscored, |selected| selected.decision);
+        let keep = match decision {
             Decision::Kept => true,
             Decision::Pruned => false,
             Decision::Unscored => manifest.unscored == Unscored::Keep,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use data_diet::manifest::recipe::{Recipe, Step};
-use data_diet::selection::{Classes, HardEnd};
+use data_diet::selection::{self, Classes};
 use data_diet::{Amount, Rule};
 
 /// Everything that a recipe says, which stands in the place of all of it.
@@ -162,9 +162,9 @@ impl Choice {
         let mut recipe = Recipe::new();
         if let Some(Part(amount)) = self.drop_hardest {
             let hard = match self.hard {
-                Some(HardEnd::High) => Some(HardEnd::High),
-                Some(HardEnd::Low) => Some(HardEnd::Low),
-                None => HardEnd::of_score(drop_by),
+                Some(HardEnd::High) => Some(selection::HardEnd::High),
+                Some(HardEnd::Low) => Some(selection::HardEnd::Low),
+                None => selection::HardEnd::of_score(drop_by),
             };
             let unknown =
                 || format!("--drop-hardest: which end of `{drop_by}` is hard? Say --hard");
