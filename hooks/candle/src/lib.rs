@@ -1,5 +1,5 @@
-//! Attach [data-diet](data_diet) to a candle training loop: five lines record, for every example at
-//! every step, how wrong the network is about it, on any device.
+//! Attaches [`data_diet`] to a candle training loop: five lines record, for every example at every step,
+//! how wrong the network is about it.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -34,31 +34,24 @@
 //! # }
 //! ```
 //!
-//! The hook reads tensors and returns; signals, files and failures are the business of the
-//! [recorder](data_diet::record::Recorder)'s own thread. What it writes is described by [`data_diet`], whose
-//! `Experiment` and `data-diet` command read it.
+//! The hook takes shared references to tensors and no optimizer, so it cannot alter training. A thread of
+//! its own computes what is left to compute and writes the files. [`data_diet`] describes them, and its
+//! `Experiment` and the `data-diet` command read them.
 //!
-//! ```text
-//! arguments (ids, labels) -+
-//!                          +-> transfer (to the host) -> data_diet::observe::Batch -> data_diet::record::Recorder
-//! logits ------------------+
-//! ```
+//! Works on CPU and on CUDA (feature `cuda`, where signals are computed on the device and copied without
+//! making the training thread wait). Metal takes the same code path as any other device and is untested.
 //!
-//! [`GradientNorms`] gives GraNd, the norm of every example's own gradient, at about the price of a
-//! training step for models that are built from [`nn`]: candle-nn's layers under the same names.
+//! # Modules
 //!
-//! ```text
-//! nn (layers) -> tape (what passes through them) -> contribution -> squares -> GradientNorms
-//! ```
-//!
-//! When the weights have been recorded too, [`KernelVelocity`] and [`barrier::ErrorBarrier`] measure the
-//! geometry of training: how fast the tangent kernel turns, and how far the error rises between two
-//! networks, which [`barrier::Siblings`] finds by where they were spawned.
-//!
-//! ```text
-//! weights of a run (Params) -> ntk (Gram matrices)    -> data_diet::geometry::kernel  -> KernelVelocityTable
-//! weights of two runs ------> barrier (along a line)  -> data_diet::geometry::barrier -> ErrorBarrierTable
-//! ```
+//! | module | what it owns |
+//! |---|---|
+//! | [`DataDietHook`], [`DataDietHookBuilder`] | the hook and its options |
+//! | [`nn`] | candle-nn's layers under the same names, which let gradients of single examples be seen |
+//! | [`gradients`] | GraNd: the norm of every example's gradient, from one backward pass of the batch |
+//! | [`weights`] | recorded weights, loaded back into a model |
+//! | [`ntk`] | Gram matrices of the tangent kernel |
+//! | [`geometry`] | kernel velocity and error barriers, measured on recorded weights |
+//! | [`selection`] | a selection as a tensor for `index_select` |
 
 #![cfg_attr(
     test,
