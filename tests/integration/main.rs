@@ -10,6 +10,7 @@
 mod architecture;
 mod cli;
 mod corrupt;
+mod earlier_versions;
 mod geometry;
 mod harness;
 mod kill;
