@@ -1,4 +1,4 @@
-//! What can go wrong, as one opaque type.
+//! The crate's one error type.
 //!
 //! The message is for people: it names the argument or the path, what was expected and what came.
 //! [`ErrorKind`] is for programs. Errors of the file-format crates are kept as the source only, so
@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// A result whose error is this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of this crate. Cheap to clone: a recorder keeps its first failure and tells it again on
-/// every later call.
+/// An error of this crate. Cheap to clone: a recorder keeps its first failure and returns it again
+/// from every later call.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -23,43 +23,43 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What class of thing went wrong.
+/// The kind of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An argument is not what its documentation asks for. Nothing was changed or recorded.
     InvalidArgument,
-    /// Something that was asked for (a run, a column, an example) is not there.
+    /// A run, a column or an example that was asked for does not exist.
     NotFound,
-    /// Something that would have to be new is there already.
+    /// Something that must be new already exists.
     AlreadyExists,
     /// Another process or recorder is using the run.
     Busy,
-    /// The file system refused.
+    /// A file system operation failed.
     Io,
-    /// A file is damaged: a checksum, a length or an encoding does not hold.
+    /// A file is damaged: a checksum, a length or an encoding is wrong.
     Corrupt,
-    /// A file is sound but not one of ours, or of a version this crate does not know.
+    /// A file is sound but was not written by this crate, or by a later version of it.
     Foreign,
-    /// A manifest's rows do not parse, or their ids do not fit the scores.
+    /// A manifest's rows do not parse, or their ids do not match the scores.
     Manifest,
-    /// A selection would keep no row.
+    /// A selection would keep no row, or there is nothing to read.
     Empty,
     /// The recorder stopped recording earlier; the message carries its first failure.
     Stopped,
-    /// A device that rows or weights had to come from refused.
+    /// Copying rows or weights from a device failed.
     Device,
 }
 
 impl Error {
-    /// The class of the error, for programs.
+    /// Returns the kind of error, for programs.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The refusal of a device that rows or weights have to come from, for hooks: what `source` says
-    /// about `action`, a verb phrase ("wait for the batch").
+    /// Makes the error of a device that rows or weights have to come from, for hooks. `action` is a
+    /// verb phrase such as "wait for the batch".
     #[must_use]
     pub fn device(action: &str, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::new(ErrorKind::Device, format!("device: cannot {action}")).with_source(source)
@@ -81,7 +81,8 @@ impl Error {
         Self::new(ErrorKind::Foreign, format!("{}: {what}", path.display()))
     }
 
-    /// An operating system's refusal: `action` is a verb phrase ("create", "append to").
+    /// Makes the error of a failed file system operation. `action` is a verb phrase such as
+    /// "create" or "append to".
     pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("cannot {action} {}", path.display())).with_source(source)
     }
@@ -91,15 +92,15 @@ impl Error {
         Self(Arc::new(Inner { kind, message, source: Some(Box::new(source)) }))
     }
 
-    /// The same error with words in front of its message.
+    /// Returns the same error with a prefix to its message.
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
-        // Whole, with the reason of a refusal, which only the innermost error shows by itself.
+        // The whole message, with the source that only the innermost error displays.
         let message = format!("{what}: {self}");
         let kind = self.0.kind;
         Self(Arc::new(Inner { kind, message, source: Some(Box::new(self)) }))
     }
 
-    /// The operating system's error this one stems from, if any.
+    /// Returns the operating system's error at the root of this one, if any.
     pub(crate) fn io_error(&self) -> Option<&std::io::Error> {
         let mut next = self.source();
         while let Some(error) = next {
@@ -115,8 +116,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        // The reason of a refusal belongs to the line a person reads; a chain of our own errors
-        // carries it in the message already.
+        // A source from another crate belongs on the line that a person reads. A chain of our own
+        // errors already has it in the message.
         match &self.0.source {
             Some(source) if !source.is::<Error>() => write!(f, ": {source}"),
             _ => Ok(()),

@@ -1,5 +1,5 @@
-//! Reads everything that an experiment holds, and compares it with what it claims: what was recorded, what
-//! was measured on it, and its scores.
+//! Verifies an experiment: reads every file that was recorded, measured or scored, and compares it
+//! with what it claims.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,18 @@ use crate::run::{Experiment, Verification};
 use crate::scores;
 use crate::storage::CheckedFile;
 
-/// Where an experiment has its scores, if nobody says otherwise.
+/// Where an experiment has its scores by default.
 const SCORES: &str = "scores.parquet";
 
 impl Experiment {
-    /// Checks every byte, row and count of what the experiment's directory holds, and tells all that is wrong:
-    /// the published parts of all runs, the tables of the geometry, and tables of scores that lie
-    /// directly in it. `progress` is called after every file with the bytes read so far.
+    /// Checks every byte, row and count in the experiment's directory and reports everything that
+    /// is wrong: the published parts of all runs, the geometry's tables, and the tables of scores
+    /// directly in the directory. `progress` is called after every file with the bytes read so far.
     ///
     /// # Errors
     ///
-    /// Only what keeps it from looking at all: a directory or a run's metadata that cannot be read.
+    /// Fails only if a directory or a run's metadata cannot be read. What is wrong with files is in
+    /// the result.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification> {
         let mut verification = Verification::default();
         verification.recorded(self, &mut progress)?;
@@ -35,11 +36,11 @@ impl Experiment {
         Ok(verification)
     }
 
-    /// The bytes of the files that [`verify`](Self::verify) reads.
+    /// Returns the size in bytes of the files that [`verify`](Self::verify) reads.
     ///
     /// # Errors
     ///
-    /// A directory or a run's metadata that cannot be read.
+    /// [`Io`](crate::ErrorKind::Io) if a directory or a run's metadata cannot be read.
     pub fn bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for run in self.runs()? {
@@ -51,7 +52,7 @@ impl Experiment {
 }
 
 impl Verification {
-    /// Checks every byte of one table of scores, wherever it lies.
+    /// Checks every byte of one table of scores, wherever it is.
     #[must_use]
     pub fn of_scores(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
@@ -61,7 +62,8 @@ impl Verification {
     }
 }
 
-/// The Parquet files directly in a directory that are ours, or have the name of ours.
+/// Lists the Parquet files directly in a directory that are tables of scores, or are named like
+/// one.
 fn tables_of_scores(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();

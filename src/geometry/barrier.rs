@@ -1,8 +1,7 @@
-//! The error barrier on the line between two networks: from a curve of values along the line to how
-//! far it rises.
+//! Error barriers: how far a curve rises on the line between two networks.
 //!
-//! Knows plain numbers only. Position `alpha` stands for the weights `alpha w + (1 - alpha) w'`: the
-//! first end `w` lies at 1, the second end `w'` at 0.
+//! Knows plain numbers only; the hook crate measures them. Position `alpha` stands for the weights
+//! `alpha w + (1 - alpha) w'`: the first end `w` is at 1, the second end `w'` at 0.
 
 use crate::error::{Error, Result};
 
@@ -13,8 +12,8 @@ pub struct Curve(Vec<(f64, f64)>);
 /// How far a curve rises above its ends, and where.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Barrier {
-    /// The largest rise on the grid, in the unit of the values; at least 0, because the grid includes the
-    /// ends. NaN if a value is not finite.
+    /// The largest rise on the grid, in the unit of the values. At least 0, because the grid
+    /// includes the ends; NaN if a value is not finite.
     pub height: f64,
     /// The position of the largest rise; the lowest position wins a tie.
     pub alpha: f64,
@@ -27,7 +26,7 @@ pub struct RiskPoint {
     pub alpha: f64,
     /// The error rate, 1 - accuracy, in `0..=1`.
     pub error: f64,
-    /// The mean loss; NaN or infinite where the network's output is.
+    /// The mean loss; NaN or infinite where the network's output is not finite.
     pub loss: f64,
 }
 
@@ -36,7 +35,7 @@ pub struct RiskPoint {
 pub struct RiskCurve(Vec<RiskPoint>);
 
 impl Curve {
-    /// Joins positions and values.
+    /// Makes a curve from positions and values.
     ///
     /// # Errors
     ///
@@ -71,7 +70,7 @@ impl Curve {
     #[must_use]
     pub fn by_chord(&self) -> Barrier {
         let (second, first) = self.ends();
-        // At both ends, and where both are equal, this is the very value that is subtracted from.
+        // Exact where the ends are equal, so that a flat curve has a barrier of exactly 0.
         self.above(|alpha| if alpha == 1.0 { first } else { second + alpha * (first - second) })
     }
 
@@ -98,14 +97,14 @@ impl Curve {
                 barrier = Barrier { height: rise, alpha };
             }
         }
-        // Below both ends there is no barrier, and zero has no sign.
+        // Below both ends there is no barrier; the sum turns -0 into 0.
         barrier.height += 0.0;
         barrier
     }
 }
 
 impl RiskCurve {
-    /// Joins what was measured along a line.
+    /// Makes a curve from what was measured along a line.
     ///
     /// # Errors
     ///
@@ -122,7 +121,7 @@ impl RiskCurve {
         Ok(Self(points))
     }
 
-    /// A place for what is still to be read.
+    /// A placeholder for points that have not been read yet.
     pub(crate) fn empty() -> Self {
         Self(Vec::new())
     }
@@ -146,7 +145,7 @@ impl RiskCurve {
     }
 }
 
-/// Positions on a line from one end to the other.
+/// Checks the positions on a line from one end to the other.
 fn check_positions(alphas: impl Iterator<Item = f64>) -> Result<()> {
     let alphas: Vec<f64> = alphas.collect();
     if let Some(alpha) = alphas.iter().find(|alpha| !(0.0..=1.0).contains(*alpha)) {
@@ -167,7 +166,7 @@ fn check_positions(alphas: impl Iterator<Item = f64>) -> Result<()> {
     }
 }
 
-/// Checks positions that a curve is to be measured at.
+/// Checks the positions at which a curve is to be measured.
 ///
 /// # Errors
 ///
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!((barrier.height, barrier.alpha), (0.7 - 0.2, 0.25));
         let below = curve(&[0.5, 0.1, 0.5]).by_chord();
         assert_eq!((below.height.to_bits(), below.alpha), (0, 0.0));
-        // By the mean, the worse end is itself a rise.
+        // By the mean of the ends, the worse end is itself a rise.
         let slope = curve(&[0.0, 0.25, 0.5]);
         assert_eq!(slope.by_chord().height, 0.0);
         assert_eq!(slope.by_mean(), Barrier { height: 0.25, alpha: 1.0 });

@@ -1,4 +1,4 @@
-//! Columns of the geometry's tables, from numbers and back.
+//! Converts numbers to the columns of the geometry's tables and back.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use arrow::record_batch::RecordBatch;
 use crate::error::{Error, Result};
 use crate::observe::Clock;
 
-/// A step as its column holds it.
+/// Converts a step to its column's type.
 pub(super) fn step(what: &str, step: u64) -> Result<i64> {
     i64::try_from(step).map_err(|_too_large| {
         Error::invalid(format!("{what}: expected at most {}, got {step}", Clock::MAX_STEP))
     })
 }
 
-/// An epoch or a count as its column holds it.
+/// Converts an epoch or a count to its column's type.
 pub(super) fn count(what: &str, count: u32) -> Result<i32> {
     i32::try_from(count).map_err(|_too_large| {
         Error::invalid(format!("{what}: expected at most {}, got {count}", i32::MAX))
     })
 }
 
-/// A name that fills a column of strings.
+/// Checks that a name is not empty.
 pub(super) fn name(what: &str, name: &str) -> Result<String> {
     if name.is_empty() {
         return Err(Error::invalid(format!("{what}: expected a name, got none")));
@@ -30,7 +30,7 @@ pub(super) fn name(what: &str, name: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// The rows of a part whose columns have been checked.
+/// The rows of a part whose schema has been checked.
 pub(super) struct Columns<'a> {
     path: &'a Path,
     rows: &'a RecordBatch,
@@ -64,7 +64,7 @@ impl<'a> Columns<'a> {
         Ok(column.value(row))
     }
 
-    /// One of a few words.
+    /// Reads one of a fixed set of words.
     pub(super) fn word<T: Copy>(&self, name: &str, row: usize, words: &[(&str, T)]) -> Result<T> {
         let text = self.text(name, row)?;
         let word = words.iter().find(|(word, _)| *word == text);

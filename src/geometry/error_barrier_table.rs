@@ -1,4 +1,4 @@
-//! The table `error_barrier`: error rate and loss along the line between two networks, with the barriers.
+//! The table `error_barrier`: error rate and loss along the line between two networks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::schema::{self, BARRIERS, ERROR_BARRIER_IDENTITY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::barrier::{RiskCurve, RiskPoint};
 
-/// What the running statistics of batch normalization were at the positions between two networks.
+/// How the running statistics of batch normalization were obtained between the two networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunningStatistics {
     /// Interpolated like every other weight, or the network has none.
     Interpolated,
-    /// Estimated anew at every position, from passes over data in training mode.
+    /// Re-estimated at every position by passes over data in training mode.
     Reestimated,
 }
 
@@ -33,59 +33,61 @@ impl RunningStatistics {
     }
 }
 
-/// The line between two networks at one step, measured on one group of examples: a curve, which the
-/// table holds as one row per position.
+/// The line between two networks at one step, measured on one group of examples. The table holds
+/// one row per position of the curve.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorBarrierRow {
-    /// The run whose weights lie at `alpha = 1`.
+    /// The run whose weights are at `alpha = 1`.
     pub first: String,
-    /// The run whose weights lie at `alpha = 0`.
+    /// The run whose weights are at `alpha = 0`.
     pub second: String,
-    /// The step at which both were copies of the same weights, if they ever were.
+    /// The step at which both runs had the same weights, or `None` if they never had.
     pub spawn_step: Option<u64>,
-    /// Optimizer updates applied to the weights of each, counted from the beginning of the parent run.
+    /// Optimizer updates applied to each network's weights, counted from the beginning of the
+    /// parent run.
     pub step: u64,
-    /// Epochs completed, likewise.
+    /// Epochs completed, counted from the beginning of the parent run.
     pub epoch: u32,
     /// The name of the group of examples.
     pub set: String,
     /// The number of examples in the group.
     pub examples: u32,
-    /// What became of batch normalization on the way.
+    /// How batch normalization was treated along the line.
     pub running_statistics: RunningStatistics,
     /// Error rate and mean loss along the line.
     pub curve: RiskCurve,
 }
 
-/// Barriers at one step of all pairs that were spawned at the same step: means over the pairs.
+/// The barriers at one step, averaged over all pairs spawned at the same step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeanBarrier {
-    /// The step at which the networks of each pair were copies of the same weights.
+    /// The step at which the networks of each pair had the same weights.
     pub spawn_step: Option<u64>,
     /// Optimizer updates applied to the weights.
     pub step: u64,
-    /// Epochs completed; the lowest, if the pairs differ.
+    /// Epochs completed; the lowest if the pairs differ.
     pub epoch: u32,
     /// The name of the group of examples.
     pub set: String,
-    /// What became of batch normalization on the way.
+    /// How batch normalization was treated along the line.
     pub running_statistics: RunningStatistics,
     /// The number of pairs.
     pub pairs: usize,
-    /// The error rate's barrier above the chord, in `0..=1`.
+    /// The barrier of the error rate above the chord, in `0..=1`.
     pub error_by_chord: f64,
-    /// The error rate's barrier above the mean of the ends, in `0..=1`.
+    /// The barrier of the error rate above the mean of the ends, in `0..=1`.
     pub error_by_mean: f64,
-    /// The loss's barrier above the chord; NaN if a loss of some pair is not finite.
+    /// The barrier of the loss above the chord; NaN if any pair's loss is not finite.
     pub loss_by_chord: f64,
-    /// The loss's barrier above the mean of the ends; NaN likewise.
+    /// The barrier of the loss above the mean of the ends; NaN if any pair's loss is not finite.
     pub loss_by_mean: f64,
 }
 
-/// The error barriers of an experiment: `EXPERIMENT/error_barrier/part-000000.parquet` and so on.
+/// The error barriers of an experiment, stored in `EXPERIMENT/error_barrier/part-*.parquet`.
 ///
-/// Curves are told apart by their runs' names. Remove the directory when a run that it names is recorded anew:
-/// unlike the velocities of a run, which go with its weights, curves of several runs lie in one part.
+/// Curves are identified by the names of their runs. Delete the directory when you record one of
+/// these runs again: unlike a run's kernel velocities, which are removed together with its weights,
+/// one part holds the curves of several runs.
 ///
 /// | column | type | |
 /// |---|---|---|
@@ -105,13 +107,13 @@ pub struct ErrorBarrierTable {
 }
 
 impl ErrorBarrierTable {
-    /// Opens the table of an experiment, with the curves that it has already; none if there is no such
-    /// table.
+    /// Opens the table of an experiment and reads the curves in it. A table that does not exist is
+    /// empty.
     ///
     /// # Errors
     ///
-    /// [`Foreign`](ErrorKind::Foreign) or [`Corrupt`](ErrorKind::Corrupt) for a part that is not of this
-    /// table, or whose checksums do not hold.
+    /// [`Foreign`](ErrorKind::Foreign) if a part belongs to another table;
+    /// [`Corrupt`](ErrorKind::Corrupt) if a part is damaged.
     pub fn open(experiment: impl AsRef<Path>) -> Result<Self> {
         let mut parts = parts(experiment.as_ref());
         let mut rows = Vec::new();
@@ -121,27 +123,28 @@ impl ErrorBarrierTable {
         Ok(Self { parts, rows })
     }
 
-    /// Every curve, in the order in which they were written.
+    /// Returns every curve, in the order in which they were written.
     #[must_use]
     pub fn rows(&self) -> &[ErrorBarrierRow] {
         &self.rows
     }
 
-    /// Whether the table has a curve of the same pair, spawn step, step, set and treatment of batch
-    /// normalization.
+    /// Returns whether the table has a curve of the same pair, spawn step, step, set and treatment
+    /// of batch normalization.
     #[must_use]
     pub fn contains(&self, row: &ErrorBarrierRow) -> bool {
         self.rows.iter().any(|known| known.key() == row.key())
     }
 
-    /// Writes curves as one more part of the table. They are safe on disk when this returns.
+    /// Writes curves as a new part of the table. They are safe on disk when this returns.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a curve without the name of a run or a set;
-    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the table [has it](Self::contains), or another process
-    /// writes the table at the same time; [`Io`](ErrorKind::Io) if the file cannot be written. Nothing is
-    /// written then.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a curve without the name of a run or a
+    /// set; [`AlreadyExists`](ErrorKind::AlreadyExists) if the table already
+    /// [contains](Self::contains) one of the curves, or another process writes the table at the
+    /// same time; [`Io`](ErrorKind::Io) if the file cannot be written. On an error nothing is
+    /// written.
     pub fn append(&mut self, rows: &[ErrorBarrierRow]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -161,8 +164,8 @@ impl ErrorBarrierTable {
         Ok(())
     }
 
-    /// The barriers at every step and on every set, as means over the pairs of each spawn step, in
-    /// ascending order of spawn step, set, treatment of batch normalization and step.
+    /// Returns the barriers at every step and on every set, averaged over the pairs of each spawn
+    /// step, in ascending order of spawn step, set, treatment of batch normalization and step.
     #[must_use]
     pub fn means(&self) -> Vec<MeanBarrier> {
         let mut groups: BTreeMap<_, Vec<&ErrorBarrierRow>> = BTreeMap::new();
@@ -207,12 +210,12 @@ impl ErrorBarrierRow {
     }
 }
 
-/// Where the parts of an experiment's table are.
+/// The parts of an experiment's table.
 pub(super) fn parts(experiment: &Path) -> Parts {
     Parts::new(experiment, ERROR_BARRIER_IDENTITY, "", schema::error_barrier())
 }
 
-/// The curves of a part.
+/// Reads the curves of a part.
 pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<ErrorBarrierRow>> {
     let mut curves: Vec<(ErrorBarrierRow, Vec<RiskPoint>)> = Vec::new();
     for batch in batches {
@@ -220,7 +223,7 @@ pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<Erro
         for row in 0..batch.num_rows() {
             let (curve, point) = read_row(&columns, row)?;
             match curves.last_mut() {
-                // A curve is written whole, in ascending order of position.
+                // Curves are written whole, in ascending order of position.
                 Some((last, points)) if *last == curve && point.alpha != 0.0 => {
                     points.push(point);
                 }
@@ -239,7 +242,7 @@ pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<Erro
     rows.collect()
 }
 
-/// One value per position of every curve.
+/// Repeats one value of each curve for every position of the curve.
 fn repeated<T: Clone>(
     rows: &[ErrorBarrierRow],
     of: impl Fn(&ErrorBarrierRow) -> Result<T>,
@@ -287,7 +290,7 @@ fn encode(rows: &[ErrorBarrierRow]) -> Result<RecordBatch> {
         .map_err(|error| Error::invalid("rows: cannot be encoded").with_source(error))
 }
 
-/// A curve without its points, and one of them.
+/// Reads one position, and the curve it belongs to without its points.
 fn read_row(columns: &Columns<'_>, row: usize) -> Result<(ErrorBarrierRow, RiskPoint)> {
     let treatments = [RunningStatistics::Interpolated, RunningStatistics::Reestimated];
     let curve = ErrorBarrierRow {

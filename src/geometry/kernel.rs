@@ -1,32 +1,33 @@
-//! How far a kernel has turned between two moments of training, and how fast.
+//! Kernel distance and kernel velocity: how far, and how fast, a kernel turns during training.
 //!
-//! Knows plain square matrices only: which kernel they hold is the caller's business. The Data Diet
-//! paper takes the data-dependent neural tangent kernel of a group of examples.
+//! Knows plain square matrices only; the hook crate computes them. The Data Diet paper takes the
+//! data-dependent neural tangent kernel of a group of examples.
 
 use crate::error::{Error, Result};
 
-/// Distances below this are what rounding leaves of equal matrices.
+/// Distances below this are rounding errors between equal matrices.
 const ROUNDING: f64 = 1.0 / (1_u128 << 90) as f64;
-/// Values that are added up on their own before their sum joins the others.
+/// The number of values summed separately before their sum joins the total, for accuracy.
 const CHUNK: usize = 512;
 
-/// The kernel distance `S = 1 - <A, B> / (|A| |B|)` of two square matrices, with the Frobenius inner
-/// product and norm (Fort et al. 2020; the Data Diet paper, section 5).
+/// Returns the kernel distance `S = 1 - <A, B> / (|A| |B|)` of two square matrices, with the
+/// Frobenius inner product and norm (Fort et al. 2020; the Data Diet paper, section 5).
 ///
-/// Lies in `0..=2`, in `0..=1` for positive semidefinite matrices such as Gram matrices. It does not see a
-/// positive factor, and is symmetric to the bit. It is computed as `|A/|A| - B/|B||^2 / 2`, which is
-/// the same number without the cancellation: small distances keep their relative precision, and equal
-/// matrices give exactly 0. So do positive multiples, whose factors differ from one another by rounding
-/// only: a distance below `2^-90` is 0. That is about `8e-28`, where one changed bit of the largest entry
-/// of an `f32` matrix of 10,000 rows still makes `2e-23`. Sums are in `f64`.
+/// The distance lies in `0..=2`, and in `0..=1` for positive semidefinite matrices such as Gram
+/// matrices. It is invariant to positive scaling and symmetric to the bit. It is computed as
+/// `|A/|A| - B/|B||^2 / 2`, which is the same number without the cancellation: small distances keep
+/// their relative precision, and equal matrices give exactly 0. Positive multiples give exactly 0
+/// as well: they differ by rounding only, and a distance below `2^-90` (about `8e-28`) counts as 0.
+/// One changed bit of the largest entry of an `f32` matrix of 10,000 rows still gives `2e-23`. Sums
+/// are in `f64`.
 ///
-/// `a` and `b` hold the rows of the matrices one after the other.
+/// `a` and `b` are row-major.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a length is not that of a square matrix with
-/// at least one row, if the two differ in size, if an entry is NaN or infinite, or if a matrix is zero:
-/// a zero matrix has no direction.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a length is not that of a square
+/// matrix with at least one row, if the sizes differ, if an entry is NaN or infinite, or if a
+/// matrix is zero (a zero matrix has no direction).
 ///
 /// # Examples
 ///
@@ -59,13 +60,13 @@ pub fn distance<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> Result<f64> {
     Ok(if distance < ROUNDING { 0.0 } else { distance.min(2.0) })
 }
 
-/// The kernel velocity `v = S(t, t + dt) / dt`: a [`distance`] by the time in which it came about. Its
-/// unit is one over that of `dt`.
+/// Returns the kernel velocity `v = S(t, t + dt) / dt`: a [`distance`] divided by the time in which
+/// it arose, in one over the unit of `dt`.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the distance lies outside `0..=2` or `dt` is
-/// not a positive number.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the distance is outside `0..=2` or
+/// `dt` is not a positive number.
 pub fn velocity(distance: f64, dt: f64) -> Result<f64> {
     if !(0.0..=2.0).contains(&distance) {
         return Err(Error::invalid(format!("distance: expected 0..=2, got {distance}")));
@@ -86,7 +87,7 @@ fn side(what: &str, entries: usize) -> Result<usize> {
     Ok(rows)
 }
 
-/// The largest absolute value, and the norm in units of it, which overflows for no entries.
+/// Returns the largest absolute value, and the norm in units of it, so that no entry overflows.
 fn measure<T: Copy + Into<f64>>(what: &str, matrix: &[T]) -> Result<(f64, f64)> {
     let mut largest = 0.0_f64;
     for (entry, &value) in matrix.iter().enumerate() {
@@ -119,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition as it stands in the paper.
+    /// The definition as the paper gives it.
     fn by_cosine(a: &[f64], b: &[f64]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(distance(&[2.0], &[5.0]).unwrap(), 0.0);
         assert_eq!(distance(&[2.0], &[-5.0]).unwrap(), 2.0);
         assert_eq!(distance(&[1.0, 0.0, 0.0, 0.0], &[0.0, 0.0, 0.0, 4.0]).unwrap(), 1.0);
-        // A turn by a small angle x is 1 - cos x = x^2 / 2, which the cosine itself cannot tell from 0.
+        // A turn by a small angle x is 1 - cos x = x^2 / 2, which the cosine cannot tell from 0.
         let angle = 1e-9;
         let turned = distance(&[1.0, 0.0, 0.0, 0.0], &[1.0, angle, 0.0, 0.0]).unwrap();
         assert!((turned / (angle * angle / 2.0) - 1.0).abs() < 1e-6, "{turned}");

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::geometry::kernel;
 use crate::run::check_run_name;
 
-/// What time between two snapshots is counted in.
+/// The unit of time between two snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Optimizer updates.
@@ -49,7 +49,7 @@ pub struct KernelVelocityRow {
     pub second_epoch: u32,
     /// The [kernel distance](kernel::distance) between the two, in `0..=1`.
     pub distance: f64,
-    /// The time between the two, in the unit below; positive.
+    /// The time between the two, in [`dt_unit`](Self::dt_unit); positive.
     pub dt: f64,
     /// The unit of `dt`.
     pub dt_unit: TimeUnit,
@@ -60,7 +60,7 @@ pub struct KernelVelocityRow {
 }
 
 impl KernelVelocityRow {
-    /// The kernel velocity `distance / dt`, in one over [`dt_unit`](Self::dt_unit).
+    /// Returns the kernel velocity `distance / dt`, in one over [`dt_unit`](Self::dt_unit).
     ///
     /// # Errors
     ///
@@ -70,8 +70,7 @@ impl KernelVelocityRow {
     }
 }
 
-/// The kernel velocities of one run:
-/// `EXPERIMENT/kernel_velocity/run=RUN/part-000000.parquet` and so on.
+/// The kernel velocities of one run, stored in `EXPERIMENT/kernel_velocity/run=RUN/part-*.parquet`.
 ///
 /// | column | type | |
 /// |---|---|---|
@@ -115,13 +114,13 @@ pub struct KernelVelocityTable {
 }
 
 impl KernelVelocityTable {
-    /// Opens the table of a run, with the rows that it has already; none if there is no such table.
+    /// Opens the table of a run and reads the rows in it. A table that does not exist is empty.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that no run can have;
-    /// [`Foreign`](crate::ErrorKind::Foreign) or [`Corrupt`](crate::ErrorKind::Corrupt) for a part that is
-    /// not of this table, or whose checksums do not hold.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no run can have this name;
+    /// [`Foreign`](crate::ErrorKind::Foreign) if a part belongs to another table;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if a part is damaged.
     pub fn open(experiment: impl AsRef<Path>, run: &str) -> Result<Self> {
         let mut parts = parts(experiment.as_ref(), run)?;
         let mut rows = Vec::new();
@@ -131,13 +130,14 @@ impl KernelVelocityTable {
         Ok(Self { parts, rows })
     }
 
-    /// Every row, in the order in which they were written.
+    /// Returns every row, in the order in which they were written.
     #[must_use]
     pub fn rows(&self) -> &[KernelVelocityRow] {
         &self.rows
     }
 
-    /// The row of a group between two snapshots, in this unit, if it has been written.
+    /// Returns the row of a group between two snapshots in this unit, or `None` if there is no such
+    /// row.
     #[must_use]
     pub fn find(
         &self,
@@ -152,15 +152,15 @@ impl KernelVelocityTable {
         })
     }
 
-    /// Writes rows as one more part of the table. They are safe on disk when this returns.
+    /// Writes rows as a new part of the table. They are safe on disk when this returns.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a row without a set's name, of snapshots that
-    /// are not in order of time, or whose distance or time is out of range;
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the table has a row of the same set, steps and
-    /// unit, or another process writes it at the same time; [`Io`](crate::ErrorKind::Io) if the file
-    /// cannot be written. Nothing is written then.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a row without the name of a set,
+    /// whose snapshots are not in order of time, or whose distance or time is out of range;
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the table has a row of the same set,
+    /// steps and unit, or another process writes it at the same time; [`Io`](crate::ErrorKind::Io)
+    /// if the file cannot be written. On an error nothing is written.
     pub fn append(&mut self, rows: &[KernelVelocityRow]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -185,7 +185,7 @@ impl KernelVelocityTable {
     }
 }
 
-/// Where the parts of a run's table are.
+/// The parts of a run's table.
 pub(super) fn parts(experiment: &Path, run: &str) -> Result<Parts> {
     check_run_name(run)?;
     Ok(Parts::new(
@@ -196,7 +196,7 @@ pub(super) fn parts(experiment: &Path, run: &str) -> Result<Parts> {
     ))
 }
 
-/// The rows of a part.
+/// Reads the rows of a part.
 pub(super) fn read_rows(path: &Path, batches: &[RecordBatch]) -> Result<Vec<KernelVelocityRow>> {
     let mut rows = Vec::new();
     for batch in batches {

@@ -1,6 +1,8 @@
-//! The tables of an experiment that hold the geometry of training: how fast its kernel turns, and how
-//! high the error barriers are. What the numbers mean stands in [`kernel`](crate::geometry::kernel) and
-//! [`barrier`](crate::geometry::barrier); who measures them is a hook's business.
+//! The geometry of training: how fast a kernel turns, and how high error barriers are.
+//!
+//! [`kernel`](crate::geometry::kernel) and [`barrier`](crate::geometry::barrier) define the
+//! numbers; the tables store them in the experiment directory. Running models is left to the hook
+//! crate.
 //!
 //! ```text
 //! EXPERIMENT/kernel_velocity/run=RUN/part-000000.parquet ...

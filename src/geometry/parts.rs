@@ -1,5 +1,4 @@
-//! A small table of an experiment: rows in memory go out as one more finished part, and every part
-//! comes back, checked.
+//! A small table of an experiment: writes rows as a new part, and reads and checks every part.
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,7 +18,7 @@ use crate::storage::{AtomicFile, CheckedEncoder, CheckedFile, Disk, Identity, Lo
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     directory: PathBuf,
-    /// Where unfinished files are out of the sight of readers.
+    /// Where unfinished files are kept, out of sight of readers.
     drafts: PathBuf,
     identity: Identity,
     schema: SchemaRef,
@@ -39,7 +38,7 @@ impl Parts {
         Self { directory, drafts: experiment.join("_runs"), identity, schema, next: 0 }
     }
 
-    /// The rows of every part, in the order in which they were written.
+    /// Reads the rows of every part, in the order in which they were written.
     pub(super) fn read(&mut self) -> Result<Vec<(PathBuf, Vec<RecordBatch>)>> {
         let parts = self.list()?;
         self.next = parts.last().map_or(0, |&(number, _)| number.saturating_add(1));
@@ -47,8 +46,9 @@ impl Parts {
         read.collect()
     }
 
-    /// Adds one part with these rows, which are safe on disk when this returns. If another process has added
-    /// one since the parts were read, nothing is written: both may have measured the same.
+    /// Writes these rows as a new part, which is safe on disk when this returns. Fails, writing
+    /// nothing, if another process has added a part since the parts were read: both may have
+    /// measured the same.
     pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<()> {
         for directory in [&self.directory, &self.drafts] {
             fs::create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
@@ -73,7 +73,7 @@ impl Parts {
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true);
         for field in self.schema.fields() {
-            // Measurements hardly repeat.
+            // Measured values hardly repeat, so a dictionary would not pay.
             let repeats = field.data_type() != &DataType::Float64;
             let column = ColumnPath::new(vec![field.name().clone()]);
             properties = properties.set_column_dictionary_enabled(column, repeats);
@@ -84,7 +84,7 @@ impl Parts {
         encoder.finish(Vec::new())
     }
 
-    /// The rows of a part, and its bytes.
+    /// Reads the rows of a part. Returns its length in bytes too.
     pub(super) fn read_part(&self, path: &Path) -> Result<(Vec<RecordBatch>, u64)> {
         let file = CheckedFile::open(path)?;
         file.check_identity(self.identity)?;
@@ -108,7 +108,7 @@ impl Parts {
         Ok((batches, file.length()))
     }
 
-    /// Every part, by number.
+    /// Lists every part, by number.
     pub(super) fn list(&self) -> Result<Vec<(u32, PathBuf)>> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -124,7 +124,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Where the part of a number is, if there is one.
+    /// The path of the part with this number.
     pub(super) fn part(&self, number: u32) -> PathBuf {
         self.directory.join(part_name(number))
     }
@@ -134,7 +134,7 @@ fn part_name(number: u32) -> String {
     format!("part-{number:06}.parquet")
 }
 
-/// The number of a part, from a name that [`part_name`] makes.
+/// Parses the number of a part from a name that [`part_name`] makes.
 pub(super) fn part_number(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
     let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()?;

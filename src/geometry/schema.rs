@@ -7,13 +7,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crate::run::KERNEL_VELOCITY;
 use crate::storage::Identity;
 
-/// What a part of the table of kernel velocities says it is.
+/// The identity that parts of the table of kernel velocities carry.
 pub(super) const KERNEL_VELOCITY_IDENTITY: Identity =
     Identity { table: KERNEL_VELOCITY, version: 1 };
-/// What a part of the table of error barriers says it is.
+/// The identity that parts of the table of error barriers carry.
 pub(super) const ERROR_BARRIER_IDENTITY: Identity = Identity { table: "error_barrier", version: 1 };
 
-/// The columns that hold a barrier's height, of the error rate and of the loss.
+/// The columns that hold the height of a barrier, of the error rate and of the loss.
 pub(super) const BARRIERS: [&str; 4] =
     ["error_by_chord", "error_by_mean", "loss_by_chord", "loss_by_mean"];
 

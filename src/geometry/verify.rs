@@ -1,4 +1,5 @@
-//! Reads the geometry's tables part by part, and tells which are damaged, missing or do not belong.
+//! Reads the geometry's tables part by part, and reports parts that are damaged, missing or out of
+//! place.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,13 +12,13 @@ use super::schema::{ERROR_BARRIER_IDENTITY, KERNEL_VELOCITY_IDENTITY};
 use super::{error_barrier_table, kernel_velocity_table};
 use crate::error::{Error, Result};
 
-/// A file, and how many rows and bytes were found sound in it, or what is wrong.
+/// A file, and either the rows and bytes that were checked, or what is wrong with it.
 pub(crate) struct Checked {
     pub(crate) path: PathBuf,
     pub(crate) outcome: Result<(u64, u64)>,
 }
 
-/// Checks every file of both tables; `found` is told of each.
+/// Checks every file of both tables and passes each to `found`.
 pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Result<()> {
     for run in runs(experiment) {
         let parts = kernel_velocity_table::parts(experiment, &run)?;
@@ -52,7 +53,7 @@ pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Resul
     Ok(())
 }
 
-/// Checks the parts of one table or partition, whose numbers leave none out.
+/// Checks the parts of one table or partition, whose numbers must have no gaps.
 fn check(
     parts: &Parts,
     found: &mut impl FnMut(Checked),
@@ -76,10 +77,12 @@ fn check(
     Ok(())
 }
 
-/// A number that somebody has made up must not make a finding for each before it.
+/// Limits the findings: a part with a made-up number must not report every number below it as
+/// missing.
 const MOST_MISSING: u32 = 10;
 
-/// What two processes have measured at the same time would count twice in every mean.
+/// Reports rows that occur twice, as two processes measuring at the same time would write: they
+/// would count twice in every mean.
 fn once(
     path: &Path,
     seen: &mut BTreeSet<String>,
@@ -94,7 +97,7 @@ fn once(
     Ok(())
 }
 
-/// The runs that the table of kernel velocities has, sorted.
+/// Lists the runs in the table of kernel velocities, sorted.
 fn runs(experiment: &Path) -> Vec<String> {
     let entries =
         fs::read_dir(experiment.join(KERNEL_VELOCITY_IDENTITY.table)).into_iter().flatten();
@@ -107,7 +110,7 @@ fn runs(experiment: &Path) -> Vec<String> {
     runs
 }
 
-/// Every file below the directories of the two tables, sorted.
+/// Lists every file below the directories of the two tables, sorted.
 pub(crate) fn files(experiment: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = [KERNEL_VELOCITY_IDENTITY.table, ERROR_BARRIER_IDENTITY.table]
@@ -125,7 +128,7 @@ pub(crate) fn files(experiment: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a file has the name and the place of a part.
+/// Returns whether a file has the name and the place of a part.
 fn belongs(experiment: &Path, path: &Path) -> bool {
     let Some(directory) = path.parent().filter(|_| part_number(path).is_some()) else {
         return false;

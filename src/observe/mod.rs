@@ -1,8 +1,8 @@
-//! What a hook observes while a network trains: the kinds of signal, the moment, the batch, the weights.
+//! What a hook observes while a network trains: signals, batches, training time, weights.
 //!
-//! Owns the definition of every signal ([`ExampleSignals`]), of training time ([`Moment`]) and of what
-//! makes a batch valid ([`BatchFormat`]). Leaves files to [`run`](crate::run) and threads to
-//! [`record`](crate::record), where a [`Batch`] and a [`Snapshot`] go next.
+//! Owns the definition of every signal ([`ExampleSignals`]), of training time ([`Moment`]) and of a
+//! valid batch ([`BatchFormat`]). Batches and snapshots go on to [`record`](crate::record); files
+//! are left to [`run`](crate::run).
 
 mod batch;
 mod schedule;

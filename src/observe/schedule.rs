@@ -1,4 +1,4 @@
-//! When something that is not done at every step is done: the schedule of weight snapshots.
+//! The schedule of weight snapshots.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// The steps and epochs at which weights are copied.
 ///
-/// The first step of a run is always among them. A step counts the optimizer updates already applied,
+/// The first step of a run is always included. A step counts the optimizer updates already applied,
 /// an epoch the epochs completed.
 ///
 /// # Examples
@@ -35,7 +35,7 @@ enum Rule {
 }
 
 impl Schedule {
-    /// Only the first step.
+    /// The first step only.
     pub fn first() -> Self {
         Self::default()
     }
@@ -62,26 +62,26 @@ impl Schedule {
         Self::of(Rule::LogSpaced { per_doubling })
     }
 
-    /// This schedule and another one.
+    /// Adds the moments of another schedule.
     pub fn and(mut self, other: Self) -> Self {
         self.rules.extend(other.rules);
         self.at_end |= other.at_end;
         self
     }
 
-    /// Also when the run is finished.
+    /// Adds the end of the run.
     pub fn at_end(mut self) -> Self {
         self.at_end = true;
         self
     }
 
-    /// The first scheduled step after this one, if there is one.
+    /// Returns the first scheduled step after this one, if any.
     #[must_use]
     pub fn next_step(&self, after: u64) -> Option<u64> {
         self.rules.iter().filter_map(|rule| rule.next_step(after)).min()
     }
 
-    /// The first scheduled epoch after this one, if there is one.
+    /// Returns the first scheduled epoch after this one, if any.
     #[must_use]
     pub fn next_epoch(&self, after: u32) -> Option<u32> {
         let next = |rule: &Rule| match rule {
@@ -91,17 +91,17 @@ impl Schedule {
         self.rules.iter().filter_map(next).min()
     }
 
-    /// Whether the end of the run is among the moments.
+    /// Returns whether the end of the run is included.
     #[must_use]
     pub fn includes_end(&self) -> bool {
         self.at_end
     }
 
-    /// Whether the schedule makes sense.
+    /// Checks the schedule.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an interval of zero.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an interval is zero.
     pub fn check(&self) -> Result<()> {
         for rule in &self.rules {
             let (what, interval) = match rule {
@@ -130,7 +130,7 @@ impl Rule {
             Self::Steps(steps) => steps.range(after + 1..).next().copied(),
             Self::LogSpaced { per_doubling } => {
                 let per_doubling = f64::from(*per_doubling);
-                // A little before the place where the answer is, for the sake of rounding.
+                // Starts a little below the answer, to allow for rounding.
                 let place = (after.max(1) as f64).log2() * per_doubling;
                 let mut index = (place - 1.0).floor().max(0.0);
                 loop {

@@ -1,10 +1,10 @@
-//! What a signal is: a number per example that its logits and its label give at one moment of
-//! training. The definitions stand here and nowhere else, as a reference on host slices.
+//! Signals: numbers that the logits and the label of an example give at one moment of training.
+//! This is their only definition, a reference implementation on host slices.
 //!
 //! Logits `z` in `R^K`, `p = softmax(z)`, `y` the one-hot label or a soft target that sums to 1.
-//! Everything is computed in `f64` from the logits as they came, by log-sum-exp with the largest
-//! logit's term split off: no finite logit overflows, and the tiny errors of easy examples keep their
-//! relative precision, so that even the easiest examples of a data set have an order.
+//! Everything is computed in `f64` by log-sum-exp, with the term of the largest logit split off: no
+//! finite logit overflows, and the tiny errors of easy examples keep their relative precision, so
+//! that even the easiest examples of a data set can be ordered.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ macro_rules! signals {
             /// Every signal, in the order of the columns on disk.
             pub const ALL: [Self; [$(stringify!($name)),+].len()] = [$(Self::$variant),+];
 
-            /// The name of its column.
+            /// Returns the name of the signal's column.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -39,15 +39,15 @@ macro_rules! signals {
 
         /// One value for each signal.
         ///
-        /// Code that computes signals in another way than [`ExampleSignals`] builds one as a literal, so
-        /// that it does not compile until it computes all of them.
+        /// Build it as a literal in code that computes signals by other means than
+        /// [`ExampleSignals`]: a literal that lacks a signal does not compile.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct PerSignal<T> {
             $(#[doc = concat!("Of [`Signal::", stringify!($variant), "`].")] pub $name: T,)+
         }
 
         impl<T> PerSignal<T> {
-            /// The value of one signal.
+            /// Returns the value of one signal.
             #[must_use]
             pub fn get(&self, signal: Signal) -> &T {
                 match signal {
@@ -91,10 +91,10 @@ impl FromStr for Signal {
     }
 }
 
-/// What an example should have been: a class index, or a distribution over the classes.
+/// The label of an example: a class index, or a distribution over the classes.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// The index of the right class, below the number of classes.
+    /// The index of the correct class, below the number of classes.
     Class(usize),
     /// One weight per class, finite, not negative, summing to 1.
     Soft(&'a [f32]),
@@ -120,7 +120,7 @@ pub struct ExampleSignals {
 }
 
 impl ExampleSignals {
-    /// What is recorded for a row with a non-finite logit.
+    /// The signals recorded for a row with a non-finite logit.
     pub const NON_FINITE: Self = Self {
         el2n: f32::NAN,
         loss: f32::NAN,
@@ -131,11 +131,11 @@ impl ExampleSignals {
         correct: false,
     };
 
-    /// The signals of one row of logits, or [`NON_FINITE`](Self::NON_FINITE) if one of them is
-    /// infinite or NaN.
+    /// Computes the signals of one row of logits. Returns [`NON_FINITE`](Self::NON_FINITE) if a
+    /// logit is infinite or NaN.
     ///
-    /// `logits` has one value per class, at least two; a [`Target::Class`] lies below their number and
-    /// a [`Target::Soft`] has their length. What breaks this gives `NON_FINITE` too.
+    /// `logits` has one value per class, at least two. A [`Target::Class`] must be below their
+    /// number, and a [`Target::Soft`] as long; otherwise the result is `NON_FINITE` too.
     ///
     /// # Examples
     ///
@@ -163,7 +163,7 @@ impl ExampleSignals {
         }
         let top = argmax(logits);
         let largest: f64 = logits[top].into();
-        // Sums over every class but `top`, whose own term is exactly 1.
+        // Sums over every class but `top`, whose term is exactly 1.
         let (mut rest, mut rest_times_depth) = (0.0, 0.0);
         // Over every class but the label.
         let (mut other_squares, mut other_largest) = (0.0, f64::NEG_INFINITY);
@@ -173,7 +173,7 @@ impl ExampleSignals {
             let term = if class == top { 1.0 } else { depth.exp() };
             if class != top {
                 rest += term;
-                // A term that underflows to zero weighs nothing, however deep it lies.
+                // A term that underflows to zero contributes nothing, however low its logit.
                 rest_times_depth += if term > 0.0 { term * depth } else { 0.0 };
             }
             if class != label {
@@ -216,7 +216,7 @@ impl ExampleSignals {
         }
     }
 
-    /// One signal by name.
+    /// Returns one signal.
     #[must_use]
     pub fn get(&self, signal: Signal) -> f32 {
         match signal {
@@ -230,7 +230,7 @@ impl ExampleSignals {
     }
 }
 
-/// The index of the largest value; the lowest index wins a tie, and NaN never wins.
+/// Returns the index of the largest value. The lowest index wins a tie; NaN never wins.
 pub(crate) fn argmax<T: Copy + Into<f64>>(values: &[T]) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
     for (index, &value) in values.iter().enumerate() {
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn tiny_errors_keep_their_precision() {
-        // 1 - p_y is about e^-60, far below what 1 - p can hold.
+        // 1 - p_y is about e^-60, far below the precision of 1 - p.
         let signals = ExampleSignals::of(&[60.0_f32, 0.0], Target::Class(0));
         close(signals.el2n, 2.0_f64.sqrt() * (-60.0_f64).exp());
         close(signals.loss, (-60.0_f64).exp());

@@ -1,10 +1,10 @@
-//! The weights of a network at one step: named tensors on the host, validated once, then only carried.
+//! The weights of a network at one step: named tensors on the host, validated on construction.
 
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 
-/// The weights of a network after some optimizer updates, ordered by name.
+/// The weights of a network at one step, ordered by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     step: u64,
@@ -45,7 +45,8 @@ pub enum TensorValues {
 }
 
 impl Snapshot {
-    /// The weights after `step` updates and `epoch` epochs, from tensors in any order.
+    /// Makes a snapshot of the weights after `step` updates and `epoch` epochs from tensors in any
+    /// order.
     ///
     /// # Errors
     ///
@@ -66,31 +67,31 @@ impl Snapshot {
         Ok(Self { step, epoch, tensors })
     }
 
-    /// The optimizer updates already applied to the weights.
+    /// Returns the number of optimizer updates already applied to the weights.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// The epochs completed before.
+    /// Returns the number of completed epochs.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    /// The tensors, ordered by name.
+    /// Returns the tensors, ordered by name.
     #[must_use]
     pub fn tensors(&self) -> &[SnapshotTensor] {
         &self.tensors
     }
 
-    /// The tensors themselves.
+    /// Returns the tensors by value, ordered by name.
     #[must_use]
     pub fn into_tensors(self) -> Vec<SnapshotTensor> {
         self.tensors
     }
 
-    /// The bytes of all elements.
+    /// Returns the size of all elements in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.tensors.iter().map(|tensor| tensor.values.bytes()).sum()
@@ -98,12 +99,12 @@ impl Snapshot {
 }
 
 impl SnapshotTensor {
-    /// A named tensor.
+    /// Makes a named tensor.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the number of elements is not that of
-    /// the shape.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the number of elements does not
+    /// match the shape.
     pub fn new(name: impl Into<String>, shape: Vec<usize>, values: TensorValues) -> Result<Self> {
         let name = name.into();
         let elements = shape.iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
@@ -116,32 +117,32 @@ impl SnapshotTensor {
         Ok(Self { name, shape, values })
     }
 
-    /// Its name.
+    /// Returns the tensor's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its lengths, outermost first; empty for a scalar.
+    /// Returns the tensor's dimensions, outermost first; empty for a scalar.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Its elements.
+    /// Returns the elements.
     #[must_use]
     pub fn values(&self) -> &TensorValues {
         &self.values
     }
 
-    /// Its elements themselves.
+    /// Returns the elements by value.
     #[must_use]
     pub fn into_values(self) -> TensorValues {
         self.values
     }
 }
 
-/// The same expression for the elements of every type.
+/// Evaluates one expression for the elements of any type.
 macro_rules! of_each {
     ($values:expr, $elements:ident => $result:expr) => {
         match $values {
@@ -158,13 +159,13 @@ macro_rules! of_each {
     };
 }
 impl TensorValues {
-    /// Elements of the type named `dtype` (see [`dtype`](Self::dtype)) from their little-endian bytes, in
-    /// the memory of `spare` if that holds elements of the same type.
+    /// Reads elements of the type named `dtype` (see [`dtype`](Self::dtype)) from little-endian
+    /// bytes. Reuses the memory of `spare` if it holds elements of the same type.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a type that is not one of these, or
-    /// bytes that end within an element.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an unsupported type, or if the
+    /// bytes end within an element.
     pub fn from_le_bytes(dtype: &str, bytes: &[u8], spare: Option<Self>) -> Result<Self> {
         macro_rules! read {
             ($kind:ident, $element:ty) => {{
@@ -202,33 +203,34 @@ impl TensorValues {
         })
     }
 
-    /// The number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         of_each!(self, elements => elements.len())
     }
 
-    /// Whether there is no element.
+    /// Returns whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes of the elements.
+    /// Returns the size of the elements in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         of_each!(self, elements => size_of_val(elements.as_slice()))
     }
 
-    /// Makes room for so many elements in all, if there is as much memory: a vector that grows by doubling
-    /// takes up to three times its length.
+    /// Reserves room for this many elements in all if that much memory is available: a vector that
+    /// grows by doubling takes up to three times its length.
     pub(crate) fn make_room(&mut self, elements: usize) {
         let _ = of_each!(self, held => {
             held.try_reserve_exact(elements.saturating_sub(held.len())).is_ok()
         });
     }
 
-    /// The name of the type, as in safetensors but in lower case: `f32`, `bf16`, `i64` and so on.
+    /// Returns the name of the element type, as in safetensors but in lower case: `f32`, `bf16`,
+    /// `i64` and so on.
     #[must_use]
     pub fn dtype(&self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
 //! Training time: steps, epochs, phases, and the clock that a hook drives.
 //!
 //! A *step* is the number of optimizer updates already applied to the weights that made the logits,
-//! so the first batch is step 0. An *epoch* likewise counts the epochs already completed. Everything
-//! that adds to or compares these numbers stands here.
+//! so the first batch is step 0. An *epoch* is the number of epochs already completed. All
+//! arithmetic on these numbers is in this module.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// In which kind of pass a batch's logits were made.
+/// The kind of pass that made a batch's logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The logits of the training step itself: free, but in training mode, augmented, and with
-    /// weights that move during the epoch. Forgetting events are counted here.
+    /// The training step itself. Its logits cost nothing extra, but come from training mode, with
+    /// augmentation, and from weights that change during the epoch. Forgetting events are counted
+    /// here.
     Train,
     /// A pass over the data set with the weights held still and the model in evaluation mode, as the
     /// Data Diet paper computes EL2N at an epoch.
@@ -27,7 +28,7 @@ impl Phase {
     /// Both phases, in the order in which results list them.
     pub const ALL: [Self; 2] = [Self::Train, Self::Score];
 
-    /// The name in paths and columns: `train` or `score`.
+    /// Returns the name used in paths and columns: `train` or `score`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,7 +57,7 @@ impl FromStr for Phase {
 /// The point in training that a batch belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Which kind of pass made the logits.
+    /// The kind of pass that made the logits.
     pub phase: Phase,
     /// Optimizer updates already applied to the weights that made the logits.
     pub step: u64,
@@ -77,30 +78,30 @@ impl Clock {
     /// The largest epoch that fits the `epoch` column.
     pub const MAX_EPOCH: u32 = i32::MAX as u32;
 
-    /// The step of the next training batch.
+    /// Returns the step of the next training batch.
     #[must_use]
     pub fn step(self) -> u64 {
         self.step
     }
 
-    /// The number of completed epochs.
+    /// Returns the number of completed epochs.
     #[must_use]
     pub fn epoch(self) -> u32 {
         self.epoch
     }
 
-    /// Now, in the given phase.
+    /// Returns the current moment, in this phase.
     #[must_use]
     pub fn moment(self, phase: Phase) -> Moment {
         Moment { phase, step: self.step, epoch: self.epoch }
     }
 
-    /// One optimizer update has been applied.
+    /// Counts one optimizer update.
     pub fn advance_step(&mut self) {
         self.step += 1;
     }
 
-    /// One epoch has been completed.
+    /// Counts one completed epoch.
     pub fn advance_epoch(&mut self) {
         self.epoch += 1;
     }

@@ -1,4 +1,4 @@
-//! Whether ids and labels fit the format, and which rows are recorded.
+//! Checks ids and labels against the format, and finds the rows to record.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use super::Targets;
 use super::format::BatchFormat;
 use crate::error::{Error, Result};
 
-/// How far the weights of a soft target may be from summing to 1: a label-smoothed row of bf16, which
-/// carries 8 bits, is within it.
+/// How far the weights of a soft target may sum from 1. A label-smoothed row of bf16, which has 8
+/// bits of precision, is within it.
 const SOFT_TARGET_TOLERANCE: f64 = 0.01;
 
 impl BatchFormat {
-    /// Whether a batch with these ids and labels can be recorded.
+    /// Checks whether a batch with these ids and labels can be recorded.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl BatchFormat {
     }
 }
 
-/// The rows to record, after everything about ids and labels on the host has been checked.
+/// Checks ids and labels on the host, and returns the rows to record.
 pub(super) fn checked_rows(
     format: &BatchFormat,
     examples: &[i64],
@@ -53,7 +53,7 @@ pub(super) fn checked_rows(
     }
 }
 
-/// Whether every label is a class or ignored.
+/// Checks that every label is a class index or ignored.
 pub(super) fn class_labels(format: &BatchFormat, labels: &[i64]) -> Result<()> {
     let classes = i64::from(format.classes);
     let is_class = |label: i64| (0..classes).contains(&label);
@@ -66,7 +66,7 @@ pub(super) fn class_labels(format: &BatchFormat, labels: &[i64]) -> Result<()> {
     }
 }
 
-/// Whether each row of `classes` weights is a distribution.
+/// Checks that each row of `classes` weights is a distribution.
 pub(super) fn soft_targets(weights: &[f32], classes: usize) -> Result<()> {
     for (row, weights) in weights.chunks_exact(classes.max(1)).enumerate() {
         let sum = weights.iter().map(|&weight| f64::from(weight)).sum();
@@ -75,7 +75,7 @@ pub(super) fn soft_targets(weights: &[f32], classes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether the weights of a row are a distribution. `fault`: one that none has.
+/// Checks the sum of a row's weights. `fault` is a weight that no distribution has.
 pub(super) fn soft_target(row: usize, sum: f64, fault: Option<impl fmt::Display>) -> Result<()> {
     let got = match fault {
         Some(fault) => fault.to_string(),
@@ -87,7 +87,7 @@ pub(super) fn soft_target(row: usize, sum: f64, fault: Option<impl fmt::Display>
     )))
 }
 
-/// The rows that are not ignored, if their ids can be recorded.
+/// Returns the rows that are not ignored, after checking their ids.
 pub(super) fn kept_rows(
     format: &BatchFormat,
     examples: &[i64],

@@ -1,33 +1,33 @@
-//! What a run records of every batch, and what its batches have to look like.
+//! The format of a run's batches: classes, signals, and how logits are recorded.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::observe::signal::Signal;
 
-/// How the logits themselves are recorded, in a table of their own.
+/// How the logits themselves are recorded. They have a table of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LogitsFormat {
-    /// Not at all.
+    /// Logits are not recorded.
     Off,
     /// Every logit as `f32`.
     #[default]
     F32,
     /// Every logit rounded to `f16`, as fixed-size binary of `2 * classes` little-endian bytes.
     F16,
-    /// The `k` largest logits as `f32` with their class indices, largest first; the lower class index
-    /// first where two are equal.
+    /// The `k` largest logits as `f32` with their class indices, largest first; ties by the lower
+    /// class index.
     TopK(u32),
 }
 
-/// What a run records of every batch, and what its batches have to look like.
+/// The format of a run's batches: what they must look like and what is recorded of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchFormat {
     /// The number of classes, at least 2.
     pub classes: u32,
-    /// The number of examples, if ids are row numbers below it.
+    /// The number of examples, if ids are row numbers below it; `None` for arbitrary ids.
     pub examples: Option<u64>,
     /// Rows with this label are not recorded.
     pub ignore_index: Option<i64>,
@@ -38,15 +38,16 @@ pub struct BatchFormat {
 }
 
 impl BatchFormat {
-    /// The signals that are recorded unless others are asked for.
+    /// The signals that are recorded by default.
     pub const DEFAULT_SIGNALS: [Signal; 3] = [Signal::El2n, Signal::Loss, Signal::Margin];
 
-    /// The default format for a number of classes: EL2N, loss, margin and every logit as `f32`.
+    /// Returns the default format for a number of classes: EL2N, loss, margin, and every logit as
+    /// `f32`.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there are fewer than 2 classes, or
-    /// more than 2^24.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for fewer than 2 or more than 2^24
+    /// classes.
     pub fn new(classes: usize) -> Result<Self> {
         let format = Self {
             classes: u32::try_from(classes).unwrap_or(u32::MAX),
@@ -59,12 +60,12 @@ impl BatchFormat {
         Ok(format)
     }
 
-    /// Whether rows with this class index are left out.
+    /// Returns whether rows with this class index are left out.
     pub(crate) fn ignores(&self, label: i64) -> bool {
         self.ignore_index == Some(label)
     }
 
-    /// Whether the format can be recorded at all.
+    /// Checks the format.
     ///
     /// # Errors
     ///

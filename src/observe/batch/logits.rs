@@ -36,7 +36,8 @@ impl LogitRows {
             }
             Self::TopK { k, classes, values } => {
                 let mut order: Vec<usize> = (0..row.len()).collect();
-                // NaN sorts above every number, so that a broken row shows what broke it.
+                // NaN sorts above every number, so that a non-finite row shows its NaN among the
+                // top classes.
                 let by_value = |&a: &usize, &b: &usize| {
                     row[b].into().total_cmp(&row[a].into()).then(a.cmp(&b))
                 };

@@ -1,8 +1,7 @@
-//! One step's examples, labels and what was measured of them: validated once, then only carried.
+//! One step's examples and labels, with the signals computed for them. Validated on construction.
 //!
-//! A [`Batch`] is the only thing that crosses the channel to the recorder's thread. Whoever makes one
-//! states its [`BatchFormat`]; everything that can be wrong with a batch is found here, before
-//! anything of it is recorded.
+//! A [`Batch`] is what crosses the queue to the recorder's thread. Everything that can be wrong
+//! with a batch is found here, before any of it is recorded.
 
 mod check;
 mod format;
@@ -29,7 +28,7 @@ pub struct Batch {
     non_finite: u64,
 }
 
-/// What was measured of each row of a batch.
+/// The values computed for each row of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Measured {
     Observations(ObservationColumns),
@@ -37,7 +36,7 @@ pub(crate) enum Measured {
     Grand(Vec<f32>),
 }
 
-/// What the logits of a batch say about its rows.
+/// The columns that logits give.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ObservationColumns {
     pub(crate) correct: Vec<bool>,
@@ -47,16 +46,16 @@ pub(crate) struct ObservationColumns {
 }
 
 impl Batch {
-    /// Computes and collects what the logits of one step tell.
+    /// Computes the signals of one step from its logits.
     ///
     /// `logits` is row-major `[batch, classes]`; `examples` and `targets` have one entry per row.
     /// Rows whose label is the format's `ignore_index` are left out, whatever their id.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the argument, what was expected
-    /// and what came: lengths that differ, a label outside `0..classes`, a soft target that is no
-    /// distribution, an id that is negative or not below the declared number of examples.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the argument, what was
+    /// expected and what came, if lengths differ, a label is outside `0..classes`, a soft target is
+    /// not a distribution, or an id is negative or not below the declared number of examples.
     pub fn new<T: Copy + Into<f64>>(
         format: &BatchFormat,
         moment: Moment,
@@ -108,12 +107,12 @@ impl Batch {
         })
     }
 
-    /// Collects the gradient norms of some examples: `GraNd`, definition 2.1 of Paul et al. 2021, the
-    /// L2 norm of the gradient of one example's loss in all trainable parameters.
+    /// Makes a batch of gradient norms: `GraNd`, the L2 norm of the gradient of one example's loss
+    /// in all trainable parameters (Paul et al. 2021, definition 2.1).
     ///
-    /// `norms` has one entry per row, not negative; NaN or infinity marks a gradient that was not
-    /// finite, and is recorded as NaN. The moment's phase does not matter: gradient norms are taken
-    /// with the weights held still. Rows whose label is the format's `ignore_index` are left out.
+    /// `norms` has one entry per row, not negative. NaN or infinity marks a gradient that was not
+    /// finite and is recorded as NaN. The moment's phase is ignored: gradient norms are taken with
+    /// the weights held still. Rows whose label is the format's `ignore_index` are left out.
     ///
     /// # Errors
     ///
@@ -152,25 +151,25 @@ impl Batch {
         })
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.examples.len()
     }
 
-    /// Whether no row is left, because each was ignored.
+    /// Returns whether there are no rows, because all were ignored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
 
-    /// The rows with a non-finite logit or gradient, which are recorded with NaN.
+    /// Returns the number of rows with a non-finite logit or gradient, which are recorded as NaN.
     #[must_use]
     pub fn non_finite(&self) -> u64 {
         self.non_finite
     }
 
-    /// The memory that the rows take, in bytes.
+    /// Returns the size of the rows in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let keys = size_of::<i64>() + size_of::<i32>();

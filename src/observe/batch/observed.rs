@@ -1,4 +1,4 @@
-//! Rows whose signals were computed where their logits are: on an accelerator, away from the host.
+//! Rows whose signals were computed on an accelerator instead of the host.
 
 use super::format::{BatchFormat, LogitsFormat};
 use super::logits::LogitRows;
@@ -6,12 +6,12 @@ use super::{Batch, Measured, ObservationColumns, check};
 use crate::error::{Error, Result};
 use crate::observe::step::Moment;
 
-/// What was computed of each row of a batch away from the host, by the definitions of
+/// The values computed for each row of a batch on an accelerator, by the definitions of
 /// [`ExampleSignals`](crate::observe::ExampleSignals).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// The class index of each row, as it came; of a soft target the most likely class, the lowest
-    /// where several are.
+    /// The class index of each row, unchecked. For a soft target, the most likely class; the lowest
+    /// wins a tie.
     pub labels: Vec<i64>,
     /// Whether each row was classified correctly.
     pub correct: Vec<bool>,
@@ -19,9 +19,9 @@ pub struct Observed {
     pub finite: Vec<bool>,
     /// One column per signal of the format, in its order.
     pub signals: Vec<Vec<f32>>,
-    /// The logits in the form of the format.
+    /// The logits in the format's form.
     pub logits: ObservedLogits,
-    /// For soft targets, the sum of each row's weights, NaN if one of them is negative or NaN.
+    /// For soft targets, the sum of each row's weights; NaN if a weight is negative or NaN.
     pub target_sums: Option<Vec<f64>>,
 }
 
@@ -37,7 +37,7 @@ pub enum ObservedLogits {
     F16(Vec<u8>),
     /// [`LogitsFormat::TopK`]: `[batch, k]` each, largest first.
     TopK {
-        /// The classes of the largest logits; the lower one first where two are equal.
+        /// The classes of the largest logits; ties by the lower class index.
         classes: Vec<i32>,
         /// Their logits.
         values: Vec<f32>,
@@ -45,12 +45,12 @@ pub enum ObservedLogits {
 }
 
 impl Batch {
-    /// Collects what was computed of the rows of one step away from the host.
+    /// Makes a batch from values computed on an accelerator.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for columns
-    /// that do not fit the format or one another.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for
+    /// columns that do not fit the format or one another.
     pub fn observed(
         format: &BatchFormat,
         moment: Moment,
@@ -172,7 +172,7 @@ mod tests {
 
     const MOMENT: Moment = Moment { phase: Phase::Train, step: 3, epoch: 1 };
 
-    /// What an accelerator would compute, by the reference.
+    /// What an accelerator would compute, from the reference implementation.
     fn computed(format: &BatchFormat, logits: &[f32], targets: Targets<'_>) -> Observed {
         let classes = format.classes as usize;
         let soft = |row: usize, weights: &[f32]| weights[row * classes..][..classes].to_vec();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     proptest! {
-        /// A batch is the same, or refused alike, wherever its signals were computed.
+        /// A batch is the same, or refused in the same way, wherever its signals were computed.
         #[test]
         fn rows_from_elsewhere_make_the_same_batch(
             rows in prop::collection::vec(

@@ -14,12 +14,12 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Checks soft targets: weights that are not negative and sum to 1 in each row, up to 0.01, as those of
-    /// half floats do. Of class indices there is nothing to check here.
+    /// Checks that soft targets are not negative and sum to 1 in each row within 0.01, the
+    /// precision of half floats. Class indices always pass.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), with the first row that breaks this.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the first row that fails.
     pub fn check_soft(&self, classes: usize) -> Result<()> {
         match self {
             Self::Classes(_) => Ok(()),
@@ -27,7 +27,7 @@ impl Targets<'_> {
         }
     }
 
-    /// The class of a row: its index, or the most likely one.
+    /// The class of a row: its index, or the most likely class.
     pub(super) fn label(&self, row: usize, classes: usize) -> i32 {
         match self {
             Self::Classes(labels) => labels[row] as i32,
