@@ -1,8 +1,8 @@
-//! The channel to the recorder's thread, which does not wake that thread for every message.
+//! The channel to the recorder's thread. Does not wake that thread for every message.
 //!
-//! Waking a thread costs more than recording a small batch does. After the queue has run empty the
-//! receiver therefore lingers for a moment before it waits, and finds what has piled up by then in one
-//! go. Whoever is in a hurry (a flush, a queue that fills) nudges it.
+//! Waking a thread costs more than recording a small batch. When the queue has run empty, the
+//! receiver therefore waits a moment before it blocks, and then takes everything that has arrived
+//! at once. A sender in a hurry (a flush, a queue that fills up) wakes it with a nudge.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use crossbeam_channel::{
     Receiver, RecvTimeoutError, SendError, Sender, TryRecvError, TrySendError, bounded,
 };
 
-/// How long messages may pile up: long beside a wake-up, short beside any flush interval.
+/// How long messages may pile up: long compared with a wake-up, short compared with any flush
+/// interval.
 const LINGER: Duration = Duration::from_millis(5);
 
 pub(super) fn channel<T>(messages: usize) -> (Outbox<T>, Inbox<T>) {
@@ -19,7 +20,7 @@ pub(super) fn channel<T>(messages: usize) -> (Outbox<T>, Inbox<T>) {
     (Outbox { sender, nudge }, Inbox { receiver, nudged, lingers: false })
 }
 
-/// The sending end; dropping it ends the channel.
+/// The sending end. Dropping it closes the channel.
 #[derive(Debug)]
 pub(super) struct Outbox<T> {
     sender: Sender<T>,
@@ -31,7 +32,7 @@ impl<T> Outbox<T> {
         self.sender.try_send(message)
     }
 
-    /// Sends a message that somebody waits for, or waits for room for it.
+    /// Sends a message that somebody waits for, and wakes the receiver.
     pub(super) fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.nudge();
         self.sender.send(message)?;
@@ -39,9 +40,9 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Has the receiver look at once.
+    /// Wakes the receiver.
     pub(super) fn nudge(&self) {
-        // A nudge that is there already serves as well; a receiver that is gone needs none.
+        // A pending nudge serves as well, and a receiver that is gone needs none.
         let _ = self.nudge.try_send(());
     }
 }
@@ -56,13 +57,13 @@ pub(super) struct Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    /// The next message, waited for until `due`.
+    /// Waits for the next message until `due`.
     pub(super) fn recv(&mut self, due: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let mut received = self.receiver.try_recv();
         if matches!(received, Err(TryRecvError::Empty)) && self.lingers {
             self.lingers = false;
             let until = Instant::now() + LINGER;
-            // A nudge, a sender that is gone, or time: each is a reason to look again.
+            // A nudge, a closed channel or the end of the pause: look again.
             let _ = self.nudged.recv_deadline(due.map_or(until, |due| due.min(until)));
             received = self.receiver.try_recv();
         }

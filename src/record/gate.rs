@@ -1,10 +1,10 @@
-//! The bound of the channel in bytes: a counting gate that the training thread passes.
+//! Bounds the queue in bytes: a counting semaphore that the training thread enters.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Admits batches while fewer than `limit` bytes are inside. A batch larger than the limit passes when
-/// it has the gate to itself, so that no batch is impossible.
+/// Admits batches while fewer than `limit` bytes are inside. A batch larger than the limit enters
+/// when nothing else is inside, so that every batch can pass.
 #[derive(Debug)]
 pub(crate) struct Gate {
     limit: usize,
@@ -27,7 +27,7 @@ impl Gate {
         has_room
     }
 
-    /// Waits until there is room, and tells for how long.
+    /// Waits until there is room, and returns how long it waited.
     pub(crate) fn enter(&self, bytes: usize) -> Duration {
         if self.try_enter(bytes) {
             return Duration::ZERO;
@@ -44,7 +44,7 @@ impl Gate {
         self.left.notify_one();
     }
 
-    /// Whether whoever empties it should hurry.
+    /// Returns whether the receiver should hurry.
     pub(crate) fn is_half_full(&self) -> bool {
         self.inside() > self.limit / 2
     }
@@ -53,7 +53,7 @@ impl Gate {
         *self.lock()
     }
 
-    /// No code panics while it holds the lock, and a count cannot be left half-changed.
+    /// Nothing panics while it holds the lock, and the count is never half-changed.
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The training thread's side: accepts batches, never touches a file.
+//! The training thread's side of the recorder: accepts batches, never touches a file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Batch, BatchFormat, Measured, Moment, Snapshot};
 use crate::run::{RowCounts, RunStatus, SnapshotCounts};
 
-/// Records batches of one rank of one run on a thread of its own.
+/// Records the batches of one rank of one run on a thread of its own.
 ///
-/// Framework hooks wrap it; it can also be driven directly. End it with [`finish`](Self::finish).
-/// Dropping it instead, as a failing training loop does, still records everything that was handed over
-/// as far as that takes a bounded time, and marks the run as failed.
+/// Framework hooks wrap it, and it can be driven directly. End it with [`finish`](Self::finish).
+/// Dropping it instead, as a failing training loop does, records as much of what was handed over as
+/// a bounded time allows, and marks the run as failed.
 ///
 /// # Examples
 ///
@@ -57,7 +57,7 @@ pub struct Recorder {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the builder hands over.
+/// What the builder passes on.
 pub(super) struct Parts {
     pub(super) experiment: PathBuf,
     pub(super) run: String,
@@ -91,19 +91,21 @@ impl Recorder {
         }
     }
 
-    /// What the recorder expects of its batches.
+    /// Returns the format that batches must have.
     #[must_use]
     pub fn format(&self) -> &BatchFormat {
         &self.format
     }
 
-    /// Hands a batch over. Returns at once unless the queue is full and the recorder is set to wait.
+    /// Hands over a batch. Returns at once unless the queue is full and the recorder is set to
+    /// wait.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the batch was made with another format, or
-    /// belongs to an earlier step or epoch than the last one. Once recording has stopped at a failure, [`Stopped`](ErrorKind::Stopped) if the recorder is set to
-    /// fail; otherwise training goes on, and the rows are counted as lost.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the batch was made with another format,
+    /// or belongs to an earlier step or epoch than the last one. [`Stopped`](ErrorKind::Stopped)
+    /// once recording has stopped at a failure, if the recorder is set to fail; otherwise training
+    /// goes on and the rows are counted as lost.
     pub fn record(&mut self, batch: Batch) -> Result<()> {
         if let Measured::Observations(columns) = &batch.measured
             && columns.signals.len() != self.format.signals.len()
@@ -115,18 +117,19 @@ impl Recorder {
         self.hand_over(moment, rows, bytes, || Ok(Message::Batch(batch)))
     }
 
-    /// Hands over a batch that a device may still be computing: `start` has the device begin, and
-    /// returns what waits for it on the recorder's thread. If the queue has no room for `bytes`, waits,
-    /// or drops the batch without starting it, as the recorder is set.
+    /// Hands over a batch that a device may still be computing. `start` starts the computation and
+    /// returns a closure that waits for it on the recorder's thread. If the queue has no room for
+    /// `bytes`, training waits, or the batch is dropped without being started, as the recorder is
+    /// set.
     ///
-    /// `rows` is the number of rows before ignored ones are left out. What is wrong with the batch can
-    /// only be found when it is there: the first call after that (this one, [`record`](Self::record),
-    /// [`flush`](Self::flush), or the report at the end) returns it, naming the step; nothing of that
-    /// batch is recorded, and its rows count as lost.
+    /// `rows` is the number of rows before ignored ones are left out. What is wrong with the batch
+    /// is found only when it arrives. The first call after that ([`record`](Self::record),
+    /// [`flush`](Self::flush), this method, or the report at the end) returns the error, naming the
+    /// step. Nothing of that batch is recorded, and its rows count as lost.
     ///
     /// # Errors
     ///
-    /// What `start` returns, and else as for [`record`](Self::record).
+    /// What `start` returns; otherwise as for [`record`](Self::record).
     pub fn record_pending<E, W>(
         &mut self,
         moment: Moment,
@@ -216,17 +219,18 @@ impl Recorder {
         if sent { Ok(()) } else { Ok(self.lose(rows)?) }
     }
 
-    /// Hands over a copy of the weights, made by `copy`, which takes `bytes`. If the copies that wait
-    /// for the disk leave no room for it, waits, or skips it without copying, as the recorder is set.
-    /// Returns whether a copy was made.
+    /// Hands over a copy of the weights of `bytes` bytes, made by `copy`. If the copies that wait
+    /// for the disk leave no room for it, training waits, or the snapshot is skipped without
+    /// copying, as the recorder is set. Returns whether a copy was made.
     ///
-    /// `copy` is given an earlier snapshot that is on disk, if there is one: memory that is used again
-    /// takes a fraction of the time of memory fresh from the system. One copy is kept for that.
+    /// `copy` receives an earlier snapshot that is already on disk, if there is one: reusing its
+    /// memory takes a fraction of the time of fresh memory. One snapshot is kept for that.
     ///
     /// # Errors
     ///
     /// What `copy` returns; [`InvalidArgument`](ErrorKind::InvalidArgument) for a snapshot of an
-    /// earlier step than the last batch; once recording has stopped, as for [`record`](Self::record).
+    /// earlier step than the last batch; once recording has stopped, as for
+    /// [`record`](Self::record).
     pub fn record_snapshot<E: From<Error>>(
         &mut self,
         bytes: usize,
@@ -241,14 +245,14 @@ impl Recorder {
         })
     }
 
-    /// Hands over a copy of the weights at `step` that a device may still be making: `start` has the
-    /// device begin, and returns what waits for the copy on the recorder's thread, and is given an earlier
-    /// snapshot as in [`record_snapshot`](Self::record_snapshot). What goes wrong by then is told like a
-    /// batch's in [`record_pending`](Self::record_pending), and counts as a lost snapshot.
+    /// Hands over a copy of the weights at `step` that a device may still be making. `start` starts
+    /// the copy and returns a closure that waits for it on the recorder's thread and receives an
+    /// earlier snapshot as in [`record_snapshot`](Self::record_snapshot). A failure by then is
+    /// reported as for [`record_pending`](Self::record_pending), and counts as a lost snapshot.
     ///
     /// # Errors
     ///
-    /// What `start` returns, and else as for [`record_snapshot`](Self::record_snapshot).
+    /// What `start` returns; otherwise as for [`record_snapshot`](Self::record_snapshot).
     pub fn record_pending_snapshot<E, W>(
         &mut self,
         step: u64,
@@ -288,12 +292,12 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything handed over so far would survive a crash.
+    /// Waits until everything handed over so far would survive a crash of the process.
     ///
     /// # Errors
     ///
-    /// What keeps the rows from being written, what stopped the recording earlier, or what was wrong with
-    /// a batch that a device had to compute first.
+    /// The failure that keeps rows from being written, that stopped the recording earlier, or that
+    /// a batch still being computed turned out to have.
     pub fn flush(&mut self) -> Result<()> {
         let (reply, answer) = bounded(1);
         let asked = self.outbox.as_ref().map(|outbox| outbox.send(Message::Flush(reply)).is_ok());
@@ -304,7 +308,8 @@ impl Recorder {
         }
     }
 
-    /// How the recording stands. Takes no lock that the recorder's thread holds while it works.
+    /// Returns the state of the recording. Takes no lock that the recorder's thread holds while it
+    /// works.
     #[must_use]
     pub fn status(&self) -> RecorderStatus {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -326,14 +331,14 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// If the recorder is set to fail, its first failure. Otherwise a failure is in the report, and
-    /// [`RunReport::check`] turns it into an error.
+    /// The first failure, if the recorder is set to fail. Otherwise the failure is in the report,
+    /// and [`RunReport::check`] turns it into an error.
     pub fn finish(mut self) -> Result<RunReport> {
         self.shared.finishing.store(true, Ordering::Release);
         self.outbox = None;
         let ending = self.ended.recv().ok();
         if let Some(thread) = self.thread.take() {
-            // The thread contains every panic; what it has to say came by the channel.
+            // The thread catches every panic; its result came over the channel.
             let _ = thread.join();
         }
         let ending = ending.unwrap_or_else(|| Ending {
@@ -396,7 +401,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.outbox = None;
         if self.thread.is_some() {
-            // A disk that hangs must not hang the program's exit too.
+            // A hanging disk must not keep the program from exiting.
             let _ = self.ended.recv_timeout(Self::DROP_PATIENCE);
         }
     }

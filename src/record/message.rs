@@ -1,4 +1,4 @@
-//! What crosses the channel to the recorder's thread.
+//! The messages that cross the channel to the recorder's thread.
 
 use std::fmt;
 
@@ -16,24 +16,24 @@ pub(crate) enum Message {
     Snapshot(Snapshot, SnapshotBytes),
     /// A copy of weights that may still be on its way from a device.
     PendingSnapshot(PendingSnapshot),
-    /// Commit everything before this message, and tell how that went.
+    /// Commit everything before this message, and reply with the result.
     Flush(Sender<Result<()>>),
 }
 
-/// What a copy of weights holds of the budget.
+/// How much of the snapshot budget a copy of weights holds.
 pub(crate) type SnapshotBytes = usize;
 
-/// A batch whose rows are waited for on the recorder's thread.
+/// A batch to wait for on the recorder's thread.
 pub(crate) struct PendingBatch {
     pub(crate) moment: Moment,
-    /// At most this many: ignored rows are known later.
+    /// An upper bound: ignored rows are not known yet.
     pub(crate) rows: u64,
-    /// What it holds of the queue.
+    /// How much of the queue it holds.
     pub(crate) bytes: usize,
     pub(crate) wait: Box<dyn FnOnce() -> Result<Batch> + Send>,
 }
 
-/// A copy of weights that is waited for on the recorder's thread.
+/// A copy of weights to wait for on the recorder's thread.
 pub(crate) struct PendingSnapshot {
     pub(crate) step: u64,
     pub(crate) bytes: SnapshotBytes,

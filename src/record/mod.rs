@@ -1,8 +1,8 @@
-//! The recorder: a handle for the training thread, and a thread of its own that does everything slow.
+//! The recorder: a handle for the training thread, and a thread that does everything slow.
 //!
-//! The handle validates nothing and formats nothing: it hands a finished [`Batch`](crate::observe::Batch), or one
-//! that a device is still computing, over a channel that is bounded in bytes. The thread drives a [`Sink`] and knows neither Parquet nor
-//! paths.
+//! The handle hands finished [`Batch`](crate::observe::Batch)es, or batches that a device is still
+//! computing, over a channel that is bounded in bytes. The thread drives a [`Sink`] and knows
+//! neither Parquet nor paths.
 
 mod builder;
 mod channel;

@@ -1,4 +1,4 @@
-//! How a recorder stands, and how it ended.
+//! The state of a recording, and the report at its end.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::run::{RowCounts, RunStatus, SnapshotCounts};
 
-/// How a recorder stands at this moment; cheap to ask for at every step.
+/// The current state of a recording. Cheap to ask for at every step.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RecorderStatus {
-    /// Rows that were handed over, whatever became of them.
+    /// Rows handed over, whatever happened to them.
     pub rows: u64,
-    /// Rows that would survive a crash now.
+    /// Rows that would survive a crash of the process now.
     pub committed: u64,
-    /// Rows given up because the queue was full, if the recorder was set to drop.
+    /// Rows dropped because the queue was full.
     pub dropped: u64,
     /// Rows recorded with NaN signals.
     pub non_finite: u64,
     /// Rows lost to a failure.
     pub lost: u64,
-    /// What became of the snapshots so far.
+    /// Snapshots so far.
     pub snapshots: SnapshotCounts,
-    /// Bytes that wait in the queue.
+    /// Bytes waiting in the queue.
     pub queued_bytes: usize,
     /// How long training has waited for the recorder.
     pub waited: Duration,
-    /// Writes that failed and are tried again, so far.
+    /// Failed writes that were retried.
     pub retries: u64,
     /// The first failure that stopped the recording; training goes on without it.
     pub failure: Option<Error>,
@@ -55,20 +55,20 @@ pub struct RunReport {
     pub run: String,
     /// The process within the run.
     pub rank: u32,
-    /// `Finished`, or what else it came to.
+    /// How the run ended; `Finished` if all went well.
     pub status: RunStatus,
-    /// What became of the rows.
+    /// How many rows were written, dropped, non-finite or lost.
     pub rows: RowCounts,
-    /// What became of the snapshots.
+    /// How many snapshots were written, skipped or lost.
     pub snapshots: SnapshotCounts,
     /// How long training waited for the recorder.
     pub waited: Duration,
-    /// The first failure, if there was one.
+    /// The first failure, if any.
     pub failure: Option<Error>,
 }
 
 impl RunReport {
-    /// The report of a hook that was switched off: no run, and no rows.
+    /// Returns the report of a disabled hook: no run and no rows.
     pub fn disabled() -> Self {
         Self {
             experiment: PathBuf::new(),
@@ -82,7 +82,7 @@ impl RunReport {
         }
     }
 
-    /// Whether nothing was lost to a failure.
+    /// Checks that nothing was lost to a failure.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl fmt::Display for RunReport {
         let RowCounts { dropped, non_finite, lost, .. } = self.rows;
         write_troubles(f, dropped, non_finite, lost, self.waited)?;
         match &self.failure {
-            // A batch that was refused by itself.
+            // A batch that was refused after it was handed over.
             Some(failure) if self.status == RunStatus::Finished => write!(f, "; {failure}"),
             Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
             None => Ok(()),

@@ -1,5 +1,4 @@
-//! What the training thread's handle and the recorder's thread both see: budgets, counters, and what went
-//! wrong.
+//! What the handle and the recorder's thread share: budgets, counters, and the first failure.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,11 +8,11 @@ use crate::error::Error;
 use crate::observe::Snapshot;
 use crate::run::{Gap, SnapshotCounts};
 
-/// What the handle and the worker both see.
+/// What the handle and the worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
-    /// The budget of copies of weights that are not on disk yet.
+    /// The budget for copies of weights that are not on disk yet.
     pub(crate) snapshot_gate: Gate,
     pub(crate) snapshots: SnapshotCounters,
     pub(crate) rows: AtomicU64,
@@ -23,20 +22,20 @@ pub(crate) struct Shared {
     pub(crate) lost: AtomicU64,
     pub(crate) waited_nanos: AtomicU64,
     pub(crate) retries: AtomicU64,
-    /// Recording has ended early; rows that still come are lost.
+    /// Recording has ended early; rows that still arrive are lost.
     pub(crate) stopped: AtomicBool,
-    /// `finish` was called: what follows is the orderly end.
+    /// `finish` was called: closing the channel is an orderly end.
     pub(crate) finishing: AtomicBool,
-    /// The memory of a written snapshot, for the next one.
+    /// The memory of a written snapshot, to be reused for the next one.
     spare: Mutex<Option<Snapshot>>,
     failure: Mutex<Option<Error>>,
-    /// A batch or snapshot turned out to be wrong after it was handed over; recording goes on.
+    /// What was wrong with a batch or snapshot that was already handed over. Recording goes on.
     refusal: Mutex<Option<Error>>,
     refused: AtomicBool,
     gaps: Mutex<Vec<Gap>>,
 }
 
-/// What became of snapshots, counted.
+/// Counts of snapshots.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotCounters {
     pub(crate) written: AtomicU64,
@@ -94,9 +93,9 @@ impl Shared {
         lock(&self.gaps).clone()
     }
 
-    /// The first refusal since the last call.
+    /// Returns the first refusal since the last call.
     pub(crate) fn take_refusal(&self) -> Option<Error> {
-        // Nearly every call of every training loop finds none.
+        // Almost every call finds none.
         if !self.refused.load(Ordering::Acquire) {
             return None;
         }
@@ -129,7 +128,8 @@ impl Shared {
     }
 }
 
-/// The values behind these locks are replaced whole, so that a panic elsewhere cannot leave them torn.
+/// The values behind these locks are replaced whole, so a panic elsewhere cannot leave them
+/// half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What the recorder's thread drives: something that rows can be committed to.
+//! What the recorder's thread writes to, so that tests can replace the disk.
 
 use std::time::Instant;
 
@@ -6,29 +6,30 @@ use crate::error::Result;
 use crate::observe::{Batch, Snapshot};
 use crate::run::{Pending, RunMetadata, RunWriter};
 
-/// Where batches go. The `push`es and `abandon` cannot fail; everything else may, and may be tried again.
+/// Where batches go. `push`, `push_snapshot` and `abandon` cannot fail; everything else may fail
+/// and be retried.
 pub(crate) trait Sink: Send + 'static {
     /// Takes a batch into memory.
     fn push(&mut self, batch: Batch);
     /// Takes a snapshot into memory.
     fn push_snapshot(&mut self, snapshot: Snapshot);
-    /// A snapshot that is no longer needed, for its memory to be used again.
+    /// Returns a snapshot that is no longer needed, so that its memory can be reused.
     fn take_spare(&mut self) -> Option<Snapshot>;
-    /// What was pushed and is not committed.
+    /// Returns what was pushed and is not committed yet.
     fn pending(&self) -> Pending;
-    /// Makes everything pending safe from a crash; what could not be written stays pending.
+    /// Makes everything pending safe from a crash. What could not be written stays pending.
     fn commit(&mut self) -> Result<()>;
-    /// Does the upkeep that is due now. Returns whether anything changed that readers can see.
+    /// Does the maintenance that is due now. Returns whether readers can see a change.
     fn tidy(&mut self) -> Result<bool>;
-    /// When upkeep will next be due.
+    /// Returns when maintenance is due next.
     fn tidy_due(&self) -> Option<Instant>;
-    /// Forgets everything pending and tells how many rows that were.
+    /// Discards everything pending and returns how many rows that were.
     fn abandon(&mut self) -> u64;
     /// Makes everything committed visible.
     fn publish(&mut self) -> Result<bool>;
-    /// Committed rows that are not visible.
+    /// Returns the number of committed rows that are not visible yet.
     fn unpublished(&self) -> u64;
-    /// Stores how the run stands.
+    /// Writes the state of the run to its metadata.
     fn note(&mut self, metadata: &mut RunMetadata) -> Result<()>;
 }
 

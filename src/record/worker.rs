@@ -1,4 +1,4 @@
-//! The recorder's thread: takes batches, decides when to commit, and what a failure means.
+//! The recorder's thread: takes batches, and decides when to commit and what a failure means.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -22,20 +22,20 @@ use crate::storage::is_transient;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// When the worker commits, and how long it tries.
+/// When the worker commits, and how long it retries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) flush_rows: u64,
     pub(crate) flush_bytes: usize,
     pub(crate) flush_interval: Duration,
-    /// Pending bytes above which a write that keeps failing ends the recording.
+    /// The number of pending bytes above which a write that keeps failing ends the recording.
     pub(crate) retry_bytes: usize,
     /// How long the end of a run waits for a write that keeps failing.
     pub(crate) patience: Duration,
     pub(crate) on_failure: OnFailure,
 }
 
-/// What the thread leaves behind.
+/// What the thread returns when it ends.
 pub(crate) struct Ending {
     pub(crate) status: RunStatus,
     pub(crate) rows: RowCounts,
@@ -94,8 +94,8 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Works until the handle is gone. A panic in the sink ends the recording, never the thread: the
-    /// channel is drained to the end, so that training does not block.
+    /// Works until the handle is gone. A panic in the sink ends the recording but not the thread,
+    /// which keeps draining the channel so that training does not block.
     pub(crate) fn work(mut self) -> Ending {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.drain())) {
             self.stop(&panicked(panic.as_ref()));
@@ -123,14 +123,14 @@ impl<S: Sink> Worker<S> {
                 Ok(Message::Snapshot(snapshot, bytes)) => self.take_snapshot(snapshot, bytes),
                 Ok(Message::PendingSnapshot(pending)) => self.take_pending_snapshot(pending),
                 Ok(Message::Flush(reply)) => {
-                    // Whoever asked is told of a panic too.
+                    // The caller is told about a panic, too.
                     let result = catch_unwind(AssertUnwindSafe(|| self.flush()));
                     let result = result.unwrap_or_else(|panic| {
                         let failure = panicked(panic.as_ref());
                         self.stop(&failure);
                         Err(failure)
                     });
-                    // Whoever asked may have stopped waiting.
+                    // The caller may have stopped waiting.
                     let _ = reply.send(result);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -141,7 +141,8 @@ impl<S: Sink> Worker<S> {
     }
 
     fn take(&mut self, batch: Batch) {
-        // First, so that a sink that panics over the batch does not leave the queue full for ever.
+        // Released first, so that a sink that panics over the batch does not leave the queue full
+        // for ever.
         self.shared.gate.leave(batch.bytes());
         if self.stopped() {
             self.shared.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -210,7 +211,7 @@ impl<S: Sink> Worker<S> {
         self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the snapshots that the sink no longer holds, and gives back their budget.
+    /// Counts the snapshots that the sink no longer holds, and returns their budget.
     fn release_snapshots(&mut self, pending: usize, counter: fn(&SnapshotCounters) -> &AtomicU64) {
         while self.snapshots.len() > pending {
             counter(&self.shared.snapshots).fetch_add(1, Ordering::Relaxed);
@@ -220,7 +221,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// When there is something to do without a message.
+    /// Returns when there is something to do without a message.
     fn due(&self) -> Option<Instant> {
         if self.stopped() {
             return None;
@@ -272,7 +273,7 @@ impl<S: Sink> Worker<S> {
         let pending = self.sink.pending();
         self.shared.committed.store(self.received - pending.rows, Ordering::Relaxed);
         if let Some(spare) = self.sink.take_spare() {
-            // First, so that whoever waits for room finds it.
+            // Released first, so that a waiting thread finds room.
             self.shared.keep_spare(spare);
         }
         self.release_snapshots(pending.snapshots, |counters| &counters.written);
@@ -297,7 +298,7 @@ impl<S: Sink> Worker<S> {
         self.persist(deadline, Self::commit)
     }
 
-    /// A failed write: try again later if that can help, and else end the recording.
+    /// Handles a failed write: retries later if that can help, and otherwise ends the recording.
     fn endure(&mut self, error: &Error) {
         let transient = error.io_error().is_some_and(is_transient);
         if !transient || self.sink.pending().bytes > self.pace.retry_bytes {
@@ -308,7 +309,7 @@ impl<S: Sink> Worker<S> {
         self.retry = Some(Retry { at: Instant::now() + pause, pause });
     }
 
-    /// Repeats an action while it fails in a way that may pass, until a deadline.
+    /// Repeats an action while it fails with a transient error, until a deadline.
     fn persist(
         &mut self,
         deadline: Instant,
@@ -355,7 +356,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// The end of the run: everything committed becomes visible, and `run.json` says how it went.
+    /// Ends the run: everything committed becomes visible, and `run.json` says how the run ended.
     fn settle(&mut self) {
         let deadline = Instant::now() + self.pace.patience;
         if !self.stopped()
@@ -410,13 +411,13 @@ impl<S: Sink> Worker<S> {
     }
 }
 
-/// What later calls return once the recording has ended early.
+/// The error that later calls return once the recording has ended early.
 pub(crate) fn stopped(failure: &Error) -> Error {
     Error::new(ErrorKind::Stopped, format!("recording stopped earlier: {failure}"))
         .with_source(failure.clone())
 }
 
-/// What a hook's code came to, which must not end the thread.
+/// Contains a panic of a hook's closure, which must not end the thread.
 fn contained<T>(wait: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }

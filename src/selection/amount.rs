@@ -1,4 +1,4 @@
-//! How many examples: a share or a count, made a count in one place.
+//! How many examples to choose: a share or a count.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,16 +10,16 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Amount {
-    /// A share of the examples that have a score, in `0..=1`; the count is rounded to the nearest
-    /// whole number, a half upwards. In a recipe, of all that have a score before its first step, so
-    /// that the share names the size of the outcome.
+    /// A share of the examples that have a score, in `0..=1`. The count is rounded to the nearest
+    /// whole number, a half upwards. In a recipe the share is of all examples that have a score
+    /// before its first step, so it is the size of the outcome.
     Fraction(#[serde(with = "number")] f64),
-    /// That many examples.
+    /// A number of examples.
     Count(usize),
 }
 
 impl Amount {
-    /// Whether it makes sense at all.
+    /// Checks that a share is a share.
     pub(super) fn validate(self) -> Result<()> {
         match self {
             Self::Fraction(fraction) if !(0.0..=1.0).contains(&fraction) => {
@@ -29,11 +29,11 @@ impl Amount {
         }
     }
 
-    /// The count that it stands for among `scored` examples. [`validate`](Self::validate) has seen it.
+    /// The count among `scored` examples, for a [valid](Self::validate) amount.
     pub(super) fn count_of(self, scored: usize) -> usize {
         match self {
             Self::Fraction(fraction) => {
-                // What is a half in decimals may be a hair less in binary: 0.7 * 45.
+                // A product that is a half in decimals can be just below it in binary: 0.7 * 45.
                 let count = fraction * scored as f64;
                 ((count * (1.0 + 2.0 * f64::EPSILON)).round() as usize).min(scored)
             }
@@ -41,7 +41,7 @@ impl Amount {
         }
     }
 
-    /// The count that it stands for among `scored` examples, of which `left` can still be chosen.
+    /// The count among `scored` examples, of which `left` can still be chosen.
     pub(crate) fn of(self, scored: usize, left: usize) -> Result<usize> {
         self.validate()?;
         let count = self.count_of(scored);

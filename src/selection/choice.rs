@@ -1,11 +1,11 @@
-//! One rule applied to some rows: which of them it likes best, and in which order it likes them all.
+//! Applies one rule to some rows: which rows come first, and in which order.
 
 use std::cmp::Ordering;
 
 use super::strata::{Strata, budgets};
 use crate::selection::random::SplitMix64;
 
-/// Which rows are liked best.
+/// Which rows come first.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Preference {
     Highest,
@@ -15,8 +15,8 @@ pub(super) enum Preference {
     Stratified { strata: usize },
 }
 
-/// Arranges rows, which are positions in `scores`, by preference. Rows come in ascending order, which
-/// is that of example ids; none has the score NaN.
+/// Orders rows, which are positions in `scores`. Rows come in ascending order, which is that of
+/// example ids, so ties break by id. No row has the score NaN.
 #[derive(Debug)]
 pub(super) struct Chooser<'a> {
     scores: &'a [f64],
@@ -29,8 +29,8 @@ impl<'a> Chooser<'a> {
         Self { scores, preference, random: SplitMix64::new(seed) }
     }
 
-    /// Brings the `count` best rows to the front, after skipping as many as a window says. `count` and
-    /// `skip` together are at most the number of rows.
+    /// Brings the `count` best rows to the front, after skipping `skip` rows for a window. `count`
+    /// and `skip` together are at most the number of rows.
     pub(super) fn favour(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
         match self.preference {
@@ -46,8 +46,8 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    /// Arranges all rows, the best first; the first `count` are those that
-    /// [`favour`](Self::favour) chooses.
+    /// Sorts all rows, best first. The first `count` are those that [`favour`](Self::favour)
+    /// chooses.
     pub(super) fn arrange(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
         match self.preference {
@@ -95,14 +95,15 @@ fn by_score(scores: &[f64], a: u32, b: u32) -> Ordering {
     score(a).total_cmp(&score(b)).then(a.cmp(&b))
 }
 
-/// Brings the first `count` rows of an order to the front, in no order among themselves.
+/// Brings the first `count` rows of an order to the front, in no particular order.
 fn select(rows: &mut [u32], count: usize, order: impl FnMut(&u32, &u32) -> Ordering) {
     if count > 0 && count < rows.len() {
         rows.select_nth_unstable_by(count, order);
     }
 }
 
-/// The rows group by group, each group in the order of the rows, and the groups' sizes.
+/// Returns the rows group by group, each group in the order of the rows, and the size of each
+/// group.
 pub(super) fn group(
     rows: &[u32],
     groups: usize,

@@ -1,4 +1,4 @@
-//! A choice divided among the classes of the examples.
+//! Divides a choice among the classes of the examples.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use super::share::apportion;
 use super::{Amount, Decision};
 use crate::error::{Error, Result};
 
-/// The classes of the scored examples in ascending order, and how many there are of each before any
-/// step.
+/// The classes of the scored examples in ascending order, and how many examples of each there are
+/// before any step.
 #[derive(Debug)]
 pub(super) struct ClassSizes<'a> {
     labels: &'a [i32],
@@ -17,8 +17,8 @@ pub(super) struct ClassSizes<'a> {
     lookup: Option<Lookup>,
 }
 
-/// The place of every label between the lowest and the highest, where these are near each other as
-/// class indices are: a search would take most of the time of a choice among millions.
+/// The index of every label between the lowest and the highest, for labels that are close together
+/// as class indices are: a binary search would take most of the time of a choice among millions.
 #[derive(Debug)]
 struct Lookup {
     lowest: i32,
@@ -48,9 +48,9 @@ impl<'a> ClassSizes<'a> {
         let mut lookup = Lookup::new(labels);
         let mut sizes = BTreeMap::new();
         if let Some(lookup) = &mut lookup {
-            // Counts first, places then.
+            // Holds counts first, then indices.
             scored.for_each(|label| *lookup.place(label) += 1);
-            // Wider, since the highest label may be the last there is.
+            // In `i64`, since the highest label may be the largest `i32`.
             let labels = i64::from(lookup.lowest)..;
             let counts = labels.zip(&lookup.places).filter(|&(_, &count)| count > 0);
             sizes.extend(counts.map(|(label, &count)| (label as i32, count as usize)));
@@ -68,18 +68,18 @@ impl<'a> ClassSizes<'a> {
         &self.sizes
     }
 
-    /// The place of a scored row's class.
+    /// The index of a scored row's class.
     pub(super) fn of(&self, row: u32) -> usize {
         let label = self.labels[row as usize];
         match &self.lookup {
             Some(lookup) => lookup.places[(label - lookup.lowest) as usize] as usize,
-            // Every scored row's class is there.
+            // The class of every scored row is in the table.
             None => self.classes.partition_point(|&class| class < label),
         }
     }
 
-    /// The best `count` of some rows, chosen class by class: equal numbers of every class, or else
-    /// in proportion to its size. A window's `skip` is always divided in proportion.
+    /// Chooses the best `count` of some rows class by class: equally many of every class, or in
+    /// proportion to its size. A window's `skip` is always divided in proportion.
     pub(super) fn divided(
         &self,
         rows: &[u32],
@@ -103,8 +103,8 @@ impl<'a> ClassSizes<'a> {
         chosen
     }
 
-    /// The first `count` of an order, of every class at least the floor: the floors first, then as the
-    /// order goes.
+    /// Chooses the first `count` rows of an order with at least the floor of every class: the
+    /// floors first, then the rest in order.
     pub(super) fn first_with_floors(
         &self,
         order: &[u32],

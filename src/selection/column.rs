@@ -1,11 +1,11 @@
-//! One score of a set of examples: what a selection is made from.
+//! One score of a set of examples: the input of every selection.
 
 use super::ids::Ids;
 use super::narrowing::{Action, Narrowing};
 use super::{Classes, Rule, Selection};
 use crate::error::{Error, Result};
 
-/// One score for each of a set of examples: what a selection is made from.
+/// One score for each of a set of examples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoreColumn {
     examples: Vec<i64>,
@@ -14,12 +14,12 @@ pub struct ScoreColumn {
 }
 
 impl ScoreColumn {
-    /// Joins ids, labels and scores, in any order of the ids. Ids that are in ascending order already
-    /// are not copied.
+    /// Makes a column from ids, labels and scores, in any order of the ids. Ids that are already in
+    /// ascending order are not copied.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the lengths differ or are above the
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the lengths differ or exceed the
     /// largest `u32`, or an id is negative or occurs twice.
     pub fn new(examples: Vec<i64>, labels: Vec<i32>, scores: Vec<f64>) -> Result<Self> {
         let (ids, names, values) = (examples.len(), labels.len(), scores.len());
@@ -57,19 +57,19 @@ impl ScoreColumn {
         }
     }
 
-    /// The example ids, ascending.
+    /// Returns the example ids, ascending.
     #[must_use]
     pub fn examples(&self) -> &[i64] {
         &self.examples
     }
 
-    /// The class of each example.
+    /// Returns the class of each example.
     #[must_use]
     pub fn labels(&self) -> &[i32] {
         &self.labels
     }
 
-    /// The score of each example; NaN where it has none.
+    /// Returns the score of each example; NaN for an example without a score.
     #[must_use]
     pub fn scores(&self) -> &[f64] {
         &self.scores
@@ -79,10 +79,10 @@ impl ScoreColumn {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a fraction outside `0..=1`, a count
-    /// above the number of scored examples, a threshold that is NaN or has neither side, and strata
-    /// that are none or meet an infinite score; [`Empty`](crate::ErrorKind::Empty) if nothing would
-    /// be kept, with the range of the scores.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a fraction outside `0..=1`, a
+    /// count above the number of scored examples, a threshold that is NaN or has no side, zero
+    /// strata, or strata over an infinite score; [`Empty`](crate::ErrorKind::Empty) if nothing
+    /// would be kept, with the range of the scores.
     ///
     /// # Examples
     ///
@@ -100,13 +100,13 @@ impl ScoreColumn {
         self.select_with_classes(rule, Classes::Ignored)
     }
 
-    /// Chooses examples by a rule, with regard to their classes. Several steps and several scores are a
+    /// Chooses examples by a rule, balanced between classes. For several steps or scores use a
     /// [`Recipe`](crate::manifest::recipe::Recipe).
     ///
     /// # Errors
     ///
-    /// As for [`select`](Self::select); [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a
-    /// threshold whose amount cannot be divided, and a class floor that adds up to more than the
+    /// As for [`select`](Self::select); also [`InvalidArgument`](crate::ErrorKind::InvalidArgument)
+    /// for a threshold, whose amount cannot be divided, and for class floors that exceed the
     /// amount.
     ///
     /// # Examples
@@ -128,7 +128,7 @@ impl ScoreColumn {
         Ok(narrowing.finish(ids))
     }
 
-    /// The ids without the memory that row numbers need not take, the labels and the scores.
+    /// Takes the column apart into ids, labels and scores.
     pub(crate) fn into_parts(self) -> (Ids, Vec<i32>, Vec<f64>) {
         (Ids::new(self.examples), self.labels, self.scores)
     }

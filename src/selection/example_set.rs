@@ -1,5 +1,5 @@
-//! Groups of examples that the geometry of training is measured on: windows of like difficulty, and the
-//! easiest, hardest and random ones.
+//! Groups of examples on which the geometry of training is measured: windows of similar difficulty,
+//! and the easiest, hardest and random examples.
 
 use crate::error::{Error, Result};
 use crate::selection::ScoreColumn;
@@ -8,24 +8,24 @@ use crate::selection::random::SplitMix64;
 /// A named group of examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExampleSet {
-    /// What tables call it.
+    /// The name of the group in tables.
     pub name: String,
-    /// The example ids, in the order in which inputs are to be stacked.
+    /// The example ids, in the order in which inputs are stacked.
     pub examples: Vec<i64>,
 }
 
 impl ExampleSet {
-    /// Groups of `size` consecutive examples in ascending order of score, one after the other, as the Data
-    /// Diet paper takes 100 by EL2N. What is left over at the top, fewer than `size`, is in none of them.
+    /// Returns groups of `size` consecutive examples in ascending order of score; the Data Diet
+    /// paper takes 100 by EL2N. Fewer than `size` examples left over at the top are in no group.
     ///
-    /// A window's name is `window_` and the number of examples below it; ties in score are broken by
-    /// example id, and examples without a score (NaN) have no place in the order. Take every tenth with
-    /// `step_by(10)` where all of them would cost too much.
+    /// A window is named `window_` and the number of examples below it. Ties in score are broken by
+    /// example id; examples without a score (NaN) are left out. Use `step_by(10)` to take every
+    /// tenth window where all of them would cost too much.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `size` is 0 or above the number of examples
-    /// that have a score.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `size` is 0 or exceeds the number
+    /// of examples that have a score.
     ///
     /// # Examples
     ///
@@ -42,7 +42,7 @@ impl ExampleSet {
     pub fn windows(scores: &ScoreColumn, size: usize) -> Result<Vec<Self>> {
         let order = ascending(scores);
         check_size("size", size, order.len())?;
-        // Names sort as the windows do.
+        // Zero-padded, so that names sort as the windows do.
         let digits = (order.len() - 1).to_string().len();
         let window = |(place, examples): (usize, &[i64])| Self {
             name: format!("window_{:0digits$}", place * size),
@@ -51,12 +51,12 @@ impl ExampleSet {
         Ok(order.chunks_exact(size).enumerate().map(window).collect())
     }
 
-    /// The ids as row numbers, to gather inputs by, where ids are that.
+    /// Returns the ids as row numbers, to gather inputs by.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an id is not below `rows`, the number of rows
-    /// there are.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an id is not below `rows`, the
+    /// number of rows.
     pub fn rows(&self, rows: u32) -> Result<Vec<u32>> {
         let row = |&example: &i64| {
             u32::try_from(example).ok().filter(|&row| row < rows).ok_or_else(|| {
@@ -69,16 +69,17 @@ impl ExampleSet {
         self.examples.iter().map(row).collect()
     }
 
-    /// The `count` examples of lowest score, those of highest score, and as many random ones, named
-    /// `lowest`, `highest` and `random`: what the Data Diet paper measures error barriers on, with 1,000 by
-    /// EL2N. Each in ascending order of id; the sets may overlap.
+    /// Returns the `count` examples with the lowest scores, the `count` with the highest, and
+    /// `count` random ones, named `lowest`, `highest` and `random`. The Data Diet paper measures
+    /// error barriers on such sets of 1,000 by EL2N. Each set is in ascending order of id; sets may
+    /// overlap.
     ///
-    /// Ties in score are broken by example id. Examples without a score (NaN) are in none.
+    /// Ties in score are broken by example id. Examples without a score (NaN) are in no set.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `count` is 0 or above the number of examples
-    /// that have a score.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `count` is 0 or exceeds the number
+    /// of examples that have a score.
     pub fn extremes(scores: &ScoreColumn, count: usize, seed: u64) -> Result<[Self; 3]> {
         let mut order = ascending(scores);
         check_size("count", count, order.len())?;
@@ -89,7 +90,7 @@ impl ExampleSet {
         };
         let lowest = set("lowest", &order[..count]);
         let highest = set("highest", &order[order.len() - count..]);
-        // The random choice depends on the seed and the scored ids alone, as a random selection does.
+        // Like a random selection, the random set depends on the seed and the scored ids only.
         order.sort_unstable();
         SplitMix64::new(seed).shuffle_front(&mut order, count);
         Ok([lowest, highest, set("random", &order[..count])])
@@ -105,11 +106,11 @@ fn check_size(what: &str, size: usize, scored: usize) -> Result<()> {
     )))
 }
 
-/// The ids of examples that have a score, by score, then id.
+/// Returns the ids of examples that have a score, by score, then id.
 fn ascending(scores: &ScoreColumn) -> Vec<i64> {
     let examples = scores.examples().iter().copied().zip(scores.scores().iter().copied());
     let mut order: Vec<(i64, f64)> = examples.filter(|(_, score)| !score.is_nan()).collect();
-    // Adding zero makes the two zeros equal.
+    // Adding zero turns -0 into 0.
     order.sort_unstable_by(|a, b| (a.1 + 0.0).total_cmp(&(b.1 + 0.0)).then(a.0.cmp(&b.0)));
     order.into_iter().map(|(example, _)| example).collect()
 }

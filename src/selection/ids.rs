@@ -1,4 +1,4 @@
-//! Example ids in ascending order; row numbers take no memory.
+//! Example ids in ascending order. Ids that are row numbers take no memory.
 
 /// Distinct ids, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(crate) enum Ids {
 }
 
 impl Ids {
-    /// Takes distinct ids in ascending order.
+    /// Makes ids from distinct ids in ascending order.
     pub(crate) fn new(ids: Vec<i64>) -> Self {
         let dense = ids.first().is_none_or(|&first| first == 0)
             && ids.last().is_none_or(|&last| last == ids.len() as i64 - 1);
@@ -23,7 +23,7 @@ impl Ids {
         }
     }
 
-    /// The id at a position below the length.
+    /// Returns the id at a position below the length.
     pub(crate) fn at(&self, position: usize) -> i64 {
         match self {
             Self::Dense(_) => position as i64,
@@ -35,7 +35,7 @@ impl Ids {
         let guess = usize::try_from(id).ok()?;
         match self {
             Self::Dense(length) => (guess < *length).then_some(guess),
-            // Ids that are row numbers for the most part are found at once.
+            // Ids that are mostly row numbers are found at the first try.
             Self::Listed(ids) => match ids.get(guess) {
                 Some(&found) if found == id => Some(guess),
                 _ => ids.binary_search(&id).ok(),
@@ -43,7 +43,7 @@ impl Ids {
         }
     }
 
-    /// Whether these are the same ids.
+    /// Returns whether these are the same ids.
     pub(crate) fn are(&self, ids: &[i64]) -> bool {
         match self {
             Self::Dense(length) => {

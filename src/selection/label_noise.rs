@@ -1,11 +1,11 @@
-//! Wrong labels on purpose, to see what training makes of them.
+//! Deliberately wrong labels, to study how training reacts to them.
 
 use crate::error::{Error, Result};
 use crate::selection::random::SplitMix64;
 
 const STREAM: u64 = u64::from_be_bytes(*b"labelnoi");
 
-/// A way to spoil a share of a data set's labels, the same for the same seed.
+/// Replaces the labels of a share of a data set. The same seed gives the same labels.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ enum Kind {
     Permute,
 }
 
-/// Labels after noise, with what they were before.
+/// Labels with noise, and the original ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoisyLabels {
     labels: Vec<u32>,
@@ -42,30 +42,30 @@ pub struct NoisyLabels {
 }
 
 impl LabelNoise {
-    /// Gives a share of the examples another class, each of the others with equal probability. All of
-    /// them end up with a wrong label.
+    /// Gives a share of the examples another class, every other class with equal probability. All
+    /// of them end up with a wrong label.
     #[must_use]
     pub fn symmetric(fraction: f64, seed: u64) -> Self {
         Self { kind: Kind::Symmetric, fraction, seed }
     }
 
-    /// Permutes the labels of a share of the examples among them, as the Data Diet paper does. Every class
-    /// keeps its number of labels, and some of the chosen examples keep theirs by chance: about one in
-    /// the number of classes.
+    /// Permutes the labels of a share of the examples, as the Data Diet paper does. Every class
+    /// keeps its number of labels, and some of the chosen examples keep theirs by chance: about one
+    /// in the number of classes.
     #[must_use]
     pub fn permute(fraction: f64, seed: u64) -> Self {
         Self { kind: Kind::Permute, fraction, seed }
     }
 
-    /// Spoils labels, which are class indices below `classes`, one for each example.
+    /// Applies the noise to labels, which are class indices below `classes`, one for each example.
     ///
-    /// Exactly the share of the examples is chosen, rounded to the nearest whole number, a half upwards. With
-    /// the same seed, a larger share chooses the same examples and more.
+    /// The number of chosen examples is exactly the share, rounded to the nearest whole number, a
+    /// half upwards. With the same seed, a larger share chooses the same examples and more.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the share lies outside `0..=1`, a label is not
-    /// below `classes`, or there are fewer than 2 classes.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the share is outside `0..=1`, a
+    /// label is not below `classes`, or there are fewer than 2 classes.
     pub fn apply(&self, labels: &[u32], classes: usize) -> Result<NoisyLabels> {
         let fraction = self.fraction;
         if !(0.0..=1.0).contains(&fraction) {
@@ -80,11 +80,11 @@ impl LabelNoise {
                 "labels: expected classes below {classes}, got {label} in row {row}"
             )));
         }
-        // What is a half in decimals may be a hair less in binary: 0.7 * 45.
+        // A product that is a half in decimals can be just below it in binary: 0.7 * 45.
         let count = (fraction * labels.len() as f64 * (1.0 + 2.0 * f64::EPSILON)).round() as usize;
         let mut rows: Vec<usize> = (0..labels.len()).collect();
-        // Apart from what other choices make of the seed: a random selection with the same one would take
-        // the very examples whose labels are wrong.
+        // Differs from the seed of other choices: a random selection with the same seed would
+        // otherwise choose exactly the examples with wrong labels.
         let mut random = SplitMix64::new(SplitMix64::new(self.seed).next() ^ STREAM);
         random.shuffle_front(&mut rows, count);
         rows.truncate(count);
@@ -114,31 +114,31 @@ impl LabelNoise {
 }
 
 impl NoisyLabels {
-    /// The labels to train with.
+    /// Returns the labels to train with.
     #[must_use]
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }
 
-    /// The labels as they were.
+    /// Returns the original labels.
     #[must_use]
     pub fn original(&self) -> &[u32] {
         &self.original
     }
 
-    /// Whether each example was among the chosen ones, wrong now or not.
+    /// Returns whether each example was chosen, whether or not its label changed.
     #[must_use]
     pub fn chosen(&self) -> &[bool] {
         &self.chosen
     }
 
-    /// Whether each label is wrong now: other than the original one.
+    /// Returns whether each label differs from the original one.
     #[must_use]
     pub fn noisy(&self) -> &[bool] {
         &self.noisy
     }
 
-    /// The number of labels that are wrong now.
+    /// Returns the number of labels that differ from the original ones.
     #[must_use]
     pub fn count(&self) -> usize {
         self.noisy.iter().filter(|&&noisy| noisy).count()

@@ -1,4 +1,4 @@
-//! Scores in, chosen examples out. Knows neither signals nor runs nor the names of scores.
+//! Chooses examples by score. Knows neither signals nor runs nor the names of scores.
 //!
 //! ```text
 //! ScoreColumn (ids, classes, one score) -+
@@ -7,9 +7,8 @@
 //!                                              classes, share, strata: how many of which
 //! ```
 //!
-//! Every rule orders the examples by ascending score and breaks ties by example id, so that a
-//! selection is the same on every machine and every day. An example whose score is NaN has no place
-//! in that order: no rule keeps it, and it is counted.
+//! Every rule orders the examples by ascending score and breaks ties by example id, so a selection
+//! is deterministic. No rule keeps an example whose score is NaN; such examples are counted.
 
 mod amount;
 mod choice;

@@ -1,4 +1,4 @@
-//! A choice in steps: each keeps or drops some of the examples that the earlier ones have left.
+//! A choice in steps: each keeps or drops some of the examples that earlier steps have left.
 
 use std::cmp::Ordering;
 
@@ -17,18 +17,18 @@ pub(crate) enum Action {
     Drop,
 }
 
-/// The examples that no step has decided against.
+/// The examples that no step has dropped.
 #[derive(Debug)]
 pub(crate) struct Narrowing {
     labels: Vec<i32>,
     decisions: Vec<Decision>,
-    /// How many have all scores, before any step.
+    /// How many examples have all scores, before any step.
     scored: usize,
     left: usize,
 }
 
 impl Narrowing {
-    /// All examples that have every one of these scores.
+    /// Starts with all examples that have every one of these scores.
     pub(crate) fn new(labels: Vec<i32>, scores: &[&[f64]]) -> Self {
         let decision = |row: usize| {
             let unscored = scores.iter().any(|scores| scores[row].is_nan());
@@ -39,7 +39,7 @@ impl Narrowing {
         Self { labels, decisions, scored, left: scored }
     }
 
-    /// Keeps or drops what a rule chooses among the examples that are left.
+    /// Keeps or drops the examples that a rule chooses among those that are left.
     pub(crate) fn step(
         &mut self,
         action: Action,
@@ -86,7 +86,7 @@ impl Narrowing {
         }
     }
 
-    /// The rows that are left, ascending.
+    /// Returns the rows that are left, ascending.
     fn rows(&self) -> Vec<u32> {
         let mut rows = Vec::with_capacity(self.left);
         let left = (0..).zip(&self.decisions).filter(|&(_, &decision)| decision == Decision::Kept);
@@ -117,7 +117,7 @@ impl Narrowing {
     }
 }
 
-/// One step's rule, on its way to rows.
+/// One step's rule, and what it needs to choose rows.
 struct Choice<'a> {
     rule: Rule,
     classes: Classes,
@@ -127,7 +127,7 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The chosen ones of the rows that are left.
+    /// Returns the rows that the rule chooses among these.
     fn among(&self, mut rows: Vec<u32>) -> Result<Vec<u32>> {
         let (scored, left) = (self.state.scored, rows.len());
         let mut skip = 0;
@@ -178,7 +178,8 @@ impl Choice<'_> {
         }
     }
 
-    /// The rows whose scores lie in a range, and the nearest of the others for classes below a floor.
+    /// Chooses the rows whose scores are in a range, and the nearest other rows for classes below a
+    /// floor.
     fn within(&self, range: &std::ops::RangeInclusive<f64>, rows: Vec<u32>) -> Vec<u32> {
         let inside = |row: &u32| range.contains(&self.scores[*row as usize]);
         let Classes::AtLeast(floor) = self.classes else {
@@ -203,7 +204,7 @@ impl Choice<'_> {
         chosen
     }
 
-    /// Orders rows outside a range: the nearest first, below it before above, then by id.
+    /// Orders rows outside a range: the nearest first, those below before those above, then by id.
     fn nearer(&self, range: &std::ops::RangeInclusive<f64>, a: u32, b: u32) -> Ordering {
         let score = |row: u32| self.scores[row as usize];
         let distance = |row: u32| {
@@ -212,7 +213,7 @@ impl Choice<'_> {
         };
         let ((far_a, above_a), (far_b, above_b)) = (distance(a), distance(b));
         far_a.total_cmp(&far_b).then(above_a.cmp(&above_b)).then_with(|| {
-            // Distances to an infinite end are equal, the scores are not.
+            // Distances to an infinite end are equal, but the scores differ.
             let (a_score, b_score) = (score(a) + 0.0, score(b) + 0.0);
             let upwards = a_score.total_cmp(&b_score);
             if above_a { upwards } else { upwards.reverse() }.then(a.cmp(&b))

@@ -1,5 +1,5 @@
-//! A float in JSON, bit for bit. JSON has no infinities, and what reads it may be off by the last bit
-//! where a number has 17 digits: those stand there as text.
+//! Floats in JSON, exact to the bit. JSON has no infinities, and some readers round numbers of 17
+//! digits: both are written as strings.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
@@ -38,7 +38,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Written::deserialize(deserializer)?.value()
 }
 
-/// The same for a number that need not be there.
+/// The same for an optional number.
 pub(super) mod optional {
     use super::{Deserialize, Deserializer, Serializer, Written};
 

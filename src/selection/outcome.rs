@@ -1,9 +1,9 @@
-//! What a selection has decided, for a data loader and for a manifest.
+//! The outcome of a selection, for data loaders and manifests.
 
 use super::ids::Ids;
 use crate::error::{Error, Result};
 
-/// The outcome of a choice: for every example that was considered, whether it stays.
+/// The outcome of a choice: whether each example that was considered is kept.
 ///
 /// # Examples
 ///
@@ -28,38 +28,39 @@ pub struct Selection {
     pub(super) without_score: usize,
 }
 
-/// What a choice has decided about an example.
+/// What was decided about an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It stays.
+    /// The example is kept.
     Kept,
-    /// Its score is not among those that stay.
+    /// The example is dropped.
     Pruned,
-    /// A score that the choice looks at is NaN, about which no rule can decide.
+    /// No rule could decide: one of the scores is NaN.
     Unscored,
 }
 
-/// What a selection knows of one example.
+/// What a selection knows about one example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SelectedExample {
-    /// Its place among all considered examples in ascending order of id.
+    /// Its position among all considered examples in ascending order of id.
     pub position: usize,
     /// Its class.
     pub label: i32,
-    /// Whether it stays.
+    /// What was decided about it.
     pub decision: Decision,
 }
 
 impl Selection {
-    /// A selection that keeps these examples, in any order, for those who have chosen by other means.
+    /// Makes a selection that keeps these examples, in any order, for examples that were chosen
+    /// elsewhere.
     ///
-    /// It has considered no other example: where it is applied to a manifest, rows of others have no
-    /// score, about which [`Unscored`](crate::manifest::Unscored) decides. All are of class 0.
+    /// It has considered no other example: in a manifest, rows of other examples have no score, and
+    /// [`Unscored`](crate::manifest::Unscored) decides about them. All examples are of class 0.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an id is negative or occurs twice;
-    /// [`Empty`](crate::ErrorKind::Empty) if there is none.
+    /// [`Empty`](crate::ErrorKind::Empty) if there are no ids.
     ///
     /// # Examples
     ///
@@ -97,18 +98,19 @@ impl Selection {
         }
     }
 
-    /// The kept example ids, ascending.
+    /// Returns the kept example ids, ascending.
     #[must_use]
     pub fn examples(&self) -> Kept<'_> {
         Kept { selection: self, position: 0, left: self.count }
     }
 
-    /// The kept example ids as row numbers, ascending: what `index_select` takes of a tensor whose rows
-    /// are the examples 0, 1, 2 and so on.
+    /// Returns the kept example ids as row numbers, ascending, for `index_select` on a tensor whose
+    /// rows are the examples 0, 1, 2 and so on.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a kept id above the largest `u32`.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a kept id exceeds the largest
+    /// `u32`.
     pub fn indices(&self) -> Result<Vec<u32>> {
         let mut indices = Vec::with_capacity(self.count);
         for id in self {
@@ -122,32 +124,33 @@ impl Selection {
         Ok(indices)
     }
 
-    /// The number of kept examples.
+    /// Returns the number of kept examples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether nothing is kept, which no choice returns.
+    /// Returns whether nothing is kept. Never true of a selection that a rule has made.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The number of examples that were considered, kept or not, with a score or not.
+    /// Returns the number of examples that were considered, whether kept, dropped or without a
+    /// score.
     #[must_use]
     pub fn considered(&self) -> usize {
         self.ids.len()
     }
 
-    /// The examples for which a score that the choice looks at was NaN; they are not kept.
+    /// Returns the number of examples that are not kept because one of their scores is NaN.
     #[must_use]
     pub fn without_score(&self) -> usize {
         self.without_score
     }
 
-    /// Whether an example is kept; `false` for one that was never considered. Takes the same time
-    /// however many there are, if ids are row numbers, and a binary search otherwise.
+    /// Returns whether an example is kept; `false` for one that was never considered. Takes
+    /// constant time if ids are row numbers, and a binary search otherwise.
     #[must_use]
     pub fn contains(&self, example: i64) -> bool {
         self.ids
@@ -155,7 +158,7 @@ impl Selection {
             .is_some_and(|position| self.decisions[position] == Decision::Kept)
     }
 
-    /// What is known of an example, or `None` if it was never considered.
+    /// Returns what is known about an example, or `None` if it was never considered.
     #[must_use]
     pub fn get(&self, example: i64) -> Option<SelectedExample> {
         let position = self.ids.position(example)?;

@@ -1,6 +1,7 @@
-//! Randomness that is the same for ever: what people cite by its seed must not change with a crate.
+//! Random numbers that never change: a selection that is cited by its seed must not depend on a
+//! crate's version, and the generators of `rand` may change between releases.
 
-/// The generator of Steele, Lea and Flood (2014), 64 bits of state.
+/// The generator SplitMix64 of Steele, Lea and Flood (2014), with 64 bits of state.
 #[derive(Clone, Debug)]
 pub(crate) struct SplitMix64(u64);
 
@@ -17,7 +18,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Uniform in `0..bound` by rejection, so that no value is favoured.
+    /// Returns a uniform value in `0..bound`, by rejection, so that no value is more likely.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let zone = u64::MAX - u64::MAX % bound;
         loop {
@@ -28,8 +29,9 @@ impl SplitMix64 {
         }
     }
 
-    /// The first `count` steps of a Fisher-Yates shuffle: a uniformly random choice of `count` values, in
-    /// random order, comes to the front. More steps with the same seed choose the same values first.
+    /// Runs the first `count` steps of a Fisher-Yates shuffle, which bring a uniformly random
+    /// choice of `count` values to the front in random order. More steps with the same seed choose
+    /// the same values first.
     pub(crate) fn shuffle_front<T>(&mut self, values: &mut [T], count: usize) {
         let length = values.len();
         for place in 0..count.min(length) {
