@@ -18,7 +18,7 @@ use crate::observe::BatchFormat;
 use crate::run::{Durability, Existing, RunMetadata, RunOptions, RunWriter, SpawnPoint};
 use crate::storage::{Disk, LocalDisk};
 
-/// Options of a [`Recorder`]; every default can be named.
+/// The options of a [`Recorder`]. Every default is a named constant.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is recorded before `start`"]
 pub struct RecorderBuilder {
@@ -31,7 +31,7 @@ pub struct RecorderBuilder {
 }
 
 impl Recorder {
-    /// Options for recording a run into an experiment directory.
+    /// Returns options for recording a run into an experiment directory.
     pub fn builder(
         experiment: impl Into<PathBuf>,
         run: impl Into<String>,
@@ -42,25 +42,25 @@ impl Recorder {
 }
 
 impl RecorderBuilder {
-    /// Rows after which a flush makes them safe from a crash.
+    /// The number of rows after which a flush makes them safe from a crash.
     pub const DEFAULT_FLUSH_ROWS: u64 = 65_536;
-    /// Time after which a flush does, whatever their number.
+    /// The time after which pending rows are flushed, however few.
     pub const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-    /// Time after which flushed rows become a Parquet part that readers see.
+    /// The time after which flushed rows become a Parquet part that readers see.
     pub const DEFAULT_PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
-    /// Bytes of flushed rows, before compression, after which they become one.
+    /// The number of bytes of flushed rows, before compression, after which they become a part.
     pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
-    /// Bytes of batches that may wait for the recorder's thread.
+    /// The number of bytes of batches that may wait for the recorder's thread.
     pub const DEFAULT_QUEUE_BYTES: usize = 64 << 20;
-    /// Bytes of copied weights that may wait for the disk.
+    /// The number of bytes of copied weights that may wait for the disk.
     pub const DEFAULT_SNAPSHOT_BYTES: usize = 1 << 30;
-    /// Bytes that may pile up while a full disk is waited for.
+    /// The number of bytes that may pile up while the disk is full.
     pub const DEFAULT_RETRY_BYTES: usize = 256 << 20;
-    /// How long `finish` and `flush` wait for a full disk.
+    /// How long `finish` and `flush` wait while the disk is full.
     pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
-    /// Bytes of pending rows after which a flush happens before its time.
+    /// The number of pending bytes after which rows are flushed early.
     const FLUSH_BYTES: usize = 8 << 20;
-    /// Messages that may wait, however small.
+    /// The number of messages that may wait, however small.
     const QUEUE_MESSAGES: usize = 4096;
 
     fn new(experiment: PathBuf, run: String, format: BatchFormat) -> Self {
@@ -93,45 +93,45 @@ impl RecorderBuilder {
         }
     }
 
-    /// Replaces what is recorded of every batch.
+    /// Sets the format of the batches.
     pub fn format(mut self, format: BatchFormat) -> Self {
         self.options.format = format;
         self
     }
 
-    /// This process's number among those that record the same run, from 0.
+    /// Sets this process's number among those that record the same run, counted from 0.
     pub fn rank(mut self, rank: u32) -> Self {
         self.options.rank = rank;
         self
     }
 
-    /// The seed of initialisation and order, kept in `run.json`.
+    /// Sets the seed of initialization and order, which is kept in `run.json`.
     pub fn seed(mut self, seed: u64) -> Self {
         self.options.seed = Some(seed);
         self
     }
 
-    /// The name and version of the framework hook, kept in `run.json`.
+    /// Sets the name and version of the framework hook, which is kept in `run.json`.
     pub fn recorded_by(mut self, hook: impl Into<String>) -> Self {
         self.options.recorded_by = Some(hook.into());
         self
     }
 
-    /// The run and the step whose weights this run begins with, kept in `run.json`; its first step is
-    /// that one.
+    /// Sets the run and the step whose weights this run starts with, which is kept in `run.json`.
+    /// The run's first step is that step.
     pub fn spawned_from(mut self, run: impl Into<String>, step: u64) -> Self {
         self.options.spawned_from = Some(SpawnPoint { run: run.into(), step });
         self
     }
 
-    /// Goes on with a run from a checkpoint taken after `step` updates and `epoch` epochs: rows of that
-    /// step and later are put aside under `_runs/RUN/aside`. A run that does not exist yet begins.
+    /// Continues a run from a checkpoint taken after `step` updates and `epoch` epochs. Rows of
+    /// that step and later are moved to `_runs/RUN/aside`. Starts the run if it does not exist.
     pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
         self.options.existing = Existing::ResumeAt { step, epoch };
         self
     }
 
-    /// Removes what a run of this name and rank has recorded before, if it exists.
+    /// Removes what a run of this name and rank has recorded before, if anything.
     pub fn overwrite(mut self) -> Self {
         self.options.existing = Existing::Erase;
         self
@@ -143,74 +143,75 @@ impl RecorderBuilder {
         self
     }
 
-    /// Flushes at the latest after this time. A flush can be late by the time that it takes to publish
+    /// Flushes after this time at the latest. A flush can be late by the time it takes to publish
     /// one segment. Default: [`DEFAULT_FLUSH_INTERVAL`](Self::DEFAULT_FLUSH_INTERVAL).
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.pace.flush_interval = interval;
         self
     }
 
-    /// Makes a Parquet part of what was flushed at the latest after this time. Default:
+    /// Publishes flushed rows as a Parquet part after this time at the latest. Default:
     /// [`DEFAULT_PUBLISH_INTERVAL`](Self::DEFAULT_PUBLISH_INTERVAL).
     pub fn publish_interval(mut self, interval: Duration) -> Self {
         self.options.publish_interval = interval;
         self
     }
 
-    /// Makes a Parquet part of this many bytes of flushed rows. Default:
+    /// Publishes flushed rows as a Parquet part when they reach this many bytes. Default:
     /// [`DEFAULT_SEGMENT_BYTES`](Self::DEFAULT_SEGMENT_BYTES).
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.options.segment_bytes = bytes;
         self
     }
 
-    /// What flushed rows survive. Default: [`Durability::Process`].
+    /// Sets what flushed rows survive. Default: [`Durability::Process`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.options.durability = durability;
         self
     }
 
-    /// The bound of the queue. Default: [`DEFAULT_QUEUE_BYTES`](Self::DEFAULT_QUEUE_BYTES).
+    /// Bounds the bytes in the queue. Default: [`DEFAULT_QUEUE_BYTES`](Self::DEFAULT_QUEUE_BYTES).
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
     }
 
-    /// How many bytes of copied weights may wait for the disk; a larger copy goes alone. What happens
-    /// beyond that, [`when_full`](Self::when_full) says: training waits, or the snapshot is skipped and
-    /// counted. Default: [`DEFAULT_SNAPSHOT_BYTES`](Self::DEFAULT_SNAPSHOT_BYTES).
+    /// Bounds the bytes of copied weights that wait for the disk; a larger copy waits alone. Beyond
+    /// the bound, training waits or the snapshot is skipped and counted, as
+    /// [`when_full`](Self::when_full) says. Default:
+    /// [`DEFAULT_SNAPSHOT_BYTES`](Self::DEFAULT_SNAPSHOT_BYTES).
     pub fn snapshot_bytes(mut self, bytes: usize) -> Self {
         self.snapshot_bytes = bytes;
         self
     }
 
-    /// What happens when the queue is full. Default: [`WhenFull::Wait`].
+    /// Sets what happens when the queue is full. Default: [`WhenFull::Wait`].
     pub fn when_full(mut self, policy: WhenFull) -> Self {
         self.when_full = policy;
         self
     }
 
-    /// What happens when rows cannot be written. Default: [`OnFailure::Degrade`].
+    /// Sets what happens when rows cannot be written. Default: [`OnFailure::Degrade`].
     pub fn on_failure(mut self, policy: OnFailure) -> Self {
         self.pace.on_failure = policy;
         self
     }
 
-    /// How much may pile up in memory while a full disk is waited for. Default:
+    /// Bounds the bytes that may pile up in memory while the disk is full. Default:
     /// [`DEFAULT_RETRY_BYTES`](Self::DEFAULT_RETRY_BYTES).
     pub fn retry_bytes(mut self, bytes: usize) -> Self {
         self.pace.retry_bytes = bytes;
         self
     }
 
-    /// How long `finish` and `flush` wait for a full disk. Default:
+    /// Sets how long `finish` and `flush` wait while the disk is full. Default:
     /// [`DEFAULT_PATIENCE`](Self::DEFAULT_PATIENCE).
     pub fn patience(mut self, patience: Duration) -> Self {
         self.pace.patience = patience;
         self
     }
 
-    /// Takes the run and starts its thread.
+    /// Locks the run and starts the recorder's thread.
     ///
     /// # Errors
     ///
@@ -231,7 +232,7 @@ impl RecorderBuilder {
         let thread = thread::Builder::new()
             .name("data-diet-recorder".to_owned())
             .spawn(move || {
-                // The handle may be gone, having lost patience.
+                // The handle may have stopped waiting and be gone.
                 let _ = ending.send(worker.work());
             })
             .map_err(|error| {

@@ -1,4 +1,4 @@
-//! Which examples to choose: by their scores, and with what regard to their classes.
+//! The rules of selection: which examples to choose by score, and how to treat classes.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,19 +10,19 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Rule {
-    /// The highest scores; the lowest-scored examples are pruned, as in the Data Diet paper.
+    /// The highest scores. The lowest-scored examples are pruned, as in the Data Diet paper.
     Highest(Amount),
     /// The lowest scores.
     Lowest(Amount),
-    /// What follows after the lowest scores are skipped, as in section 4 of the Data Diet paper, where
-    /// the window that trains best need not lie at the end.
+    /// The next scores after the lowest ones are skipped (Data Diet paper, section 4: the window
+    /// that trains best need not be at the end).
     Window {
         /// How many of the lowest scores to skip.
         offset: Amount,
-        /// How many to choose from there on.
+        /// How many to choose after those.
         keep: Amount,
     },
-    /// Scores in `min..=max`, either side open where it is `None`.
+    /// Scores in `min..=max`; `None` leaves a side open.
     Threshold {
         /// The lowest score that is chosen.
         #[serde(with = "number::optional", default, skip_serializing_if = "Option::is_none")]
@@ -31,8 +31,8 @@ pub enum Rule {
         #[serde(with = "number::optional", default, skip_serializing_if = "Option::is_none")]
         max: Option<f64>,
     },
-    /// A uniformly random subset that depends on the seed and the scored ids alone: the baseline that
-    /// any score has to beat. More examples with the same seed contain the fewer.
+    /// A uniformly random subset that depends on the seed and the scored ids only: the baseline
+    /// that every score has to beat. With the same seed, a larger subset contains the smaller ones.
     Random {
         /// How many to choose.
         amount: Amount,
@@ -40,15 +40,15 @@ pub enum Rule {
         seed: u64,
     },
     /// Examples from the whole range of scores (Zheng et al. 2023, *Coverage-centric Coreset
-    /// Selection*, algorithm 1): the range of the scores, from the lowest to the highest, is cut into
-    /// strata of equal width. The stratum with the fewest examples is served first and gets the
-    /// whole part of an equal share of what is left to choose, or all it has; so on with the others.
-    /// Within a stratum the choice is uniformly random. Strata of one size are served from the
-    /// lowest; a score on a border belongs to the stratum above it, the highest score to the last.
+    /// Selection*, algorithm 1). The range from the lowest to the highest score is cut into strata
+    /// of equal width. The stratum with the fewest examples is served first: it gets an equal share
+    /// of what is left to choose, rounded down, or all it has; then the next, and so on. Within a
+    /// stratum the choice is uniformly random. Strata of equal size are served from the lowest. A
+    /// score on a border belongs to the stratum above it, the highest score to the last stratum.
     ///
-    /// The paper first drops the hardest examples:
-    /// [`Recipe::coverage_centric`](crate::manifest::recipe::Recipe::coverage_centric) is both steps. All scores have to
-    /// be finite.
+    /// The paper first drops the hardest examples;
+    /// [`Recipe::coverage_centric`](crate::manifest::recipe::Recipe::coverage_centric) does both
+    /// steps. All scores must be finite.
     Stratified {
         /// How many to choose.
         amount: Amount,
@@ -59,41 +59,41 @@ pub enum Rule {
     },
 }
 
-/// Whether a choice looks at the classes of the examples. What is said here of choosing holds for
-/// dropping too, where a [`Step`](crate::manifest::recipe::Step) drops.
+/// How a choice treats the classes of the examples. Where a [`Step`](crate::manifest::recipe::Step)
+/// drops examples, the same applies to what is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Classes {
-    /// It does not.
+    /// Classes are ignored.
     #[default]
     Ignored,
-    /// Equal numbers of every class, which differ by one at most; the larger numbers go to the lower
-    /// class indices. A class that has fewer gives all, and what it lacks is divided among the others
-    /// in the same way.
+    /// Equal numbers of every class, differing by one at most; lower class indices get the extra
+    /// one. A class that has fewer examples gives all it has, and the rest is divided among the
+    /// other classes in the same way.
     ///
-    /// The rule is applied to each class alone: a window skips the class's own lowest scores (as many
-    /// as its share of all scored examples), strata are those of the class, and one random sequence
-    /// serves the classes in ascending order.
+    /// The rule is applied to each class separately: a window skips the class's own lowest scores
+    /// (in proportion to the class's share of all scored examples), strata are those of the class,
+    /// and one random sequence serves the classes in ascending order.
     Balanced,
-    /// The same share of every class, in proportion to its examples that have a score: whole parts
-    /// first, then one more for the largest remainders, lower class indices first. What a class
-    /// lacks, because earlier steps have dropped it, is divided among the others likewise. The rule is
-    /// applied to each class alone, as for `Balanced`.
+    /// The same share of every class, in proportion to its number of examples that have a score.
+    /// Shares are rounded down, and the largest remainders get one more, lower class indices first.
+    /// What a class lacks because earlier steps have dropped it is divided among the others in the
+    /// same way. The rule is applied to each class separately, as for `Balanced`.
     Proportional,
-    /// As the rule would without classes, but of every class at least this many: a count, or a share
-    /// of the class's examples that have a score; a class with fewer gives all it has.
+    /// As without classes, but with at least this many of every class: a count, or a share of the
+    /// class's examples that have a score. A class that has fewer gives all it has.
     ///
-    /// What a class lacks is added in the rule's order, the next best first, and as many are given up
-    /// of the classes that are above their floor, the least favoured first, so that the total is what
-    /// was asked for. The order of a window runs upwards from its beginning, then downwards from
-    /// there; of a random choice it is the random order; of strata, the chosen examples come first, in
-    /// random order, then the others, likewise. A threshold asks for no total: there, the examples
-    /// nearest to the range are added (below it before above) and none is given up.
+    /// What a class lacks is added in the rule's order, best first. As many examples of classes
+    /// above their floor are given up, worst first, so that the total stays the same. A window's
+    /// order runs upward from its beginning, then downward from there; a random choice has its
+    /// random order; for strata, the chosen examples come first and then the others, each in random
+    /// order. A threshold has no total: the examples nearest to the range are added (those below
+    /// before those above) and none is given up.
     AtLeast(Amount),
 }
 
-/// Which end of a score is the hard one.
+/// Which end of a score is hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HardEnd {
     /// High scores are hard: EL2N, gradient norms, the loss, forgetting events.
@@ -103,8 +103,8 @@ pub enum HardEnd {
 }
 
 impl HardEnd {
-    /// The hard end of a score of this crate by its name; `None` for scores that have none or whose
-    /// name is not known.
+    /// Returns the hard end of one of this crate's scores by its name, or `None` if the score has
+    /// no hard end or the name is unknown.
     ///
     /// # Examples
     ///
@@ -125,7 +125,7 @@ impl HardEnd {
             "aum" | "cartography_confidence" | "cartography_correctness" => return Some(Self::Low),
             _ => {}
         }
-        // A signal at some moment; how much it differs between runs has no hard end.
+        // For a signal at some moment. Its standard deviation over runs has no hard end.
         let (signal, moment) = name.split_once('_').unwrap_or((name, ""));
         let is_moment = ["", "train", "score", "epoch", "epochs", "step", "steps"]
             .contains(&moment.split_once('_').map_or(moment, |(word, _)| word));
@@ -139,7 +139,7 @@ impl HardEnd {
         }
     }
 
-    /// The rule that chooses the hardest examples.
+    /// Returns the rule that chooses the hardest examples.
     #[must_use]
     pub fn hardest(self, amount: Amount) -> Rule {
         match self {
@@ -149,11 +149,11 @@ impl HardEnd {
     }
 }
 
-/// More strata than examples on any machine serve nobody, and each costs memory.
+/// Each stratum costs memory, and no data set needs more.
 const MOST_STRATA: usize = 1_000_000;
 
 impl Rule {
-    /// Its name in messages and files.
+    /// The rule's name in messages and files.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Highest(_) => "highest",
@@ -165,7 +165,7 @@ impl Rule {
         }
     }
 
-    /// What can be wrong with it whatever the scores.
+    /// Checks what can be checked without the scores.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             Self::Highest(amount) | Self::Lowest(amount) | Self::Random { amount, .. } => {

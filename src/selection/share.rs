@@ -1,17 +1,17 @@
-//! A total divided among groups, in whole numbers that add up.
+//! Divides a total among groups in whole numbers.
 
-/// Divides `total` in proportion to `weights`, no share above its room: whole parts first, then one
-/// more for the largest remainders, earlier groups first. Groups that would get more than they have
-/// room for are filled, and what they lack is divided among the others in the same way.
+/// Divides `total` in proportion to `weights`, with no share above its group's room: shares are
+/// rounded down, and the largest remainders get one more, earlier groups first. A group whose share
+/// would exceed its room is filled, and the rest is divided among the others in the same way.
 ///
-/// The shares add up to `total`, or to all the room there is.
+/// The shares add up to `total`, or to all the room if that is less.
 pub(super) fn apportion(total: usize, weights: &[usize], rooms: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; weights.len()];
     let mut left = total.min(rooms.iter().sum());
     let mut open: Vec<usize> = (0..weights.len()).filter(|&group| rooms[group] > 0).collect();
     while left > 0 {
         let weight: u128 = open.iter().map(|&group| weights[group] as u128).sum();
-        // In whole numbers: a product of two lengths fits 128 bits.
+        // In integers: a product of two lengths fits in 128 bits.
         let parts = open.iter().map(|&group| {
             let part = left as u128 * weights[group] as u128;
             (group, (part / weight) as usize, part % weight)
@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(apportion(7, &[1, 1, 1], &[9, 9, 9]), [3, 2, 2]);
         assert_eq!(apportion(9, &[1, 1, 1], &[1, 9, 9]), [1, 4, 4]);
         assert_eq!(apportion(9, &[1, 1, 1, 1], &[1, 0, 3, 9]), [1, 0, 3, 5]);
-        // 10 * 5/8, 2/8, 1/8 = 6.25, 2.5, 1.25: the one left goes to the largest remainder.
+        // 10 * 5/8, 2/8, 1/8 = 6.25, 2.5, 1.25: the remaining one goes to the largest remainder.
         assert_eq!(apportion(10, &[5, 2, 1], &[50, 20, 10]), [6, 3, 1]);
         assert_eq!(apportion(5, &[], &[]), [0; 0]);
         assert_eq!(apportion(5, &[3, 4], &[1, 2]), [1, 2]);
@@ -59,12 +59,12 @@ mod tests {
             let shares = apportion(total, &weights, &rooms);
             prop_assert_eq!(shares.iter().sum::<usize>(), total.min(rooms.iter().sum()));
             prop_assert!(shares.iter().zip(&rooms).all(|(share, room)| share <= room));
-            // Equal weights: whoever has less than another by more than one has nothing left to give.
+            // Equal weights: a group with two fewer than another has no room left.
             let equal = apportion(total, &vec![1; rooms.len()], &rooms);
             for (a, room) in equal.iter().zip(&rooms) {
                 prop_assert!(equal.iter().all(|b| b <= &(a + 1) || a == room), "{:?} {:?}", equal, rooms);
             }
-            // Nobody is filled up: each is within one of its exact share.
+            // No group is full: each is within one of its exact share.
             if shares.iter().zip(&rooms).all(|(share, room)| share < room) {
                 let weight: usize = weights.iter().sum();
                 for (share, of) in shares.iter().zip(&weights) {

@@ -1,6 +1,6 @@
-//! Strata of equal width, and how many examples each gives (Zheng et al. 2023, algorithm 1).
+//! Strata of equal width, and how many examples to take from each (Zheng et al. 2023, algorithm 1).
 
-/// The range of some scores, cut into strata of equal width.
+/// A range of scores, cut into strata of equal width.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strata {
     low: f64,
@@ -9,12 +9,12 @@ pub(super) struct Strata {
 }
 
 impl Strata {
-    /// The strata of the range of these finite scores.
+    /// Makes the strata of the range of these finite scores.
     pub(super) fn of(scores: impl Iterator<Item = f64>, number: usize) -> Self {
         let (low, high) = scores.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), score| {
             (low.min(score), high.max(score))
         });
-        // Halves, so that a range above the largest float is a number.
+        // Halved, so that a range wider than the largest float stays finite.
         Self { low: low / 2.0, width: high / 2.0 - low / 2.0, number }
     }
 
@@ -22,8 +22,8 @@ impl Strata {
         self.number
     }
 
-    /// The stratum of a score of the range. One on a border belongs to the upper one, the highest to
-    /// the last; equal scores are all in the first.
+    /// Returns the stratum of a score. A score on a border belongs to the upper stratum, the
+    /// highest to the last one. If all scores are equal, they are in the first.
     pub(super) fn index(&self, score: f64) -> usize {
         let place = (score / 2.0 - self.low) / self.width * self.number as f64;
         // NaN, where the width is 0, becomes 0.
@@ -31,8 +31,9 @@ impl Strata {
     }
 }
 
-/// How many examples each stratum gives: the smallest first, a whole part of an equal share of what is
-/// left, or all it has. They add up to `total`, or to all there are.
+/// Returns how many examples to take from each stratum: from the smallest first, an equal share of
+/// what is left, rounded down, or all it has. They add up to `total`, or to all examples if there
+/// are fewer.
 pub(super) fn budgets(total: usize, sizes: &[usize]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&stratum| (sizes[stratum], stratum));
@@ -79,7 +80,7 @@ mod tests {
             prop_assert_eq!(budgets.iter().sum::<usize>(), total.min(sizes.iter().sum()));
             prop_assert!(budgets.iter().zip(&sizes).all(|(budget, size)| budget <= size));
             for (budget, size) in budgets.iter().zip(&sizes) {
-                // A stratum with examples left gives no fewer than any other, but for whole parts.
+                // Up to rounding, a stratum with examples left gives no fewer than any other.
                 prop_assert!(budget == size || budgets.iter().all(|other| *other <= budget + 1), "{:?} {:?}", budgets, sizes);
             }
         }

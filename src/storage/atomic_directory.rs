@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Filled beside its final place and moved there by [`commit`](Self::commit); dropped before that, it
-/// leaves no trace. Never takes the place of anything but an empty directory.
+/// Filled beside its final place and moved there by [`commit`](Self::commit). Dropped before that,
+/// it leaves nothing behind. It never replaces anything but an empty directory.
 #[derive(Debug)]
 pub(crate) struct AtomicDirectory {
     draft: TempDir,
@@ -27,7 +27,7 @@ impl AtomicDirectory {
         builder.prefix(".data-diet-").suffix(".draft");
         #[cfg(unix)]
         {
-            // As a directory has that is made in the ordinary way.
+            // With the permissions of an ordinary new directory.
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o777);
             builder.permissions(permissions);
         }
@@ -35,7 +35,8 @@ impl AtomicDirectory {
         Ok(Self { draft, path: path.to_owned() })
     }
 
-    /// Where a file of the directory is to be written, with the directories above it made.
+    /// Returns the path at which to write a file of the directory, after creating its parent
+    /// directories.
     pub(crate) fn place(&self, file: &Path) -> Result<PathBuf> {
         let place = self.draft.path().join(file);
         if let Some(parent) = place.parent() {
@@ -45,7 +46,7 @@ impl AtomicDirectory {
         Ok(place)
     }
 
-    /// Gives the directory its name.
+    /// Moves the directory to its name.
     pub(crate) fn commit(self) -> Result<()> {
         refuse_taken(&self.path)?;
         let failed = |error: io::Error| Error::io("write", &self.path, error);
@@ -53,7 +54,7 @@ impl AtomicDirectory {
             fs::remove_dir(&self.path).map_err(failed)?;
         }
         fs::rename(self.draft.path(), &self.path).map_err(failed)?;
-        // Nothing is left to be removed.
+        // Nothing is left to remove.
         let _moved = self.draft.keep();
         Ok(())
     }

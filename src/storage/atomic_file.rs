@@ -8,8 +8,8 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Written beside its final place and moved there by [`commit`](Self::commit); dropped before that, it
-/// leaves no trace, and a file that was there stays as it was.
+/// Written beside its final place and moved there by [`commit`](Self::commit). Dropped before that,
+/// it leaves nothing behind, and an existing file stays as it was.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
     draft: NamedTempFile,
@@ -25,7 +25,7 @@ impl AtomicFile {
         Self::create_apart(path, directory)
     }
 
-    /// Likewise, written in another directory of the same file system, for a place where readers take
+    /// Like `create`, but written in another directory of the same file system, where readers take
     /// every file they see for a finished one.
     pub(crate) fn create_apart(path: &Path, directory: &Path) -> Result<Self> {
         if path.is_dir() {
@@ -34,7 +34,7 @@ impl AtomicFile {
                 path.display()
             )));
         }
-        // Renaming over a device or a pipe would replace what everybody else writes to.
+        // A rename would replace the device or pipe that other programs write to.
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Error::invalid(format!(
                 "output: expected the name of an ordinary file, got {}, which is none",
@@ -46,12 +46,12 @@ impl AtomicFile {
             .suffix(".draft")
             .make_in(directory, |path| File::options().write(true).create_new(true).open(path))
             .map_err(|error| Error::io("create", path, error))?;
-        // The type of `make_in` carries any file; a named one keeps the permissions that a file
-        // created in the ordinary way has.
+        // `make_in` carries any file type; a named file gets the permissions of an ordinary new
+        // file.
         Ok(Self { draft, path: path.to_owned() })
     }
 
-    /// The name it will have.
+    /// Returns the final name.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -60,7 +60,7 @@ impl AtomicFile {
         self.draft.as_file_mut()
     }
 
-    /// Gives the file its name for ever: nothing that has the name already is replaced.
+    /// Moves the file to its name, and fails if the name exists.
     pub(crate) fn commit_new(self) -> Result<()> {
         let Self { draft, path } = self;
         let failed = |error: io::Error| Error::io("write", &path, error);
@@ -74,12 +74,12 @@ impl AtomicFile {
         })
     }
 
-    /// Gives the file its name.
+    /// Moves the file to its name.
     pub(crate) fn commit(self) -> Result<()> {
         let Self { draft, path } = self;
         let failed = |error: io::Error| Error::io("write", &path, error);
         draft.as_file().sync_all().map_err(failed)?;
-        // A replaced file hands on its permissions.
+        // The file keeps the permissions of the one it replaces.
         if let Ok(metadata) = fs::metadata(&path) {
             draft.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
         }

@@ -1,14 +1,14 @@
-//! The few things that writing a run asks of a file system, so that tests can make each of them fail.
+//! The file system operations that writing a run needs, so that tests can make each of them fail.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// A file system that a run is written to.
+/// A file system to write runs to.
 pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file for writing that must not exist yet.
+    /// Opens a new file for writing; fails if it exists.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -45,7 +45,7 @@ impl Disk for LocalDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        // Windows cannot open a directory as a file, and needs no such call.
+        // Windows cannot open a directory as a file, and does not need it.
         if cfg!(windows) {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl DiskFile for File {
     }
 }
 
-/// Whether trying again later may succeed, because space can be freed.
+/// Returns whether a retry may succeed later, because space can be freed.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{
         Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut, WouldBlock,
@@ -79,10 +79,10 @@ pub(crate) fn is_transient(error: &io::Error) -> bool {
     )
 }
 
-/// Writes a small file so that its name always holds one complete version of it.
+/// Replaces a small file atomically: its name always holds one complete version.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
-    // A draft of that name is what an earlier crash left behind.
+    // A draft of that name was left by an earlier crash.
     match disk.remove(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

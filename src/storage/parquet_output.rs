@@ -1,9 +1,9 @@
-//! Parquet written to anything that takes bytes, losing none silently.
+//! Writes Parquet to anything that takes bytes without losing any silently.
 //!
-//! The writers of the Parquet crate can swallow a failed write of the file that they own and go on as
-//! if nothing had happened. [`ParquetGroups`] lets them write into memory only, and hands each finished
-//! row group on by a write of its own, whose failure ends everything; under a writer that has to own
-//! its file lies an [`Unforgiving`] one.
+//! The writers of the Parquet crate can swallow a failed write to the file that they own and
+//! continue as if nothing had happened. [`ParquetGroups`] lets them write to memory only, and
+//! writes each finished row group itself; a failure ends everything. Where a writer has to own its
+//! file, the file is wrapped in [`Unforgiving`].
 
 use std::io::{self, Write};
 
@@ -20,8 +20,8 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
 
-/// An output that takes no byte more once it has failed to take one: whoever overlooks a failed write
-/// meets it again at the next one, or when flushing.
+/// An output that takes no more bytes once a write has failed, so that a writer that ignores a
+/// failed write fails at the next one, or when flushing.
 #[derive(Debug)]
 pub(crate) struct Unforgiving<W> {
     output: W,
@@ -55,8 +55,8 @@ impl<W: Write> Write for Unforgiving<W> {
     }
 }
 
-/// A Parquet file that is written from columns that others have encoded, row group by row group;
-/// unreadable until [`finish`](Self::finish).
+/// A Parquet file written from encoded columns, row group by row group. It is unreadable until
+/// [`finish`](Self::finish).
 pub(crate) struct ParquetGroups<W> {
     writer: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
@@ -74,7 +74,7 @@ impl<W: Write> ParquetGroups<W> {
         Ok(Self { writer, factory, output })
     }
 
-    /// Encoders for the columns of a row group: for each column one for each of its leaves.
+    /// Returns encoders for the columns of a row group: one for each leaf of each column.
     pub(crate) fn column_writers(
         &self,
         group: usize,
@@ -88,7 +88,7 @@ impl<W: Write> ParquetGroups<W> {
         Ok(columns)
     }
 
-    /// Writes a row group of all its leaves.
+    /// Writes a row group, given all its leaves.
     pub(crate) fn write(&mut self, leaves: Vec<ArrowColumnChunk>) -> ParquetResult<()> {
         let mut group = self.writer.next_row_group()?;
         for leaf in leaves {
@@ -99,13 +99,13 @@ impl<W: Write> ParquetGroups<W> {
         Ok(())
     }
 
-    /// Whether the columns of another file can be copied as they are encoded there.
+    /// Returns whether the columns of another file can be copied without re-encoding.
     pub(crate) fn takes_columns_of(&self, schema: &SchemaDescriptor) -> bool {
         self.writer.schema_descr().columns() == schema.columns()
     }
 
-    /// Takes over a row group of another file as it is encoded there, for [`flush`](Self::flush) to
-    /// write. Only reading can fail.
+    /// Copies a row group of another file without re-encoding; [`flush`](Self::flush) writes it.
+    /// Only reading can fail.
     pub(crate) fn copy(
         &mut self,
         source: &impl ChunkReader,
@@ -126,12 +126,12 @@ impl<W: Write> ParquetGroups<W> {
         copy.close().map(drop)
     }
 
-    /// Writes what has been taken over.
+    /// Writes what was copied.
     pub(crate) fn flush(&mut self) -> ParquetResult<()> {
         Ok(self.hand_on()?)
     }
 
-    /// Writes the footer and gives the output back.
+    /// Writes the footer and returns the output.
     pub(crate) fn finish(mut self) -> ParquetResult<W> {
         self.writer.finish()?;
         self.hand_on()?;
@@ -146,7 +146,7 @@ impl<W: Write> ParquetGroups<W> {
     }
 }
 
-/// The operating system's refusal behind a Parquet error, if that is what it was.
+/// Returns the operating system's error behind a Parquet error, if there is one.
 pub(crate) fn io_error(error: ParquetError) -> Result<io::Error, ParquetError> {
     match error {
         ParquetError::External(source) => match source.downcast::<io::Error>() {

@@ -1,10 +1,10 @@
-//! Stretches of a file in memory, for decoders that ask for bytes by their place in the file.
+//! Ranges of a file in memory, for decoders that ask for bytes by their offset in the file.
 
 use bytes::{Buf, Bytes, buf::Reader};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
-/// Stretches of a file, at their offsets in the file.
+/// Ranges of a file, by their offsets in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileBytes {
     stretches: Vec<(u64, Bytes)>,
@@ -20,7 +20,7 @@ impl FileBytes {
     fn slice(&self, offset: u64, length: Option<usize>) -> ParquetResult<Bytes> {
         let found = self.stretches.iter().find_map(|(start, bytes)| {
             let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
-            // Where one stretch ends the next may begin.
+            // The end of one range is the start of the next.
             let left = bytes.len().checked_sub(from).filter(|&left| left > 0)?;
             let taken = length.unwrap_or(left);
             (taken <= left).then(|| bytes.slice(from..from + taken))

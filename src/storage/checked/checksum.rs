@@ -1,9 +1,10 @@
-//! What makes every byte of a file checkable, since Parquet itself checks none of them.
+//! Checksums over every byte of a Parquet file. Parquet's own page checksums are optional, cover
+//! pages only, and are not written or checked by arrow-rs.
 //!
-//! Each row group's byte range has its CRC-32C in the footer, under [`ROW_GROUPS_KEY`], where other
-//! tools can see it; in a wide table, of which readers take a few columns, each column chunk has one
-//! instead, under [`CHUNKS_KEY`]. The footer has its own in eight bytes right before it, which no offset
-//! in the file points at and which readers therefore pass over:
+//! The footer holds the CRC-32C of each row group's byte range under [`ROW_GROUPS_KEY`], where
+//! other tools can see it. A wide table, of which readers take a few columns, has one checksum per
+//! column chunk under [`CHUNKS_KEY`] instead. The footer's own checksum is in the eight bytes
+//! before it, which no offset in the file refers to and readers therefore skip:
 //!
 //! ```text
 //! "PAR1" row group* "DDFC" crc32c(tail): u32 tail      tail := footer, its length: u32, "PAR1"
@@ -20,9 +21,9 @@ const ROW_GROUPS_KEY: &str = "data_diet.row_group_crc32c";
 const CHUNKS_KEY: &str = "data_diet.column_chunk_crc32c";
 const MARK: &[u8; 4] = b"DDFC";
 pub(super) const MAGIC: &[u8; 4] = b"PAR1";
-/// The mark and the checksum before the tail.
+/// The length of the mark and the checksum before the footer.
 pub(super) const GUARD: usize = 8;
-/// The footer's length and the closing magic.
+/// The length of the footer's length and the closing magic.
 pub(super) const CLOSING: usize = 8;
 
 fn chunk_range(chunk: &ColumnChunkMetaData) -> Range<u64> {
@@ -30,14 +31,14 @@ fn chunk_range(chunk: &ColumnChunkMetaData) -> Range<u64> {
     start..start.saturating_add(length)
 }
 
-/// The bytes of the file that a row group takes.
+/// Returns the byte range of a row group.
 pub(super) fn row_group_range(row_group: &RowGroupMetaData) -> Range<u64> {
     let ranges = row_group.columns().iter().map(chunk_range);
     let union = |a: Range<u64>, b: Range<u64>| a.start.min(b.start)..a.end.max(b.end);
     ranges.reduce(union).unwrap_or_default()
 }
 
-/// What has a checksum of its own.
+/// What one checksum covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     RowGroups,
@@ -45,7 +46,7 @@ pub(super) enum Unit {
     Chunks,
 }
 
-/// The footer's entry for the checksums of all units.
+/// Returns the footer's entry with the checksums of all units.
 pub(super) fn entry(unit: Unit, checksums: &[u32]) -> KeyValue {
     let key = match unit {
         Unit::RowGroups => ROW_GROUPS_KEY,
@@ -55,7 +56,7 @@ pub(super) fn entry(unit: Unit, checksums: &[u32]) -> KeyValue {
     KeyValue::new(key.to_owned(), list.join(","))
 }
 
-/// The eight bytes that go before a tail.
+/// Returns the eight bytes that precede a tail.
 pub(super) fn guard(tail: &[u8]) -> [u8; GUARD] {
     let mut guard = [0; GUARD];
     guard[..4].copy_from_slice(MARK);
@@ -63,8 +64,8 @@ pub(super) fn guard(tail: &[u8]) -> [u8; GUARD] {
     guard
 }
 
-/// How many bytes at the end of a file of this length hold the guard and the tail, from the file's
-/// last eight bytes.
+/// Returns how many bytes at the end of a file of this length hold the guard and the tail, from the
+/// last eight bytes of the file.
 pub(super) fn guarded_tail(path: &Path, closing: [u8; CLOSING], length: u64) -> Result<usize> {
     let (footer, magic) = closing.split_at(4);
     if magic != MAGIC {
@@ -81,13 +82,13 @@ pub(super) fn guarded_tail(path: &Path, closing: [u8; CLOSING], length: u64) -> 
     Ok(tail)
 }
 
-/// Whether guard and tail begin as those of a checked file do. The footer alone does not tell: who
-/// writes a table again may keep its entries.
+/// Returns whether guard and tail begin like those of a checked file. The footer alone does not
+/// tell: a program that rewrites a table may keep its entries.
 pub(super) fn is_marked(guarded: &[u8]) -> bool {
     guarded.starts_with(MARK)
 }
 
-/// Checks a footer against its guard; `bytes` is guard and tail.
+/// Checks a footer against its guard. `bytes` holds guard and tail.
 pub(super) fn check_tail(path: &Path, bytes: &[u8]) -> Result<()> {
     let (guard_bytes, tail) = bytes.split_at(GUARD.min(bytes.len()));
     if !is_marked(guard_bytes) {
@@ -102,15 +103,16 @@ pub(super) fn check_tail(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What has checksums in a file.
+/// The units of a file that have checksums.
 #[derive(Debug)]
 pub(super) struct Units {
     pub(super) unit: Unit,
-    /// The bytes and the checksum of each.
+    /// The byte range and the checksum of each unit.
     pub(super) ranges: Vec<(Range<u64>, u32)>,
 }
 
-/// What a footer says of the checksums. The units have to tile the file up to its guard.
+/// Parses what a footer says about checksums. The units must cover the file without gaps up to the
+/// guard.
 pub(super) fn units(path: &Path, metadata: &ParquetMetaData, guard_start: u64) -> Result<Units> {
     let entries = metadata.file_metadata().key_value_metadata();
     let list = |key: &str| {

@@ -1,4 +1,4 @@
-//! The checksums of column chunks on their way to a file that is too wide to be encoded in memory.
+//! Checksums column chunks as they are written, for files too wide to encode in memory.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,22 +7,23 @@ use parquet::file::metadata::KeyValue;
 
 use super::checksum::{self, MAGIC, Unit};
 
-/// An output under a Parquet writer, which is told the length of each column chunk before the chunk comes.
-/// What follows the last chunk is the footer: it is held back until [`finish`](Self::finish).
+/// An output for a Parquet writer, which is told the length of each column chunk before the chunk
+/// arrives. What follows the last chunk is the footer, which is held back until
+/// [`finish`](Self::finish).
 #[derive(Debug)]
 pub(crate) struct ChunkSums<W> {
     output: W,
     lengths: Receiver<u64>,
-    /// Bytes that are still to come of the chunk, or of the magic before the first one.
+    /// Bytes still to come of the current chunk, or of the magic before the first one.
     left: u64,
-    /// The checksum so far of the chunk; the magic has none.
+    /// The checksum of the current chunk so far; `None` for the magic.
     open: Option<u32>,
     checksums: Vec<u32>,
     tail: Vec<u8>,
 }
 
 impl<W: Write> ChunkSums<W> {
-    /// Around an output; and where to send the lengths of chunks.
+    /// Wraps an output. Returns where to send the lengths of chunks, too.
     pub(crate) fn new(output: W) -> (Self, Sender<u64>) {
         let (sender, lengths) = channel();
         let left = MAGIC.len() as u64;
@@ -31,19 +32,19 @@ impl<W: Write> ChunkSums<W> {
         (sums, sender)
     }
 
-    /// The footer's entry for the checksums of the chunks, all of which have passed.
+    /// Returns the footer's entry with the checksums, once all chunks have been written.
     pub(crate) fn entry(&self) -> KeyValue {
         checksum::entry(Unit::Chunks, &self.checksums)
     }
 
-    /// Writes the footer that was held back, and what guards it.
+    /// Writes the footer that was held back, and its guard.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.output.write_all(&checksum::guard(&self.tail))?;
         self.output.write_all(&self.tail)?;
         self.output.flush()
     }
 
-    /// Begins the next chunk if one is over; `false` after the last one.
+    /// Starts the next chunk if the current one is complete; returns `false` after the last one.
     fn begin(&mut self) -> bool {
         while self.left == 0 {
             let Ok(length) = self.lengths.try_recv() else { return false };

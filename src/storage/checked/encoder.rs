@@ -1,4 +1,4 @@
-//! Rows become the bytes of a checked file, in memory.
+//! Encodes rows as the bytes of a checked file, in memory.
 
 use std::io;
 
@@ -12,22 +12,22 @@ use parquet::file::properties::WriterProperties;
 use super::Identity;
 use super::checksum::{self, Unit};
 
-/// Encodes a file piece by piece; who owns it writes the pieces one after the other.
+/// Encodes a file piece by piece; the caller writes the pieces in order.
 ///
-/// The Parquet writer is given memory only: one that owns a file loses rows silently when a write fails
-/// under it.
+/// The Parquet writer gets memory only: one that owns a file loses rows silently when a write
+/// fails.
 #[derive(Debug)]
 pub(crate) struct CheckedEncoder {
     encoder: ArrowWriter<Vec<u8>>,
-    /// Bytes that have been taken.
+    /// Bytes taken so far.
     taken: u64,
-    /// Of the row groups among them.
+    /// Checksums of the row groups among them.
     checksums: Vec<u32>,
 }
 
 impl CheckedEncoder {
-    /// `properties` must ask for no index of pages: such an index lies between row groups and footer, where
-    /// no checksum covers it.
+    /// `properties` must not ask for a page index: it would lie between row groups and footer,
+    /// where no checksum covers it.
     pub(crate) fn new(
         identity: Identity,
         schema: SchemaRef,
@@ -44,12 +44,12 @@ impl CheckedEncoder {
         self.encoder.write(rows)
     }
 
-    /// Begins a new row group with the next rows.
+    /// Ends the current row group.
     pub(crate) fn end_row_group(&mut self) -> ParquetResult<()> {
         self.encoder.flush()
     }
 
-    /// The bytes of row groups that have become full since the last call.
+    /// Returns the bytes of row groups that were completed since the last call.
     pub(crate) fn take(&mut self) -> io::Result<Vec<u8>> {
         let row_groups = self.encoder.flushed_row_groups();
         if row_groups.len() == self.checksums.len() {
@@ -67,11 +67,11 @@ impl CheckedEncoder {
         Ok(bytes)
     }
 
-    /// Everything that has not been taken, to the end of the file.
+    /// Returns all remaining bytes, to the end of the file.
     pub(crate) fn finish(mut self, entries: Vec<KeyValue>) -> ParquetResult<Vec<u8>> {
         self.encoder.flush()?;
         let mut bytes = self.take()?;
-        // Of a file without rows, the magic.
+        // A file without rows begins with the magic.
         self.encoder.sync()?;
         bytes.append(self.encoder.inner_mut());
         for entry in entries {

@@ -1,4 +1,5 @@
-//! A checked file, open for reading: its footer has been checked, its rows are checked as they come.
+//! A checked file, open for reading: the footer is checked when it is opened, rows when they are
+//! read.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -21,10 +22,10 @@ use super::{FileBytes, Identity, identity};
 use crate::error::{Error, Result};
 
 const READ_BATCH_ROWS: usize = 8192;
-/// The shortest file that can be Parquet.
+/// The length of the shortest valid Parquet file.
 const SHORTEST: u64 = 12;
 
-/// A file that has checksums, which hold for its footer.
+/// A file with checksums, whose footer has been checked.
 #[derive(Debug)]
 pub(crate) struct CheckedFile {
     path: PathBuf,
@@ -34,14 +35,15 @@ pub(crate) struct CheckedFile {
 }
 
 impl CheckedFile {
-    /// Opens a file that must be one of these.
+    /// Opens a file that must have checksums.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (guarded, length) = guarded_tail(path)?;
         checksum::check_tail(path, &guarded)?;
         Self::with_tail(path, &guarded, length)
     }
 
-    /// Opens a file if it is marked as one of these; `None` for any other file that can be read.
+    /// Opens a file if it is marked as having checksums; returns `None` for any other readable
+    /// file.
     pub(crate) fn open_if_marked(path: &Path) -> Result<Option<Self>> {
         let (guarded, length) = match guarded_tail(path) {
             Err(error) if error.io_error().is_none() => return Ok(None),
@@ -64,7 +66,7 @@ impl CheckedFile {
         Ok(Self { path: path.to_owned(), metadata, units, length })
     }
 
-    /// Whether it belongs to a table.
+    /// Checks that the file belongs to a table.
     pub(crate) fn check_identity(&self, identity: Identity) -> Result<()> {
         identity.check(&self.path, self.metadata())
     }
@@ -73,7 +75,7 @@ impl CheckedFile {
         &self.path
     }
 
-    /// Its bytes.
+    /// Returns the length of the file in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
@@ -86,26 +88,26 @@ impl CheckedFile {
         self.metadata.metadata()
     }
 
-    /// The rows that the footer counts.
+    /// Returns the number of rows according to the footer.
     pub(crate) fn rows(&self) -> u64 {
         self.metadata().file_metadata().num_rows().max(0) as u64
     }
 
-    /// One entry of the footer.
+    /// Returns one entry of the footer.
     pub(crate) fn entry(&self, key: &str) -> Option<&str> {
         identity::value(self.metadata(), key)
     }
 
-    /// Reads and checks every byte, and decodes none.
+    /// Reads and checks every byte without decoding.
     pub(crate) fn check_bytes(&self) -> Result<()> {
         (0..self.units.ranges.len()).try_for_each(|unit| self.unit_bytes(unit).map(drop))
     }
 
-    /// Reads and checks a row group, or those of its columns that `takes` names by their place; `None` if
-    /// there are no more. Nothing of it is decoded yet.
+    /// Reads and checks a row group, or the columns that `takes` selects by index, without
+    /// decoding. Returns `None` after the last row group.
     ///
-    /// The file is opened for each: who goes through thousands of parts must not keep them all open, and
-    /// parts are never replaced.
+    /// Opened for every read: a reader of thousands of parts must not keep them all open, and parts
+    /// are never replaced.
     pub(crate) fn row_group_bytes(
         &self,
         index: usize,
@@ -127,7 +129,7 @@ impl CheckedFile {
         Ok(Some(FileBytes::new(stretches, self.length)))
     }
 
-    /// Reads, checks and decodes a row group; only the named columns, or all.
+    /// Reads, checks and decodes a row group: all columns, or only the named ones.
     pub(crate) fn read_row_group(
         &self,
         index: usize,
@@ -153,7 +155,7 @@ impl CheckedFile {
         Ok(Some(rows))
     }
 
-    /// The bytes of what has a checksum, and where they begin.
+    /// Reads the bytes of a unit. Returns its offset, too.
     fn unit_bytes(&self, unit: usize) -> Result<(u64, Bytes)> {
         let (range, expected) = self.units.ranges[unit].clone();
         let length = range.end - range.start;
@@ -184,7 +186,7 @@ impl CheckedFile {
     }
 }
 
-/// The bytes from the guard on, and the length of the file.
+/// Reads the bytes from the guard to the end. Returns the length of the file, too.
 fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
     let failed = |error| Error::io("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
@@ -205,7 +207,8 @@ fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
     Ok((guarded, length))
 }
 
-/// Runs a decoder of the Parquet crate, some of whose paths panic on damaged input.
+/// Runs a decoder of the Parquet crate, turning a panic into an error: some decoders panic on
+/// damaged input.
 pub(crate) fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => Ok(value),

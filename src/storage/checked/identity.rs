@@ -1,4 +1,4 @@
-//! Which table a file belongs to, and in which version of its columns.
+//! The table that a file belongs to, and the version of its schema.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 const TABLE_KEY: &str = "data_diet.table";
 const VERSION_KEY: &str = "data_diet.schema_version";
 
-/// A table's name, and the newest version of its columns that is known.
+/// A table's name, and the newest known version of its schema.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) table: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// As the footer holds it.
+    /// Returns the footer's entries.
     pub(crate) fn entries(self) -> [KeyValue; 2] {
         [
             KeyValue::new(TABLE_KEY.to_owned(), self.table.to_owned()),
@@ -25,7 +25,7 @@ impl Identity {
         ]
     }
 
-    /// Whether a footer is one of this table's.
+    /// Checks that a footer belongs to this table.
     pub(super) fn check(self, path: &Path, metadata: &ParquetMetaData) -> Result<()> {
         let Self { table, version: newest } = self;
         match value(metadata, TABLE_KEY) {
@@ -46,7 +46,7 @@ impl Identity {
     }
 }
 
-/// One entry of a footer.
+/// Returns one entry of a footer.
 pub(super) fn value<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     let entries = metadata.file_metadata().key_value_metadata();
     let entry = entries.into_iter().flatten().find(|entry| entry.key == key);

@@ -1,5 +1,5 @@
-//! Parquet files whose every byte can be checked: how all tables of an experiment are written and read.
-//! Knows neither tables nor columns.
+//! Parquet files whose every byte has a checksum; all tables of an experiment are written and read
+//! through this module. Knows neither tables nor columns.
 //!
 //! ```text
 //! batches        -> CheckedEncoder (in memory) -> a file of its caller's   -> CheckedFile -> batches
