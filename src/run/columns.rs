@@ -1,8 +1,9 @@
-//! The columns of one row group, decoded whole and only when they are asked for.
+//! The columns of one row group, decoded whole and on demand.
 //!
-//! Folding scores reads hundreds of millions of rows of three columns. The encodings that our tables use
-//! (`schema`) are decoded here straight from the page, without validity, levels or batches, which these
-//! tables do not have. Whatever else a file may hold goes through the Parquet crate's own decoder.
+//! Folding scores reads three columns of hundreds of millions of rows. The encodings that our
+//! tables use (`schema`) are decoded here straight from the page, without validity, levels or
+//! batches, which these tables do not have. Any other encoding goes through the Parquet crate's own
+//! decoder.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,17 +33,17 @@ pub(crate) struct RowGroup {
     bytes: FileBytes,
 }
 
-/// Bits, the first row in the lowest bit of the first byte.
+/// Bits, with the first row in the lowest bit of the first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bits(Vec<u8>);
 
 impl Bits {
-    /// Whether a row's bit is set; no row beyond the end is.
+    /// Returns a row's bit; `false` beyond the end.
     pub(crate) fn get(&self, row: usize) -> bool {
         self.0.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
     }
 
-    /// The same bits with each row where `places` says.
+    /// Returns the same bits with each row moved to its place.
     pub(crate) fn scattered(&self, places: &[u32]) -> Self {
         let mut bytes = vec![0; self.0.len()];
         for (row, &place) in places.iter().enumerate() {
@@ -68,7 +69,7 @@ impl RowGroup {
         self.metadata.row_group(self.index).num_rows().max(0) as usize
     }
 
-    /// A column of 64-bit integers.
+    /// Decodes a column of 64-bit integers.
     pub(crate) fn int64(&self, column: &str) -> Result<Vec<i64>> {
         if let Some(values) =
             self.pages(column, Type::INT64, |page, values| match page.encoding {
@@ -85,7 +86,7 @@ impl RowGroup {
         Ok(values.concat())
     }
 
-    /// A column of 32-bit integers.
+    /// Decodes a column of 32-bit integers.
     pub(crate) fn int32(&self, column: &str) -> Result<Vec<i32>> {
         let delta = self.pages(column, Type::INT32, |page, values| match page.encoding {
             Encoding::DELTA_BINARY_PACKED => {
@@ -106,7 +107,7 @@ impl RowGroup {
         Ok(values.concat())
     }
 
-    /// A column of floats.
+    /// Decodes a column of floats.
     pub(crate) fn float32(&self, column: &str) -> Result<Vec<f32>> {
         if let Some(values) =
             self.pages(column, Type::FLOAT, |page, values| match page.encoding {
@@ -123,11 +124,11 @@ impl RowGroup {
         Ok(values.concat())
     }
 
-    /// A column of booleans.
+    /// Decodes a column of booleans.
     pub(crate) fn bits(&self, column: &str) -> Result<Bits> {
         let mut rows = 0;
         let pages = self.pages(column, Type::BOOLEAN, |page, bytes| {
-            // A page begins with a byte of its own.
+            // Each page begins at a byte boundary.
             let is_plain = page.encoding == Encoding::PLAIN && rows % 8 == 0;
             rows += page.count;
             bytes.extend_from_slice(page.bytes.get(..page.count.div_ceil(8))?);
@@ -147,8 +148,8 @@ impl RowGroup {
         Ok(Bits(bytes))
     }
 
-    /// Decodes a column page by page; `None` if a page is not one of those that `decode` knows, or
-    /// does not come to as many values as the row group has rows.
+    /// Decodes a column page by page. Returns `None` if `decode` does not know the encoding of a
+    /// page, or the pages do not add up to the number of rows.
     fn pages<T>(
         &self,
         column: &str,

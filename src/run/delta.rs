@@ -1,13 +1,15 @@
-//! `DELTA_BINARY_PACKED`, decoded in one go: how ids, steps and epochs lie in a page.
+//! Decodes `DELTA_BINARY_PACKED`, the encoding of ids, steps and epochs, a whole page at a time.
+//! The Parquet crate's decoder is private, and reading through its public one took 3.6 of the 28
+//! seconds of a large fold.
 //!
 //! A page is a header (block size, miniblocks per block, number of values, first value) and blocks; a
 //! block is its smallest delta, a bit width per miniblock, and the miniblocks' bit-packed deltas above
 //! that smallest one. Parquet's encodings document, "Delta Encoding".
 
-/// More values in a miniblock than any writer makes: room for a packed one is kept on the stack.
+/// No writer makes larger miniblocks; one is unpacked on the stack.
 const MOST_PER_MINIBLOCK: usize = 256;
 
-/// Appends the values of a page, or gives `None` for a page that is not understood.
+/// Appends the values of a page. Returns `None` if the page does not parse.
 pub(super) fn decode(page: &[u8], values: &mut Vec<i64>) -> Option<()> {
     let mut rest = page;
     let block = usize::try_from(unsigned(&mut rest)?).ok()?;
@@ -46,13 +48,13 @@ pub(super) fn decode(page: &[u8], values: &mut Vec<i64>) -> Option<()> {
     Some(())
 }
 
-/// Hands on the first `take` numbers of `width` bits each, lowest bits first.
+/// Passes the first `take` numbers of `width` bits each to `emit`, lowest bits first.
 fn unpack(packed: &[u8], width: usize, take: usize, mut emit: impl FnMut(u64)) {
     if width == 0 {
         (0..take).for_each(|_| emit(0));
         return;
     }
-    // With zeros behind it, so that the last number is read as whole words too.
+    // Padded with zeros, so that the last number can be read as whole words.
     let mut bytes = [0; MOST_PER_MINIBLOCK * 8 + 16];
     bytes[..packed.len()].copy_from_slice(packed);
     let word = |at: usize| {
@@ -74,7 +76,7 @@ fn unpack(packed: &[u8], width: usize, take: usize, mut emit: impl FnMut(u64)) {
     }
 }
 
-/// An unsigned LEB128 number.
+/// Reads an unsigned LEB128 number.
 fn unsigned(rest: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -87,7 +89,7 @@ fn unsigned(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// A zigzag number.
+/// Reads a zigzag-encoded number.
 fn signed(rest: &mut &[u8]) -> Option<i64> {
     let number = unsigned(rest)?;
     Some((number >> 1) as i64 ^ -((number & 1) as i64))

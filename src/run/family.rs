@@ -1,17 +1,19 @@
-//! Which runs began with the weights of which.
+//! Which runs started with the weights of which.
 
 use super::metadata::SpawnPoint;
 use super::reader::Experiment;
 use crate::error::{Error, Result};
 
 impl Experiment {
-    /// The weights that all of these runs have once had: where they were spawned, or the parent itself
-    /// passed. Between children of one such point error barriers are measured.
+    /// Returns the weights that all of these runs had at one time: the point where they were
+    /// spawned, or that the parent itself passed. Error barriers are measured between children of
+    /// one such point.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is no such point, with what each run
-    /// began with; [`NotFound`](crate::ErrorKind::NotFound) for an unknown run, with those there are.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is no such point, listing
+    /// what each run started with; [`NotFound`](crate::ErrorKind::NotFound) for an unknown run,
+    /// listing the runs.
     pub fn common_spawn_point(&self, runs: &[impl AsRef<str>]) -> Result<SpawnPoint> {
         let mut origins = Vec::new();
         for name in runs {

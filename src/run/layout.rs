@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::observe::Phase;
 
 const RUNS: &str = "_runs";
-/// The table of what was measured on the weights of each run; `geometry` writes it.
+/// The table of kernel velocities, which is removed together with a run's weights. `geometry`
+/// writes it.
 pub(crate) const KERNEL_VELOCITY: &str = "kernel_velocity";
 
 /// The directory of an experiment: `observations/`, `logits/`, `_runs/` and so on.
@@ -43,14 +44,14 @@ impl ExperimentLayout {
         RunLayout::new(&self.root, run, rank)
     }
 
-    /// The names of all runs, sorted.
+    /// Lists the names of all runs, sorted.
     pub(crate) fn run_names(&self) -> Result<Vec<String>> {
         let mut names = list(&self.runs())?;
         names.retain(|name| check_run_name(name).is_ok());
         Ok(names)
     }
 
-    /// The ranks that have recorded anything of a run, ascending.
+    /// Lists the ranks that have recorded anything of a run, ascending.
     pub(crate) fn ranks(&self, run: &str) -> Result<Vec<u32>> {
         let rank_of = |name: String| match name.as_str() {
             "run.json" => Some(0),
@@ -86,7 +87,7 @@ impl RunLayout {
         self.root.join(RUNS).join(&self.run)
     }
 
-    /// Rank 0 owns `run.json`; every other process that records the run keeps its own file beside.
+    /// Rank 0 owns `run.json`; every other process that records the run has a file of its own.
     pub(crate) fn metadata(&self) -> PathBuf {
         match self.rank {
             0 => self.state().join("run.json"),
@@ -106,13 +107,14 @@ impl RunLayout {
         self.open().join(format!("rank-{}.{number:06}.log", self.rank))
     }
 
-    /// A Parquet part before it is published; whoever holds the rank's lock may remove it.
+    /// A Parquet part before it is published. The holder of the rank's lock may remove it.
     pub(crate) fn draft(&self, table: Table, phase: Phase, number: u32) -> PathBuf {
         let (rank, table) = (self.rank, table.name());
         self.open().join(format!("rank-{rank}.{number:06}.{table}.{phase}.draft"))
     }
 
-    /// The weights after this many updates. They are the same on every rank, so no rank is named.
+    /// The weights after this many updates. They are the same on every rank, so the path has no
+    /// rank.
     pub(crate) fn snapshot(&self, step: u64) -> PathBuf {
         self.snapshots().join(format!("step={step:012}")).join("part-000000.parquet")
     }
@@ -122,7 +124,7 @@ impl RunLayout {
         self.open().join(format!("rank-{}.snapshot.{step:012}.draft", self.rank))
     }
 
-    /// The published snapshots, by step.
+    /// Lists the published snapshots, by step.
     pub(crate) fn published_snapshots(&self) -> Result<Vec<(u64, PathBuf)>> {
         let step = |name: &String| name.strip_prefix("step=")?.parse().ok();
         let names = list(&self.snapshots())?;
@@ -132,7 +134,7 @@ impl RunLayout {
         Ok(found.filter(|(_, path)| path.exists()).collect())
     }
 
-    /// What was measured on the run's weights, by number.
+    /// Lists the parts of the run's kernel velocities, by number.
     pub(crate) fn velocities(&self) -> Result<Vec<(u32, PathBuf)>> {
         numbered(&self.root.join(KERNEL_VELOCITY).join(format!("run={}", self.run)), part_number)
     }
@@ -162,7 +164,8 @@ impl RunLayout {
         Ok(files.map(|name| self.open().join(name)).collect())
     }
 
-    /// The number of the next segment: above every number that was ever used, so that no name returns.
+    /// Returns the number of the next segment, above every number that was ever used, so that no
+    /// name is reused.
     pub(crate) fn next_number(&self) -> Result<u32> {
         let mut highest = None;
         for (table, phase) in Table::streams() {
@@ -173,12 +176,12 @@ impl RunLayout {
         Ok(highest.map_or(0, |number| number + 1))
     }
 
-    /// Where a resume or a recovery puts what it must not delete.
+    /// Where a resume or a recovery moves files that it must not delete.
     pub(crate) fn aside(&self) -> PathBuf {
         self.state().join("aside")
     }
 
-    /// The highest segment number of this rank among what was put aside.
+    /// Returns the highest segment number of this rank among the files that were moved aside.
     pub(crate) fn highest_aside(&self) -> Result<Option<u32>> {
         let rank = self.rank;
         let (part, log) = (format!(".rank={rank}.part-"), format!(".rank-{rank}."));
@@ -201,7 +204,7 @@ impl RunLayout {
         self.partition(table, phase).join(format!("part-{number:06}.parquet"))
     }
 
-    /// Every directory that holds files of this rank, as far as they exist.
+    /// Lists every existing directory that holds files of this rank.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         let partitions = Table::streams().map(|(table, phase)| self.partition(table, phase));
         let own = [self.state(), self.open(), self.aside()];
@@ -209,19 +212,19 @@ impl RunLayout {
         own.chain(partitions).filter(|path| path.is_dir()).collect()
     }
 
-    /// The published parts of a table, by number.
+    /// Lists the published parts of a table, by number.
     pub(crate) fn parts(&self, table: Table, phase: Phase) -> Result<Vec<(u32, PathBuf)>> {
         numbered(&self.partition(table, phase), part_number)
     }
 
-    /// The logs that still have to be sealed, by number.
+    /// Lists the logs that are not sealed yet, by number.
     pub(crate) fn logs(&self) -> Result<Vec<(u32, PathBuf)>> {
         let prefix = format!("rank-{}.", self.rank);
         let number = |name: &str| name.strip_prefix(&prefix)?.strip_suffix(".log")?.parse().ok();
         numbered(&self.open(), number)
     }
 
-    /// Drafts that a crash left behind.
+    /// Lists the drafts that a crash left behind.
     pub(crate) fn drafts(&self) -> Result<Vec<PathBuf>> {
         let prefix = format!("rank-{}.", self.rank);
         let names = list(&self.open())?.into_iter();
@@ -232,7 +235,8 @@ impl RunLayout {
     }
 }
 
-/// Run names become directory names and Hive partition values on every platform and in every reader.
+/// Checks a run's name, which becomes a directory name and a Hive partition value on every platform
+/// and in every reader.
 pub(crate) fn check_run_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
@@ -257,7 +261,7 @@ fn numbered(directory: &Path, number: impl Fn(&str) -> Option<u32>) -> Result<Ve
     Ok(found)
 }
 
-/// The names in a directory, sorted; none if there is no such directory.
+/// Lists the names in a directory, sorted; none if the directory does not exist.
 fn list(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

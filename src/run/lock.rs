@@ -1,11 +1,12 @@
-//! One writer per rank: an advisory lock that the operating system drops when its process dies.
+//! One writer per rank: an advisory lock, which the operating system releases when the process
+//! dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
 
 use super::layout::RunLayout;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Held for as long as somebody writes, seals or recovers a rank of a run.
+/// Held while a rank of a run is written, sealed or recovered.
 #[derive(Debug)]
 pub(crate) struct RankLock {
     _file: File,

@@ -9,9 +9,8 @@
 //! section := table: u8  phase: u8  0: u16  bytes: u32  Arrow IPC stream padded to 8 bytes
 //! ```
 //!
-//! All numbers are little-endian. A frame that is cut short ends the log: that is the tail of a write
-//! that a crash cut off. The header has a checksum of its own, so that a damaged length is not taken
-//! for that.
+//! All numbers are little-endian. A truncated frame ends the log: a crash interrupted the write.
+//! The header has its own checksum, so that a damaged length is not mistaken for truncation.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -38,7 +37,7 @@ pub(crate) struct OpenLog {
     path: PathBuf,
     number: u32,
     file: Box<dyn DiskFile>,
-    /// Everything before this offset is whole frames.
+    /// The length of the whole frames.
     committed: u64,
 }
 
@@ -47,7 +46,8 @@ impl OpenLog {
         let mut file = disk.create_new(&path).map_err(|error| Error::io("create", &path, error))?;
         if let Err(error) = file.write_all_at(MAGIC, 0) {
             drop(file);
-            // A log without its first bytes would read as foreign; there is nothing in it to lose.
+            // A log without its first bytes would read as foreign, and there is nothing in it to
+            // lose.
             let _ = disk.remove(&path);
             return Err(Error::io("write to", &path, error));
         }
@@ -62,12 +62,12 @@ impl OpenLog {
         self.number
     }
 
-    /// The length of its whole frames, in bytes.
+    /// Returns the length of the whole frames in bytes.
     pub(crate) fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Appends a whole frame, or leaves the committed length as it was.
+    /// Appends a whole frame, or leaves the committed length unchanged.
     pub(crate) fn append(&mut self, frame: &[u8]) -> Result<()> {
         match self.file.write_all_at(frame, self.committed) {
             Ok(()) => {
@@ -75,8 +75,8 @@ impl OpenLog {
                 Ok(())
             }
             Err(error) => {
-                // Cutting off what was written of the frame only frees space; its checksum would
-                // reject it anyway, and the next attempt overwrites it.
+                // Truncating only frees space: the checksum rejects what was written of the frame,
+                // and the next attempt overwrites it.
                 let _ = self.file.set_len(self.committed);
                 Err(Error::io("append to", &self.path, error))
             }
@@ -88,12 +88,12 @@ impl OpenLog {
         self.file.sync()
     }
 
-    /// Takes back the last appended frame, whose sync failed.
+    /// Removes the last appended frame, whose sync failed.
     pub(crate) fn take_back(&mut self, frame: &[u8]) {
         self.committed -= frame.len() as u64;
-        // Should this fail too, or not outlast a power cut, the frame is still there and whole. So that
-        // its rows are not found twice, the caller publishes this log, up to its committed length,
-        // before it commits them elsewhere.
+        // If this fails too, or does not survive a power cut, the frame is still there and whole.
+        // So that its rows are not found twice, the caller publishes this log, up to its committed
+        // length, before it commits them elsewhere.
         let _ = self.file.set_len(self.committed);
     }
 }
@@ -148,7 +148,7 @@ impl LogReader {
         Self::open_up_to(path, u64::MAX)
     }
 
-    /// Takes a log that is known to end at this length, whatever follows there.
+    /// Opens a log that is known to end at this length, whatever follows.
     pub(crate) fn open_up_to(path: &Path, length: u64) -> Result<Self> {
         let failed = |error| Error::io("read", path, error);
         let file = File::open(path).map_err(failed)?;
@@ -176,13 +176,13 @@ impl LogReader {
         &self.path
     }
 
-    /// Whether the log ended in a frame of full length that does not check out. A crash cuts frames
-    /// short; this is damage, or a power cut.
+    /// Returns whether the log ended in a frame of full length whose checksum is wrong. A crash
+    /// truncates frames; this is damage, or a power cut.
     pub(crate) fn damaged(&self) -> bool {
         self.damaged
     }
 
-    /// The sections of the next whole frame, or `None` at the end of what can be trusted.
+    /// Returns the sections of the next whole frame, or `None` at the end of what can be trusted.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Vec<Section>>> {
         let mut header = [0; HEADER];
         if self.left < HEADER as u64 {
@@ -218,7 +218,7 @@ impl LogReader {
         self.input.read_exact(bytes).map_err(|error| Error::io("read", &self.path, error))
     }
 
-    /// The checksum held, so what does not parse here was written wrongly, or by another version.
+    /// The checksum was right, so what does not parse was written wrongly, or by another version.
     fn sections(&self, payload: Vec<u8>) -> Result<Vec<Section>> {
         let corrupt = |what: String| Error::corrupt(&self.path, what);
         let payload = Buffer::from_vec(payload);

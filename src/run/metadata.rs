@@ -1,4 +1,4 @@
-//! `run.json`: what a run is, how it was recorded, and how it went.
+//! `run.json`: the settings of a run, its state, and its counts.
 
 use std::fs;
 use std::io;
@@ -12,17 +12,17 @@ use crate::error::{Error, Result};
 use crate::observe::BatchFormat;
 use crate::storage::{Disk, replace_file};
 
-/// The version of the tables and of `run.json`; a reader refuses a newer one.
+/// The version of the tables of a run and of `run.json`. A reader refuses a newer one.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RunStatus {
     /// A process is recording, or was when it died.
     Running,
-    /// Everything that was given to the recorder is in the tables.
+    /// Everything that was handed to the recorder is in the tables.
     Finished,
     /// Recording ended early: the process died, or the user chose to fail.
     Failed,
@@ -31,7 +31,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// The word in `run.json`.
+    /// Returns the word in `run.json`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,12 +43,12 @@ impl RunStatus {
     }
 }
 
-/// What became of the rows of a run. A row is one example at one step.
+/// How many rows of a run were recorded or lost. A row is one example at one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
-    /// Safe: in published parts, or committed to the log that becomes one.
+    /// Safe: in published parts, or committed to a log that becomes one.
     pub written: u64,
-    /// Given up because the queue was full and the run was set to drop.
+    /// Dropped because the queue was full and the run was set to drop.
     pub dropped: u64,
     /// Recorded with NaN signals because a logit was not finite; part of `written`.
     pub non_finite: u64,
@@ -56,7 +56,7 @@ pub struct RowCounts {
     pub lost: u64,
 }
 
-/// What became of the weights that a run was to copy.
+/// How many snapshots of a run were recorded or lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotCounts {
     /// Published.
@@ -67,7 +67,7 @@ pub struct SnapshotCounts {
     pub lost: u64,
 }
 
-/// Where a run took its first weights from.
+/// The weights that a run started with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpawnPoint {
     /// The parent, a run of the same experiment.
@@ -76,20 +76,20 @@ pub struct SpawnPoint {
     pub step: u64,
 }
 
-/// A stretch of training that the recorder dropped because its queue was full.
+/// A range of steps from which batches were dropped because the queue was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The first step with a dropped batch.
     pub first_step: u64,
     /// The last step with a dropped batch.
     pub last_step: u64,
-    /// The dropped batches.
+    /// The number of dropped batches.
     pub batches: u64,
-    /// The rows in them.
+    /// The number of rows in them.
     pub rows: u64,
 }
 
-/// The content of `run.json`, for one rank of a run.
+/// The content of `run.json` for one rank of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunMetadata {
@@ -97,37 +97,37 @@ pub struct RunMetadata {
     pub schema_version: u32,
     /// The version of the crate that recorded.
     pub data_diet_version: String,
-    /// The framework hook that recorded and its version, if one named itself.
+    /// The framework hook that recorded and its version, if the hook named itself.
     pub recorded_by: Option<String>,
     /// The run's name.
     pub run: String,
     /// The process within the run, from 0.
     pub rank: u32,
-    /// How the run stands.
+    /// The state of the run.
     pub status: RunStatus,
     /// When recording began, in milliseconds since 1970-01-01 UTC.
     pub started_unix_ms: u64,
-    /// When this file was last written, likewise.
+    /// When this file was last written, in milliseconds since 1970-01-01 UTC.
     pub updated_unix_ms: u64,
-    /// What is recorded of every batch.
+    /// The format of the batches.
     pub format: BatchFormat,
-    /// The seed of initialisation and order, if it was told.
+    /// The seed of initialization and order, if one was given.
     pub seed: Option<u64>,
-    /// The step of the first batch, above 0 for a run that goes on from a checkpoint or a parent.
+    /// The step of the first batch; above 0 for a run that continues from a checkpoint or a parent.
     pub first_step: u64,
-    /// Where the first weights came from, if it was another run.
+    /// The run whose weights this run started with, if any.
     #[serde(default)]
     pub spawned_from: Option<SpawnPoint>,
-    /// What became of the rows.
+    /// How many rows were recorded or lost.
     pub rows: RowCounts,
-    /// What became of the snapshots.
+    /// How many snapshots were recorded or lost.
     #[serde(default)]
     pub snapshots: SnapshotCounts,
     /// The seconds that training waited for the recorder.
     pub waited_seconds: f64,
-    /// Where batches were dropped; beyond a thousand gaps the last one grows.
+    /// Where batches were dropped. Beyond a thousand gaps the last one grows.
     pub gaps: Vec<Gap>,
-    /// The first failure, if there was one.
+    /// The first failure, if any.
     pub failure: Option<String>,
 }
 
@@ -156,7 +156,7 @@ impl RunMetadata {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
-        /// Read first, so that a newer file is told apart from a damaged one.
+        /// Read first, so that a newer file is not taken for a damaged one.
         #[derive(Deserialize)]
         struct Version {
             schema_version: u32,
@@ -192,6 +192,6 @@ impl RunMetadata {
 }
 
 fn unix_ms() -> u64 {
-    // A clock before 1970 is wrong in a way that no training run depends on.
+    // A clock before 1970 is wrong, but no training run depends on it.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

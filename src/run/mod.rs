@@ -1,5 +1,5 @@
-//! The run directory: every file name, every table's schema, how rows get into files and back out.
-//! Knows neither threads nor scores.
+//! The run directory: every file name and schema of a recording, how rows get into files and back
+//! out. Knows neither threads nor scores.
 //!
 //! ```text
 //! batches -> pending rows -> log (out of sight, one frame per flush) -> sealed Parquet parts -> reader
@@ -7,26 +7,27 @@
 //!
 //! # Why a log
 //!
-//! A Parquet file without its footer is unreadable, so rows cannot be appended to one and survive a
-//! crash. Two ways were considered to keep what is not yet a finished file. *Commit footers* (a full
-//! Parquet footer after every flush, the next row group behind it) encode every row twice, because
-//! the many small row groups have to be re-encoded when the segment is sealed, and the dead footers
-//! grow with the square of the flushes. A *log* of checksummed frames costs a copy into the page cache
-//! and encodes every row once, in full row groups. It also gives one property that files per table
-//! cannot: a frame holds the rows of *all* tables of whole batches, so that after a crash the tables
-//! agree with each other. `benches/recorder.rs` measures it against a plain `ArrowWriter`.
+//! A Parquet file without its footer is unreadable, so appending rows to one does not survive a
+//! crash. There are two ways to keep rows safe until they fill a file. *Commit footers* (a full
+//! Parquet footer after every flush, followed by the next row group) encode every row twice,
+//! because the many small row groups must be re-encoded when the segment is sealed, and the dead
+//! footers grow with the square of the number of flushes. A *log* of checksummed frames costs a
+//! copy into the page cache and encodes every row once, in full row groups. It also keeps the
+//! tables consistent, which one file per table cannot: a frame holds the rows of *all* tables of
+//! whole batches, so after a crash the tables agree. `benches/recorder.rs` compares it with a plain
+//! `ArrowWriter`.
 //!
-//! A frame's content is the Arrow IPC stream format, so the log adds no encoding of its own.
+//! A frame's content is an Arrow IPC stream, so the log has no encoding of its own.
 //!
 //! # Life of a segment
 //!
-//! 1. Flushes append frames to `_runs/RUN/open/rank-R.NNNNNN.log`, each by one positioned write at the
-//!    committed length. A failed write leaves the committed length as it was and is tried again.
+//! 1. A flush appends a frame to `_runs/RUN/open/rank-R.NNNNNN.log` by one positioned write at the
+//!    committed length. A failed write leaves the committed length unchanged and is retried.
 //! 2. When the log is large or old enough, it is re-read and written as Parquet, one part per table
-//!    and phase, as drafts beside it; each draft is synced and renamed to its final, fresh name with
-//!    the log's number. The log is removed last.
-//! 3. After a crash, whoever opens the run does step 2 for every log that is left. Parts of that
-//!    number that exist already were complete, and win.
+//!    and phase, first as drafts beside the log. Each draft is synced and renamed to its final,
+//!    fresh name with the log's number. The log is removed last.
+//! 3. After a crash, the next program that opens the run does step 2 for every remaining log.
+//!    Existing parts of that number were complete, and are kept.
 //!
 //! A visible `*.parquet` is therefore always complete, and is never replaced.
 

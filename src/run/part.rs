@@ -1,4 +1,4 @@
-//! One Parquet file of a table: written as a draft and published by rename, read back checked.
+//! One Parquet file of a table: written as a draft, published by rename, checked when read.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl PartWriter {
         Self::with_properties(disk, draft, table, schema, properties)
     }
 
-    /// A part that is encoded in a way of its own.
+    /// Creates a part with its own encodings.
     pub(crate) fn with_properties(
         disk: &dyn Disk,
         draft: PathBuf,
@@ -68,19 +68,19 @@ impl PartWriter {
         self.drain()
     }
 
-    /// Begins a new row group with the next rows.
+    /// Ends the current row group.
     pub(crate) fn end_row_group(&mut self) -> Result<()> {
         self.encoder.end_row_group().map_err(|error| unencodable(&self.draft, error))?;
         self.drain()
     }
 
-    /// Finished row groups leave memory.
+    /// Writes finished row groups, which frees their memory.
     fn drain(&mut self) -> Result<()> {
         let bytes = self.encoder.take().map_err(|error| Error::io("buffer", &self.draft, error))?;
         append(&mut self.file, &self.draft, &mut self.written, &bytes)
     }
 
-    /// Completes the draft, makes it safe from a power cut, and gives it its final name. Returns its
+    /// Completes the draft, syncs it, and renames it to its final name. Returns its length in
     /// bytes.
     pub(crate) fn publish(self, disk: &dyn Disk, path: &Path) -> Result<u64> {
         let Self { draft, mut file, encoder, mut written, epochs } = self;
@@ -121,7 +121,7 @@ fn unencodable(path: &Path, error: ParquetError) -> Error {
     Error::corrupt(path, "cannot be encoded").with_source(error)
 }
 
-/// The distinct epochs of some rows; neighbours are nearly always equal.
+/// The distinct epochs of some rows; neighbors are nearly always equal.
 fn epochs_of(rows: &RecordBatch) -> Vec<i32> {
     use arrow::array::{Array, Int32Array};
     let column = rows.column_by_name("epoch");
@@ -135,7 +135,8 @@ fn epochs_of(rows: &RecordBatch) -> Vec<i32> {
     distinct
 }
 
-/// A published part, open for reading: its footer has been checked, its rows are checked as they come.
+/// A published part, open for reading. The footer is checked when it is opened, rows when they are
+/// read.
 #[derive(Debug)]
 pub(crate) struct PartReader {
     file: CheckedFile,
@@ -166,13 +167,13 @@ impl PartReader {
         self.file.schema()
     }
 
-    /// The distinct epochs of its rows, ascending.
+    /// Returns the distinct epochs of the rows, ascending.
     pub(crate) fn epochs(&self) -> Vec<i32> {
         let list = self.file.entry(EPOCHS_KEY).unwrap_or_default();
         list.split(',').filter_map(|epoch| epoch.parse().ok()).collect()
     }
 
-    /// The highest step of its rows, from the statistics of its row groups.
+    /// Returns the highest step, from the statistics of the row groups.
     pub(crate) fn last_step(&self) -> Option<i64> {
         let metadata = self.file.metadata();
         let step = (0..metadata.file_metadata().schema_descr().num_columns()).find(|&column| {
@@ -185,7 +186,7 @@ impl PartReader {
         metadata.row_groups().iter().filter_map(highest).max()
     }
 
-    /// What the footer tells of each row group.
+    /// Returns what the footer says about each row group.
     pub(crate) fn outlines(&self) -> impl Iterator<Item = RowGroupOutline> + '_ {
         let metadata = self.file.metadata();
         let schema = metadata.file_metadata().schema_descr();
@@ -206,7 +207,7 @@ impl PartReader {
                 Some(Statistics::Int64(examples)) => examples.max_opt().copied(),
                 _ => None,
             };
-            // What is not told may be anything.
+            // A missing statistic allows anything.
             RowGroupOutline {
                 rows: group.num_rows().max(0) as usize,
                 steps: steps.map_or(0..=i64::MAX, |(&first, &last)| first..=last),
@@ -216,7 +217,7 @@ impl PartReader {
         })
     }
 
-    /// Reads and checks a row group; nothing of it is decoded yet.
+    /// Reads and checks a row group without decoding it.
     pub(crate) fn row_group(&self, index: usize) -> Result<Option<RowGroup>> {
         let Some(bytes) = self.file.row_group_bytes(index, |_column| true)? else {
             return Ok(None);
@@ -225,7 +226,7 @@ impl PartReader {
         Ok(Some(RowGroup::new(self.file.path().to_owned(), metadata, index, bytes)))
     }
 
-    /// Reads, checks and decodes the next row group; only the named columns, or all.
+    /// Reads, checks and decodes the next row group: all columns, or only the named ones.
     pub(crate) fn next_row_group(
         &mut self,
         columns: Option<&[&str]>,
@@ -236,12 +237,12 @@ impl PartReader {
     }
 }
 
-/// What a row group holds, as far as the footer tells.
+/// What the footer says about a row group.
 #[derive(Clone, Debug)]
 pub(crate) struct RowGroupOutline {
     pub(crate) rows: usize,
     pub(crate) steps: RangeInclusive<i64>,
     pub(crate) epochs: RangeInclusive<i32>,
-    /// No id is higher.
+    /// No example id is higher.
     pub(crate) last_example: i64,
 }

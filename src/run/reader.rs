@@ -1,4 +1,4 @@
-//! Opens an experiment directory and reads its observations back, every byte checked.
+//! Opens an experiment directory and reads its observations, checking every byte.
 
 use std::path::{Path, PathBuf};
 use std::vec;
@@ -40,14 +40,14 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// Opens an experiment and brings back what interrupted runs have left in their logs. Runs that
-    /// are being recorded at this moment are left alone; what they have published can be read.
+    /// Opens an experiment and recovers what interrupted runs have left in their logs. A run that
+    /// is being recorded is left alone; what it has published can be read.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) if the directory holds no runs; what reading or repairing it
-    /// meets otherwise. On a directory that cannot be written, use
-    /// [`open_read_only`](Self::open_read_only).
+    /// [`NotFound`](ErrorKind::NotFound) if the directory holds no runs; [`Io`](ErrorKind::Io) or
+    /// [`Corrupt`](ErrorKind::Corrupt) if a run cannot be recovered. Use
+    /// [`open_read_only`](Self::open_read_only) on a directory that cannot be written.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let mut experiment = Self::open_read_only(path)?;
         for run in experiment.layout.run_names()? {
@@ -64,8 +64,8 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// Opens an experiment without changing anything in it: rows that an interrupted run has left in
-    /// its log are not seen.
+    /// Opens an experiment without changing anything in it. Rows that an interrupted run has left
+    /// in its log are not visible.
     ///
     /// # Errors
     ///
@@ -92,34 +92,35 @@ impl Experiment {
         Ok(Self { layout, recovered: Vec::new() })
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.layout.root()
     }
 
-    /// What [`open`](Self::open) brought back.
+    /// Returns what [`open`](Self::open) has recovered.
     #[must_use]
     pub fn recovered(&self) -> &[Recovered] {
         &self.recovered
     }
 
-    /// Every run, by name. A run whose recorder has only just started, or died while it did, and has
-    /// nothing to tell yet, is not among them.
+    /// Returns every run, by name. A run whose recorder has only just started, or died while
+    /// starting, is left out.
     ///
     /// # Errors
     ///
-    /// What reading the runs' metadata meets.
+    /// [`Io`](ErrorKind::Io) or [`Corrupt`](ErrorKind::Corrupt) if the metadata of a run cannot be
+    /// read.
     pub fn runs(&self) -> Result<Vec<Run>> {
         let names = self.layout.run_names()?;
         names.iter().filter_map(|name| self.find(name).transpose()).collect()
     }
 
-    /// One run.
+    /// Returns one run.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound), with the names there are.
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such run, listing the runs.
     pub fn run(&self, name: &str) -> Result<Run> {
         if let Some(run) = self.find(name)? {
             return Ok(run);
@@ -140,14 +141,14 @@ impl Experiment {
         Ok((!ranks.is_empty()).then(|| Run { name: name.to_owned(), ranks }))
     }
 
-    /// The ranks with metadata; rank 0 if a crash came before any was written.
+    /// Lists the ranks with metadata; rank 0 if a crash came before any was written.
     fn ranks_of(&self, run: &str) -> Result<Vec<u32>> {
         let ranks = self.layout.ranks(run)?;
         Ok(if ranks.is_empty() { vec![0] } else { ranks })
     }
 }
 
-/// One recorded run: what its metadata says, and its rows.
+/// One recorded run: its metadata and its rows.
 #[derive(Clone, Debug)]
 pub struct Run {
     name: String,
@@ -155,25 +156,26 @@ pub struct Run {
 }
 
 impl Run {
-    /// Its name.
+    /// Returns the run's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The metadata of each process that recorded the run, by rank.
+    /// Returns the metadata of each process that recorded the run, by rank.
     #[must_use]
     pub fn ranks(&self) -> impl ExactSizeIterator<Item = &RunMetadata> {
         self.ranks.iter().map(|(_, metadata)| metadata)
     }
 
-    /// The number of classes.
+    /// Returns the number of classes.
     #[must_use]
     pub fn classes(&self) -> u32 {
         self.ranks.first().map_or(0, |(_, metadata)| metadata.format.classes)
     }
 
-    /// How the run stands: `Finished` only if every rank is, and else the worst of them.
+    /// Returns the state of the run: `Finished` if every rank has finished, otherwise the worst
+    /// state of any rank.
     #[must_use]
     pub fn status(&self) -> RunStatus {
         let order =
@@ -182,11 +184,11 @@ impl Run {
         order.into_iter().find(|&status| is(status)).unwrap_or(RunStatus::Running)
     }
 
-    /// The published rows of one phase, over all ranks.
+    /// Returns the number of published rows of one phase, over all ranks.
     ///
     /// # Errors
     ///
-    /// What opening the parts meets.
+    /// [`Io`](ErrorKind::Io) or [`Corrupt`](ErrorKind::Corrupt) if a part cannot be opened.
     pub fn rows(&self, phase: Phase) -> Result<u64> {
         let mut rows = 0;
         for part in self.parts(Table::Observations, phase)? {
@@ -195,11 +197,11 @@ impl Run {
         Ok(rows)
     }
 
-    /// The distinct epochs of the published rows of one phase, ascending.
+    /// Returns the distinct epochs of the published rows of one phase, ascending.
     ///
     /// # Errors
     ///
-    /// What opening the parts meets.
+    /// [`Io`](ErrorKind::Io) or [`Corrupt`](ErrorKind::Corrupt) if a part cannot be opened.
     pub fn epochs(&self, phase: Phase) -> Result<Vec<u32>> {
         let mut epochs = Vec::new();
         for part in self.parts(Table::Observations, phase)? {
@@ -210,11 +212,12 @@ impl Run {
         Ok(epochs.into_iter().filter_map(|epoch| u32::try_from(epoch).ok()).collect())
     }
 
-    /// The optimizer updates that the published training rows span: one more than the last step.
+    /// Returns the number of optimizer updates that the published training rows span: one more than
+    /// the last step.
     ///
     /// # Errors
     ///
-    /// What opening the parts meets.
+    /// [`Io`](ErrorKind::Io) or [`Corrupt`](ErrorKind::Corrupt) if a part cannot be opened.
     pub fn steps(&self) -> Result<u64> {
         let mut steps = 0;
         for (layout, _) in &self.ranks {
@@ -226,11 +229,11 @@ impl Run {
         Ok(steps)
     }
 
-    /// The bytes of all published parts of all tables.
+    /// Returns the size in bytes of all published parts of all tables.
     ///
     /// # Errors
     ///
-    /// What listing them meets.
+    /// [`Io`](ErrorKind::Io) if the parts cannot be listed.
     pub fn bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for (table, phase) in Table::streams() {
@@ -243,18 +246,19 @@ impl Run {
         Ok(bytes)
     }
 
-    /// The published observations of one phase and of the `rank`-th process, in the order in which
-    /// they were recorded.
+    /// Returns the published observations of one phase and of the `rank`-th process, in the order
+    /// in which they were recorded.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such rank; what opening the parts meets.
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such rank; [`Io`](ErrorKind::Io) or
+    /// [`Corrupt`](ErrorKind::Corrupt) if a part cannot be opened.
     pub fn observations(&self, phase: Phase, rank: usize) -> Result<Observations> {
         let parts = self.rank_parts(Table::Observations, phase, rank)?;
         Ok(Observations { parts: parts.into_iter(), part: None, rows: Vec::new().into_iter() })
     }
 
-    /// The published parts of the `rank`-th process, open for reading, in order.
+    /// Opens the published parts of the `rank`-th process, in order.
     pub(crate) fn open_parts(
         &self,
         table: Table,
@@ -348,25 +352,25 @@ impl ObservationRows {
         Ok(Self { rows })
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.num_rows()
     }
 
-    /// Whether there is no row.
+    /// Returns whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Optimizer updates applied before each row's logits were made.
+    /// The optimizer updates applied before each row's logits were made.
     #[must_use]
     pub fn steps(&self) -> &[i64] {
         downcast::<Int64Array>(&self.rows, "step").map_or(&[], |column| column.values())
     }
 
-    /// Epochs completed before.
+    /// The epochs completed before each row's logits were made.
     #[must_use]
     pub fn epochs(&self) -> &[i32] {
         downcast::<Int32Array>(&self.rows, "epoch").map_or(&[], |column| column.values())
@@ -390,7 +394,7 @@ impl ObservationRows {
         column.into_iter().flat_map(|column| column.values().iter())
     }
 
-    /// One signal, or `None` if the run does not record it.
+    /// Returns one signal, or `None` if the run does not record it.
     #[must_use]
     pub fn signal(&self, signal: Signal) -> Option<&[f32]> {
         downcast::<Float32Array>(&self.rows, signal.name()).map(|column| &column.values()[..])

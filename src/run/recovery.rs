@@ -1,6 +1,6 @@
-//! What a crash left behind, brought back; and what a resumed run must not see, put aside.
+//! Recovers what a crash left behind, and moves aside what a resumed run must not see.
 //!
-//! Every step here can be interrupted and repeated.
+//! Every step can be interrupted and repeated.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ const INTERRUPTED: &str = "the recording process ended without `finish`";
 const DAMAGED: &str = "a log was damaged: its rows from there on are not in the tables, and it was put \
     aside under `aside/`";
 
-/// What was brought back of one rank of a run.
+/// What was recovered of one rank of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -30,16 +30,16 @@ pub struct Recovered {
     pub run: String,
     /// The process within the run.
     pub rank: u32,
-    /// The rows of observations and of gradient norms that were published now.
+    /// The rows of observations and of gradient norms that were published.
     pub rows: u64,
-    /// The segments that were published now.
+    /// The segments that were published.
     pub segments: u64,
-    /// Whether part of a segment did not check out and was put aside under `_runs/RUN/aside`.
+    /// Whether a segment was damaged and was moved to `_runs/RUN/aside`.
     pub damaged: bool,
 }
 
-/// Brings back an interrupted rank, unless it is still being recorded: `None` if there was nothing to
-/// do or another process holds the rank.
+/// Recovers an interrupted rank. Returns `None` if there was nothing to do, or if another process
+/// holds the rank.
 pub(crate) fn recover(disk: &dyn Disk, layout: &RunLayout) -> Result<Option<Recovered>> {
     let running = |metadata: &RunMetadata| metadata.status == RunStatus::Running;
     let metadata = RunMetadata::read(&layout.metadata())?;
@@ -92,7 +92,7 @@ pub(crate) fn publish_leftovers(disk: &dyn Disk, layout: &RunLayout) -> Result<R
     Ok(recovered)
 }
 
-/// The rows in all published parts of a rank.
+/// Returns the number of rows in all published parts of a rank.
 pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
     let mut rows = 0;
     for (table, phase) in Table::streams().filter(|(table, _)| table.is_counted()) {
@@ -103,7 +103,7 @@ pub(crate) fn published_rows(layout: &RunLayout) -> Result<u64> {
     Ok(rows)
 }
 
-/// The published snapshots of a run, which its first rank takes.
+/// Returns the number of published snapshots of a run, which count for its first rank.
 pub(crate) fn published_snapshots(layout: &RunLayout) -> Result<u64> {
     if layout.rank() > 0 {
         return Ok(0);
@@ -111,7 +111,7 @@ pub(crate) fn published_snapshots(layout: &RunLayout) -> Result<u64> {
     Ok(layout.published_snapshots()?.len() as u64)
 }
 
-/// The highest epoch of the published rows before a step.
+/// Returns the highest epoch of the published rows before a step.
 pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
     let mut last = None;
     for (table, phase) in Table::streams().filter(|(table, _)| table.is_counted()) {
@@ -138,11 +138,11 @@ pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
     Ok(last)
 }
 
-/// Leaves only the rows before `step` visible, for a run that goes on from there. The caller holds the
-/// rank's lock and has published what a crash left.
+/// Hides the rows from `step` on, for a run that resumes there. The caller holds the rank's lock
+/// and has published what a crash left.
 ///
-/// Whole parts are put aside from the last one backwards, so that what is visible stays a prefix at
-/// every instant; then the part that straddles the step is replaced by its first rows under a new
+/// Whole parts are moved aside from the last one backwards, so that the visible rows are a prefix
+/// at every instant. Then the part that contains the step is replaced by its first rows under a new
 /// name.
 pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> {
     for (table, phase) in Table::streams() {
@@ -164,11 +164,11 @@ pub(crate) fn cut(disk: &dyn Disk, layout: &RunLayout, step: u64) -> Result<()> 
     }
     if layout.rank() == 0 {
         let mut snapshots = layout.published_snapshots()?;
-        // The weights at `step` itself are those that the run goes on from.
+        // The weights at `step` itself are those that the run resumes from.
         let later = snapshots.split_off(snapshots.partition_point(|&(at, _)| at <= step));
         if !later.is_empty() {
-            // First what was measured on them, which nobody would measure again on those that come. What is
-            // lost of the weights before is measured again when it is asked for.
+            // Kernel velocities go first: they were measured on the weights that are removed.
+            // Velocities of earlier weights are measured again when they are needed.
             for (_, path) in layout.velocities()?.into_iter().rev() {
                 move_aside(disk, layout, &path)?;
             }
@@ -196,7 +196,7 @@ pub(crate) fn erase(layout: &RunLayout) -> Result<()> {
     let remove =
         |path: &Path| fs::remove_file(path).map_err(|error| Error::io("remove", path, error));
     for (table, phase) in Table::streams() {
-        // Backwards, so that what is visible stays a prefix.
+        // Backwards, so that the visible rows stay a prefix.
         for (_, path) in layout.parts(table, phase)?.into_iter().rev() {
             remove(&path)?;
         }

@@ -22,7 +22,7 @@ pub(super) fn before(rows: &RecordBatch, path: &Path, step: u64) -> Result<Boole
     Ok(steps.values().iter().map(|&at| Some((at as u64) < step)).collect())
 }
 
-/// The first rows of a part, complete under a name of its own until the part itself is out of sight.
+/// The first rows of a part, complete under another name until the part itself is out of sight.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     pub(super) path: PathBuf,
@@ -46,12 +46,12 @@ impl Replacement {
         Ok(Self { path, table, phase, number, replaces })
     }
 
-    /// Those that an interrupted cut left behind.
+    /// Finds the replacements that an interrupted cut left behind.
     pub(crate) fn find(layout: &RunLayout) -> Result<Vec<Self>> {
         Ok(layout.replacements()?.into_iter().filter_map(Self::parse).collect())
     }
 
-    /// From the name of a file that an interrupted cut left.
+    /// Parses the name of a file that an interrupted cut left behind.
     fn parse(path: PathBuf) -> Option<Self> {
         let name = path.file_name()?.to_str()?.strip_suffix(".replacement")?;
         let mut words = name.split('.').skip(1);
@@ -82,8 +82,8 @@ impl Replacement {
         writer.publish(disk, &self.path).map(drop)
     }
 
-    /// Publishes the replacement if the part it stands for is out of sight; drops it if the cut never
-    /// got that far.
+    /// Publishes the replacement if the part that it replaces is out of sight; removes it if the
+    /// cut did not get that far.
     pub(crate) fn complete(&self, disk: &dyn Disk, layout: &RunLayout) -> Result<()> {
         if layout.part(self.table, self.phase, self.replaces).exists() {
             return remove_if_there(disk, &self.path);

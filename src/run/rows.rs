@@ -1,4 +1,4 @@
-//! Rows on their way to a file: batches in, one record batch per table and phase out.
+//! Collects batches and turns them into one record batch per table and phase.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::schema::Table;
 use crate::error::{Error, Result};
 use crate::observe::{Batch, BatchFormat, LogitRows, Measured, ObservationColumns, Phase};
 
-/// The rows of one table and phase, as Arrow holds them.
+/// The rows of one table and phase.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
     pub(crate) table: Table,
@@ -54,7 +54,7 @@ impl PendingRows {
         *self = Self::new(self.format.clone());
     }
 
-    /// The pending rows as one section per table and phase that has any, in their order of arrival.
+    /// Returns the pending rows as one section per table and phase, in their order of arrival.
     pub(crate) fn sections(&self) -> Result<Vec<Section>> {
         let mut sections = Vec::new();
         for (table, phase) in Table::streams() {
@@ -72,7 +72,7 @@ impl PendingRows {
             match table {
                 Table::Observations => add_observations(&mut columns, &batches),
                 Table::Logits => add_logits(&mut columns, &batches, &schema)?,
-                // Goes past the log.
+                // Snapshots do not go through the log.
                 Table::Snapshots => continue,
                 Table::Grand => columns.push(Arc::new(Float32Array::from(concat(&batches, norms)))),
             }
@@ -169,7 +169,7 @@ fn concat<'a, T: Copy + 'a>(
     values
 }
 
-/// Batches are validated before they get here, so this is a mistake of this crate.
+/// Batches have been validated, so this is a bug in this crate.
 fn unbuildable(what: impl std::fmt::Display) -> Error {
     Error::invalid(format!("batch: cannot be laid out in columns: {what}"))
 }

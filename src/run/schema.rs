@@ -1,4 +1,4 @@
-//! The tables on disk: their columns, their types, and how each column is encoded.
+//! The schemas of a run's tables: columns, types, and how each column is encoded.
 //!
 //! Integers are signed (Spark reads unsigned ones badly). Floats are byte-stream-split, ids, steps and
 //! epochs delta-packed, labels dictionary-coded, booleans plain, all under zstd level 1, one page
@@ -16,7 +16,7 @@ use crate::observe::{BatchFormat, LogitsFormat, Phase};
 
 /// Rows of a full row group of observations.
 const ROW_GROUP_ROWS: usize = 131_072;
-/// Wide tables take fewer rows: a row group is what a reader has to hold at once.
+/// Wide tables have fewer rows per row group, because a reader has to hold a whole one.
 const ROW_GROUP_BYTES: usize = 16 << 20;
 
 /// A table of an experiment.
@@ -32,12 +32,12 @@ impl Table {
     pub(crate) const ALL: [Self; 4] =
         [Self::Observations, Self::Logits, Self::Grand, Self::Snapshots];
 
-    /// Every stream of rows that goes through a rank's log: a table, and one of its phases.
+    /// Lists the streams of rows that go through a rank's log: each table with each of its phases.
     pub(crate) fn streams() -> impl Iterator<Item = (Self, Phase)> {
         Self::ALL.into_iter().flat_map(|table| table.phases().iter().map(move |&at| (table, at)))
     }
 
-    /// The phases whose rows a table keeps apart. Gradients are only ever taken with the weights held
+    /// The phases whose rows a table keeps apart. Gradients are always taken with the weights held
     /// still.
     pub(crate) fn phases(self) -> &'static [Phase] {
         match self {
@@ -47,7 +47,7 @@ impl Table {
         }
     }
 
-    /// Whether its rows are counted one by one; those of `logits` go with observations that are.
+    /// Returns whether its rows are counted; rows of `logits` accompany observations, which are.
     pub(crate) fn is_counted(self) -> bool {
         matches!(self, Self::Observations | Self::Grand)
     }
@@ -61,7 +61,8 @@ impl Table {
         }
     }
 
-    /// The columns of this table in a run of this format, or `None` if the run does not record it.
+    /// Returns the columns of this table for a run of this format, or `None` if the run does not
+    /// record it.
     pub(crate) fn schema(self, format: &BatchFormat) -> Option<SchemaRef> {
         if self == Self::Snapshots {
             return Some(snapshots::schema());
@@ -106,7 +107,7 @@ impl Table {
     }
 }
 
-/// How to write a table of this schema.
+/// Returns how to write a table of this schema.
 pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperties {
     if table == Table::Snapshots {
         return snapshots::writer_properties();
@@ -122,7 +123,7 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
         .set_offset_index_disabled(true)
         .set_max_row_group_row_count(Some(rows))
         .set_data_page_row_count_limit(usize::MAX)
-        // A row group of `ROW_GROUP_BYTES` stays one page per column; a single wider row may not.
+        // A row group of `ROW_GROUP_BYTES` is one page per column; a single wider row may not be.
         .set_data_page_size_limit(2 * ROW_GROUP_BYTES)
         .set_write_batch_size(8192);
     for field in schema.fields() {
@@ -140,7 +141,7 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
                 DataType::Boolean | DataType::FixedSizeBinary(_) => {
                     builder.set_column_encoding(column, Encoding::PLAIN)
                 }
-                // DuckDB before 2.0 reads split bytes of floats only.
+                // DuckDB before 2.0 reads byte-stream-split floats only.
                 DataType::Int64 => {
                     builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
                 }
@@ -154,7 +155,7 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
     builder.build()
 }
 
-/// Bytes of one value of a type that our tables use.
+/// The size in bytes of one value of a type that our tables use.
 fn width(data_type: &DataType) -> usize {
     match data_type {
         DataType::FixedSizeList(item, length) => width(item.data_type()) * *length as usize,

@@ -1,6 +1,7 @@
-//! A log becomes Parquet parts: re-read, written as drafts, published by rename, removed last.
+//! Turns a log into Parquet parts: re-reads it, writes drafts, publishes them by rename, and
+//! removes the log last.
 //!
-//! The same code seals the log of a healthy run and what a crash left behind.
+//! The same code seals the log of a healthy run and one that a crash left behind.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,12 +17,13 @@ use crate::error::{Error, Result};
 use crate::observe::Phase;
 use crate::storage::Disk;
 
-/// What sealing a log gave.
+/// The result of sealing a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sealed {
     /// Rows in the log, whether this call or an earlier one published them.
     pub(crate) rows: u64,
-    /// Whether the log held a whole frame that did not check out; it was put aside, not removed.
+    /// Whether the log held a whole frame whose checksum was wrong. It was moved aside, not
+    /// removed.
     pub(crate) damaged: bool,
 }
 
@@ -44,10 +46,10 @@ pub(crate) fn seal(
             let part = match parts.entry((table, phase)) {
                 Entry::Occupied(part) => part.into_mut(),
                 Entry::Vacant(place) => {
-                    // A part of this number was complete before it became visible: a crash came
+                    // A part of this number was complete before it became visible: the crash came
                     // between its publication and the removal of the log.
                     let part = if layout.part(table, phase, number).exists() {
-                        // Nobody knows whether the crash left time to make that safe.
+                        // The crash may have come before its rename was synced.
                         let directory = layout.partition(table, phase);
                         disk.sync_dir(&directory)
                             .map_err(|error| Error::io("sync", &directory, error))?;
@@ -79,11 +81,11 @@ pub(crate) fn seal(
     Ok(sealed)
 }
 
-/// Moves a file that must not be deleted out of the way, keeping what lies there already.
+/// Moves a file that must not be deleted out of the way without replacing another.
 pub(crate) fn move_aside(disk: &dyn Disk, layout: &RunLayout, path: &Path) -> Result<()> {
     let aside = layout.aside();
     disk.create_dir_all(&aside).map_err(|error| Error::io("create", &aside, error))?;
-    // The partition's directories tell the table and the phase of a part; flat, the name has to.
+    // In the flat directory, the name must contain the table and the phase.
     let relative = path.strip_prefix(layout.experiment()).unwrap_or(path);
     let mut name = relative.to_string_lossy().replace(['/', '\\'], ".");
     while aside.join(&name).exists() {
@@ -101,7 +103,7 @@ pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
     }
 }
 
-/// The bytes of a file, or 0 if it cannot be told.
+/// The length of a file in bytes, or 0 if it cannot be read.
 pub(crate) fn file_bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -1,4 +1,4 @@
-//! Reads everything that a run has published and compares it with what it claims.
+//! Reads everything that a run has published and compares it with what the run claims.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use super::schema::Table;
 use super::snapshots;
 use crate::error::{Error, Result};
 
-/// Something in an experiment directory that is not as it should be.
+/// A problem in an experiment directory.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Finding {
@@ -34,7 +34,7 @@ pub struct Verification {
     pub rows: u64,
     /// Bytes in them.
     pub bytes: u64,
-    /// What is wrong; empty if all is well.
+    /// The problems; empty if all is well.
     pub findings: Vec<Finding>,
 }
 
@@ -56,7 +56,7 @@ impl Verification {
         Ok(())
     }
 
-    /// Counts a whole file that was checked, by its rows and bytes.
+    /// Counts a file that was checked, by its rows and bytes, or its problem.
     pub(crate) fn add(&mut self, path: PathBuf, outcome: Result<(u64, u64)>) {
         match outcome {
             Ok((rows, bytes)) => {
@@ -160,8 +160,8 @@ impl Verification {
         self.findings.push(Finding { error: Error::corrupt(&path, what), path });
     }
 
-    /// Readers that scan a table's directory take every Parquet file in it for rows of the table, and
-    /// some of them break on any other file.
+    /// Readers that scan a table's directory take every Parquet file in it for rows of the table,
+    /// and some fail on any other file.
     fn strays(&mut self, table: &Path, runs: &BTreeSet<String>) -> Result<()> {
         self.strays_below(table, &|path: &Path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

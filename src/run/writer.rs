@@ -1,7 +1,7 @@
-//! A run that is being recorded: batches in, a log that becomes Parquet parts out.
+//! Writes a run while it is recorded: batches in, a log that becomes Parquet parts out.
 //!
-//! Does nothing by itself and knows no thread: whoever drives it says when to commit and when to tidy
-//! up, and decides what a failure means.
+//! Does nothing by itself and knows no thread: the caller says when to commit and when to publish,
+//! and decides what a failure means.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -29,19 +29,19 @@ use crate::storage::Disk;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Durability {
-    /// The death of the process, by any signal: rows are with the operating system.
+    /// The death of the process, by any signal. Rows are in the operating system's page cache.
     #[default]
     Process,
-    /// A power cut too: every flush waits, on the recorder's thread, until the disk has the rows.
+    /// A power cut, too. Every flush waits, on the recorder's thread, until the disk has the rows.
     PowerCut,
 }
 
-/// What to do with what a run of this name has recorded already.
+/// What to do if a run of this name already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     Refuse,
     Erase,
-    /// Keep the rows before this step; what comes belongs to this epoch or a later one.
+    /// Keep the rows before this step and continue, from this epoch on.
     ResumeAt {
         step: u64,
         epoch: u32,
@@ -66,7 +66,7 @@ pub(crate) struct RunOptions {
     pub(crate) publish_interval: Duration,
 }
 
-/// What is not committed yet; the bytes are those of the rows.
+/// What is not committed yet, and the size of its rows in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) rows: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Pending {
     pub(crate) snapshots: usize,
 }
 
-/// Writes one rank of one run, and holds its lock while it lives.
+/// Writes one rank of one run, whose lock it holds.
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     disk: Arc<dyn Disk>,
@@ -83,16 +83,16 @@ pub(crate) struct RunWriter {
     segment_bytes: u64,
     publish_interval: Duration,
     pending: PendingRows,
-    /// Encoded flushes that the disk has not taken yet.
+    /// Encoded flushes that are not written yet.
     frames: VecDeque<Frame>,
     snapshots: VecDeque<Snapshot>,
-    /// The last snapshot that was written.
+    /// The last snapshot that was written, whose memory can be reused.
     spare: Option<Snapshot>,
     log: Option<(OpenLog, u64, Instant)>,
     /// Complete logs that are not published yet.
     unsealed: Vec<CompleteLog>,
-    /// A sync has failed: whether the log that it was for holds the next frame, after a power cut, is
-    /// not known until that log is published and gone.
+    /// A sync has failed. Whether its log will hold the next frame after a power cut is unknown
+    /// until that log is published and removed.
     in_doubt: bool,
     next_number: u32,
     _lock: RankLock,
@@ -102,7 +102,7 @@ pub(crate) struct RunWriter {
 struct CompleteLog {
     number: u32,
     path: PathBuf,
-    /// What is beyond this length is not part of it.
+    /// Whatever follows this length is not part of the log.
     length: u64,
     rows: u64,
 }
