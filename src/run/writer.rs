@@ -114,8 +114,8 @@ struct Frame {
 }
 
 impl RunWriter {
-    /// Takes the run for this process, and brings the directory to where recording can go on.
-    /// Returns the metadata to keep.
+    /// Locks the run for this process, and prepares the directory for recording. Returns the
+    /// metadata to keep.
     pub(crate) fn open(disk: Arc<dyn Disk>, options: RunOptions) -> Result<(Self, RunMetadata)> {
         options.format.check()?;
         let layout = RunLayout::new(&options.experiment, &options.run, options.rank)?;
@@ -158,7 +158,7 @@ impl RunWriter {
         metadata.spawned_from = options.spawned_from.or(metadata.spawned_from);
         metadata.write(disk.as_ref(), &layout.metadata())?;
         if options.durability == Durability::PowerCut {
-            // What was put aside must not come back after rows that take its place.
+            // What was moved aside must not be recovered after the rows that replace it.
             layout.directories().iter().try_for_each(|path| sync_dir(disk.as_ref(), path))?;
         }
         let writer = Self {
@@ -180,17 +180,17 @@ impl RunWriter {
         Ok((writer, metadata))
     }
 
-    /// Takes a snapshot into memory; nothing can fail.
+    /// Takes a snapshot into memory; cannot fail.
     pub(crate) fn push_snapshot(&mut self, snapshot: Snapshot) {
         self.snapshots.push_back(snapshot);
     }
 
-    /// Takes a batch into memory; nothing can fail.
+    /// Takes a batch into memory; cannot fail.
     pub(crate) fn push(&mut self, batch: Batch) {
         self.pending.push(batch);
     }
 
-    /// The last snapshot that was written, for its memory to be used again.
+    /// Returns the last snapshot that was written, so that its memory can be reused.
     pub(crate) fn take_spare(&mut self) -> Option<Snapshot> {
         self.spare.take()
     }
@@ -204,8 +204,8 @@ impl RunWriter {
         }
     }
 
-    /// Makes every pending row and snapshot safe in the sense of the run's [`Durability`]. What cannot be written
-    /// stays pending and is tried again by the next call.
+    /// Makes every pending row and snapshot survive what the run's [`Durability`] promises. What
+    /// cannot be written stays pending, and the next call retries it.
     pub(crate) fn commit(&mut self) -> Result<()> {
         if self.pending.rows() > 0 {
             let bytes = encode_frame(&self.pending.sections()?)?;
@@ -219,7 +219,7 @@ impl RunWriter {
         }
         while let Some(frame) = self.frames.front() {
             if self.log.is_none() {
-                // A number whose log could not be made is not tried again: its file may be there.
+                // The number of a log that could not be created is not reused: its file may exist.
                 let number = self.next_number;
                 self.next_number += 1;
                 let path = self.layout.log(number);
@@ -227,7 +227,7 @@ impl RunWriter {
                 if self.durability == Durability::PowerCut
                     && let Err(error) = sync_dir(self.disk.as_ref(), &self.layout.open())
                 {
-                    // Should this fail too, an empty log is left for recovery to remove.
+                    // If this fails too, an empty log is left for recovery to remove.
                     let _ = self.disk.remove(log.path());
                     return Err(error);
                 }
@@ -239,8 +239,8 @@ impl RunWriter {
             if self.durability == Durability::PowerCut
                 && let Err(error) = log.sync()
             {
-                // A second sync of the same file can succeed without having written anything: this
-                // log ends before the frame, and the frame goes to a new one.
+                // A second sync of the same file can succeed without having written anything, so
+                // this log ends before the frame, and the frame goes to a new one.
                 log.take_back(&frame.bytes);
                 let failure = Error::io("sync", log.path(), error);
                 self.in_doubt = true;
@@ -250,7 +250,7 @@ impl RunWriter {
             *rows += frame.rows;
             self.frames.pop_front();
         }
-        // Last, since rows cannot be taken again.
+        // Last, since rows cannot be put back.
         while let Some(snapshot) = self.snapshots.front() {
             snapshots::publish(self.disk.as_ref(), &self.layout, snapshot)?;
             self.spare = self.snapshots.pop_front();
@@ -259,7 +259,7 @@ impl RunWriter {
     }
 
     /// Publishes what is due: a log that is large or old enough, and logs whose publication failed
-    /// before. Cheap if nothing is. Returns whether parts appeared.
+    /// before. Cheap if nothing is due. Returns whether parts appeared.
     pub(crate) fn tidy(&mut self) -> Result<bool> {
         if let Some((log, rows, since)) = &self.log
             && *rows > 0
@@ -270,7 +270,7 @@ impl RunWriter {
         self.publish()
     }
 
-    /// When the open log will be due for publication by its age.
+    /// Returns when the open log will be old enough to be published.
     pub(crate) fn publication_due(&self) -> Option<Instant> {
         self.log.as_ref().map(|(_, _, since)| *since + self.publish_interval)
     }
@@ -281,7 +281,7 @@ impl RunWriter {
         self.publish()
     }
 
-    /// Forgets what is pending and tells how many rows that were.
+    /// Discards what is pending and returns how many rows that were.
     pub(crate) fn abandon(&mut self) -> u64 {
         let rows = self.pending().rows;
         self.pending.clear();
@@ -290,7 +290,7 @@ impl RunWriter {
         rows
     }
 
-    /// Committed rows that are in no published part yet.
+    /// Returns the number of committed rows that are in no published part yet.
     pub(crate) fn unpublished(&self) -> u64 {
         self.unsealed.iter().map(|log| log.rows).sum::<u64>()
             + self.log.as_ref().map_or(0, |(_, rows, _)| *rows)
@@ -343,7 +343,7 @@ fn exists(layout: &RunLayout, earlier: Option<&RunMetadata>) -> Error {
     Error::new(ErrorKind::AlreadyExists, message)
 }
 
-/// Epochs of a run never fall: readers fold it epoch by epoch.
+/// Epochs of a run never decrease: readers fold it epoch by epoch.
 fn check_epoch(layout: &RunLayout, step: u64, epoch: u32) -> Result<()> {
     match last_epoch(layout, step)? {
         Some(last) if i64::from(last) > i64::from(epoch) => Err(Error::invalid(format!(
@@ -356,7 +356,7 @@ fn check_epoch(layout: &RunLayout, step: u64, epoch: u32) -> Result<()> {
 }
 
 fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -> Result<()> {
-    // How rows are checked may change between sittings; what the tables look like may not.
+    // A resumed run may check rows differently, but its tables must look the same.
     let shape = |format: &BatchFormat| (format.classes, format.signals.clone(), format.logits);
     if shape(old) == shape(new) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Chunks of tensors as rows of a table, in both directions.
+//! Converts tensors to rows of chunks and back.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::observe::{SnapshotTensor, TensorValues};
 /// How tensors are divided.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Division {
-    /// Elements of a full chunk. No cell may come near the two gibibytes that readers and writers can hold
-    /// in one.
+    /// The number of elements of a full chunk. No cell may come near the two gibibytes that readers
+    /// and writers can hold in one.
     pub(super) chunk_elements: usize,
-    /// Where a row group ends: what is encoded and not yet on disk is held in memory.
+    /// The encoded size at which a row group ends; what is not yet on disk is held in memory.
     pub(super) encoded_bytes: usize,
-    /// Likewise by the bytes before compression, of which zeros take next to none after it. A reader holds
-    /// the cells of a row group in one array, whose offsets have 32 bits.
+    /// The size before compression at which a row group ends, because zeros compress to almost
+    /// nothing. A reader holds the cells of a row group in one array with 32-bit offsets.
     pub(super) raw_bytes: usize,
 }
 
 impl Division {
-    /// Of every snapshot: chunks of a mebibyte of `f32`.
+    /// For every snapshot: chunks of a mebibyte of `f32`.
     pub(super) const STANDARD: Self =
         Self { chunk_elements: 256 << 10, encoded_bytes: 4 << 20, raw_bytes: 64 << 20 };
 }
@@ -67,7 +67,7 @@ pub(super) fn properties(division: Division) -> WriterProperties {
         .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
-        // The range of a chunk's weights tells no reader what to skip.
+        // The range of a chunk's weights does not help a reader skip anything.
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_max_row_group_bytes(Some(division.encoded_bytes))
@@ -79,7 +79,7 @@ pub(super) fn properties(division: Division) -> WriterProperties {
     builder.build()
 }
 
-/// One chunk of so many elements of a tensor.
+/// Makes one chunk of a number of elements of a tensor.
 pub(super) fn rows(
     epoch: u32,
     tensor: &SnapshotTensor,
@@ -119,7 +119,7 @@ pub(super) fn rows(
     RecordBatch::try_new(schema(), columns)
 }
 
-/// A list column of one row.
+/// Makes a list column of one row.
 fn list(data_type: DataType, elements: ArrayRef, is_valid: bool) -> Result<ListArray, ArrowError> {
     let offsets = OffsetBuffer::from_lengths([elements.len()]);
     ListArray::try_new(item(data_type), offsets, elements, Some(vec![is_valid].into()))
@@ -133,7 +133,7 @@ fn bytes<T: Copy, const N: usize>(elements: &[T], bytes: impl Fn(T) -> [u8; N]) 
     elements.iter().flat_map(|&element| bytes(element)).collect()
 }
 
-/// Exact for every number, and for NaN to the bits of its payload, which a conversion may change.
+/// Converts exactly, NaN payloads included, which a conversion in hardware may change.
 fn widen(half: f16) -> f32 {
     if half.is_nan() {
         let bits = u32::from(half.to_bits());
@@ -153,7 +153,7 @@ fn narrow(single: f32) -> f16 {
     }
 }
 
-/// What a row says besides its elements.
+/// The columns of a row besides its elements.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) epoch: i32,
@@ -164,7 +164,7 @@ pub(super) struct Header {
     pub(super) offset: i64,
 }
 
-/// The columns of some rows, of the types that the schema has.
+/// The columns of some rows, whose types have been checked.
 pub(super) struct Rows<'a>(pub(super) &'a RecordBatch);
 
 impl Rows<'_> {
@@ -182,7 +182,8 @@ impl Rows<'_> {
         })
     }
 
-    /// Appends the elements of a row to those of its tensor; `None` if they are of another type.
+    /// Appends the elements of a row to those of its tensor. Returns `None` if they are of another
+    /// type.
     pub(super) fn append(&self, row: usize, values: &mut TensorValues) -> Option<()> {
         fn extend<T, const N: usize>(
             values: &mut Vec<T>,
@@ -220,7 +221,7 @@ impl Rows<'_> {
     }
 }
 
-/// No elements yet, of the type of this name.
+/// Returns an empty list of elements of the type of this name.
 pub(super) fn no_values(dtype: &str) -> Option<TensorValues> {
     Some(match dtype {
         "f32" => TensorValues::F32(Vec::new()),

@@ -5,8 +5,7 @@
 //! as little-endian bytes in `data` for other types. Rows are ordered by name, then by offset. The step
 //! is in the path.
 //!
-//! A snapshot does not go through the log: it is written once, as a draft, and is there whole or not at
-//! all.
+//! A snapshot does not go through the log: it is written once, as a draft, and published whole.
 
 mod chunk;
 mod reader;

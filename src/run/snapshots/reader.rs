@@ -1,4 +1,4 @@
-//! Snapshots read back, every byte checked.
+//! Reads snapshots back, checking every byte.
 
 use std::path::{Path, PathBuf};
 
@@ -32,11 +32,11 @@ pub struct Snapshots {
 }
 
 impl Run {
-    /// The weights that the run has recorded; none if it was not asked to.
+    /// Opens the weights that the run has recorded; empty if it recorded none.
     ///
     /// # Errors
     ///
-    /// What listing them meets.
+    /// [`Io`](ErrorKind::Io) if the directory cannot be listed.
     pub fn snapshots(&self) -> Result<Snapshots> {
         // Weights are the same on every rank: the first one records them.
         let found = match self.layouts().find(|(layout, _)| layout.rank() == 0) {
@@ -49,18 +49,18 @@ impl Run {
 }
 
 impl Snapshots {
-    /// The steps, ascending: optimizer updates already applied.
+    /// Returns the steps, ascending: optimizer updates already applied.
     #[must_use]
     pub fn steps(&self) -> &[u64] {
         &self.steps
     }
 
-    /// The weights at a step.
+    /// Reads the weights at a step.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no snapshot of this step, with the steps there
-    /// are; [`Corrupt`](ErrorKind::Corrupt) if its file is damaged.
+    /// [`NotFound`](ErrorKind::NotFound) if there is no snapshot of this step, listing the steps;
+    /// [`Corrupt`](ErrorKind::Corrupt) if its file is damaged.
     pub fn at(&self, step: u64) -> Result<Snapshot> {
         if let Ok(place) = self.steps.binary_search(&step) {
             return read(&self.paths[place], step);

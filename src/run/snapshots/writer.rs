@@ -1,4 +1,4 @@
-//! A snapshot becomes one published Parquet file, or nothing.
+//! Writes a snapshot as one published Parquet file, or not at all.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::run::schema::Table;
 use crate::run::seal::remove_if_there;
 use crate::storage::Disk;
 
-/// Writes a snapshot and makes it visible; one of this step that is visible already stays. The caller
-/// holds the rank's lock. After an error nothing is visible, and it may be tried again.
+/// Writes a snapshot and makes it visible, unless a snapshot of this step already is. The caller
+/// holds the rank's lock. After an error nothing is visible, and the call may be repeated.
 pub(crate) fn publish(disk: &dyn Disk, layout: &RunLayout, snapshot: &Snapshot) -> Result<()> {
     publish_divided(disk, layout, snapshot, Division::STANDARD)
 }
@@ -25,7 +25,7 @@ pub(super) fn publish_divided(
 ) -> Result<()> {
     let path = layout.snapshot(snapshot.step());
     if path.exists() {
-        // The attempt before may have failed right after the file got its name.
+        // The previous attempt may have failed right after the file got its name.
         let directory = path.parent().unwrap_or(Path::new("."));
         return disk.sync_dir(directory).map_err(|error| Error::io("sync", directory, error));
     }
