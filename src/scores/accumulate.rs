@@ -1,8 +1,8 @@
-//! What one run has shown of each example so far: slots by place, filled stretch by stretch.
+//! Per-example accumulators of one run: slots by place, filled a slice of rows at a time.
 //!
-//! The inner loops of a fold stand here. Each takes two slices, places and values of the same rows; a
-//! place beyond the slots (`SKIPPED`) is a row that does not count. Values that are not finite are left
-//! out of sums; the fold counts them.
+//! The inner loops of a fold are here. Each takes two slices, the places and the values of the same
+//! rows. A place beyond the slots (`SKIPPED`) marks a row that does not count. Values that are not
+//! finite are left out of sums; the fold counts them.
 
 use super::moments::Moments;
 use super::values::Values;
@@ -11,12 +11,12 @@ use crate::run::Bits;
 /// The place of a row that does not count.
 pub(super) const SKIPPED: u32 = u32::MAX;
 
-/// Slots that can be brought into another order of places.
+/// Slots that can be reordered.
 pub(super) trait Slots {
-    /// Room for so many places.
+    /// Makes room for this many places.
     fn grow(&mut self, places: usize);
 
-    /// Puts what is at `from[place]` at `place`.
+    /// Moves what is at `from[place]` to `place`.
     fn reorder(&mut self, from: &[u32]);
 }
 
@@ -39,7 +39,7 @@ impl<T: Copy + Default> Slots for Vec<T> {
 /// A sum and the number of its terms, in 12 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
-    /// The bits of an `f64`, cut in two so that the whole needs no padding.
+    /// The bits of an `f64`, in two halves so that the struct needs no padding.
     bits: [u32; 2],
     count: u32,
 }
@@ -73,16 +73,16 @@ pub(super) fn add_up(sums: &mut [Sum], places: &[u32], values: &[f32]) {
     }
 }
 
-/// The mean of each.
+/// Returns the mean of each sum.
 pub(super) fn means(sums: &[Sum]) -> Values {
     Values::collect(sums.len(), |place| sums[place].mean())
 }
 
-/// Means over a span. Most examples are seen once in an epoch, which takes 4 bytes; at the first that
-/// is seen twice, all of them become sums.
+/// Means over a span. Most examples are seen once in an epoch, which takes 4 bytes each. When one
+/// is seen twice, all slots become sums.
 #[derive(Debug)]
 pub(super) enum WindowMean {
-    /// The one value of each, or NaN.
+    /// The single value of each example, or NaN.
     Once(Vec<f32>),
     Often(Vec<Sum>),
 }
@@ -120,7 +120,7 @@ impl WindowMean {
     }
 }
 
-/// Fills empty slots; returns the first row whose slot is taken, or the number of rows.
+/// Fills empty slots. Returns the first row whose slot is taken, or the number of rows.
 fn add_once(once: &mut [f32], places: &[u32], values: &[f32]) -> usize {
     for (row, (&place, &value)) in places.iter().zip(values).enumerate() {
         let Some(slot) = once.get_mut(place as usize) else { continue };
@@ -155,7 +155,7 @@ impl Slots for WindowMean {
     }
 }
 
-/// Mean and spread over time.
+/// Mean and standard deviation over time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spread(Moments);
 
@@ -165,13 +165,13 @@ impl Spread {
         self.0.mean()
     }
 
-    /// Of the population, over `n`; NaN without values.
+    /// The population standard deviation (`n`); NaN without values.
     pub(super) fn deviation(self) -> f64 {
         self.0.population_deviation()
     }
 }
 
-/// Adds values to spreads.
+/// Adds values to mean and standard deviation.
 pub(super) fn spread_out(spreads: &mut [Spread], places: &[u32], values: &[f32]) {
     for (&place, &value) in places.iter().zip(values) {
         if let Some(spread) = spreads.get_mut(place as usize)
@@ -182,7 +182,7 @@ pub(super) fn spread_out(spreads: &mut [Spread], places: &[u32], values: &[f32])
     }
 }
 
-/// How many of some presentations were correct.
+/// The share of correct presentations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     correct: u32,
@@ -196,7 +196,7 @@ impl Share {
     }
 }
 
-/// Counts correct presentations; `correct` has the first of these rows at `first`.
+/// Counts correct presentations. `correct` has the first of these rows at `first`.
 pub(super) fn count_correct(shares: &mut [Share], places: &[u32], correct: &Bits, first: usize) {
     for (row, &place) in places.iter().enumerate() {
         if let Some(share) = shares.get_mut(place as usize) {

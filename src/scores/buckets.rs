@@ -1,13 +1,13 @@
-//! Rows brought together by example, so that folding them finds its slots in the cache.
+//! Groups rows by example id, so that the slots of a fold stay in the cache.
 //!
-//! The rows of an epoch come in random order, and every one of them would fetch its slot from far away.
-//! Sorted into buckets of neighbouring ids, bucket by bucket over several row groups, the slots of one
-//! bucket stay near until all of them are done. The sort is stable and an example is in one bucket only,
-//! so its rows stay in their order, and what is added up is the same to the bit.
+//! The rows of an epoch come in random order, so each would fetch its slot from main memory. Sorted
+//! into buckets of neighboring ids, over several row groups at once, the slots of one bucket stay
+//! in the cache until all its rows are done. The sort is stable and an example is in one bucket
+//! only, so its rows keep their order and sums are the same to the bit.
 
 use std::ops::Range;
 
-/// How ids fall into buckets, the same for all row groups of a pass.
+/// How ids are divided into buckets; the same for all row groups of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets {
     shift: u32,
@@ -15,10 +15,11 @@ pub(super) struct Buckets {
 
 impl Buckets {
     const NUMBER: usize = 64;
-    /// The slots of fewer examples are near enough as they are.
+    /// The slots of fewer examples fit in the cache anyway.
     const FEWEST_EXAMPLES: usize = if cfg!(test) { 50 } else { 100_000 };
 
-    /// Buckets for about so many examples with ids up to `last`; `None` where they would not pay.
+    /// Makes buckets for about this many examples with ids up to `last`. Returns `None` where they
+    /// would not pay.
     pub(super) fn new(examples: usize, last: i64) -> Option<Self> {
         let bits = 64 - last.max(0).leading_zeros();
         let shift = bits.saturating_sub(Self::NUMBER.ilog2());
@@ -26,11 +27,11 @@ impl Buckets {
     }
 
     fn of(self, id: i64) -> usize {
-        // Ids are not negative, and what no footer told of goes into the last one.
+        // Ids are not negative. An id above `last` goes into the last bucket.
         ((id as u64 >> self.shift) as usize).min(Self::NUMBER - 1)
     }
 
-    /// Where each row goes, and the rows of each bucket.
+    /// Returns where each row goes, and the rows of each bucket.
     pub(super) fn sort(self, ids: &[i64]) -> Sorted {
         let mut ends = [0_u32; Self::NUMBER];
         for &id in ids {
@@ -53,7 +54,7 @@ impl Buckets {
     }
 }
 
-/// A stable order by bucket.
+/// A stable order of rows by bucket.
 #[derive(Debug)]
 pub(super) struct Sorted {
     /// Where each row goes.
@@ -63,7 +64,7 @@ pub(super) struct Sorted {
 }
 
 impl Sorted {
-    /// The values of a column, row by row where they go.
+    /// Returns the values of a column in this order.
     pub(super) fn scatter<T: Copy + Default>(&self, values: &[T]) -> Vec<T> {
         let mut scattered = vec![T::default(); values.len()];
         for (&place, &value) in self.places.iter().zip(values) {

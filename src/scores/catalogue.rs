@@ -1,4 +1,5 @@
-//! What the chosen runs have recorded, from the footers of their parts: nothing is decoded yet.
+//! Lists what the chosen runs have recorded, from the footers of their parts, without decoding any
+//! rows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl RecordedRun {
         &self.tables[place]
     }
 
-    /// Whether the run has rows with this column.
+    /// Returns whether the run has rows with this column.
     pub(super) fn has(&self, source: Source, column: &str) -> bool {
         !self.table(source).epochs.is_empty() && source.has(&self.run, column)
     }
@@ -69,7 +70,7 @@ impl RecordedTable {
         self.ranks.iter().flatten()
     }
 
-    /// The first and the last step.
+    /// Returns the first and the last step.
     pub(super) fn steps(&self) -> Option<(u64, u64)> {
         let first = self.groups().map(|group| *group.outline.steps.start()).min()?;
         let last = self.groups().map(|group| *group.outline.steps.end()).max()?;
@@ -77,7 +78,7 @@ impl RecordedTable {
     }
 }
 
-/// Opens the runs of these names, or all, and makes sure that they can be averaged.
+/// Opens the runs of these names, or all, and checks that they can be averaged.
 pub(super) fn open(experiment: &Experiment, names: &[String]) -> Result<Vec<RecordedRun>> {
     let runs = if names.is_empty() {
         experiment.runs()?

@@ -1,10 +1,11 @@
-//! The columns of a table of scores while they are made: keys, statistics, and where finished ones go.
+//! The columns of a table of scores while it is being made: keys, statistics, and where finished
+//! columns go.
 
 use super::moments::Moments;
 use super::values::Values;
 use crate::error::Result;
 
-/// The columns that every table of scores begins with, in ascending order of id.
+/// The first columns of every table of scores, in ascending order of id.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) examples: Vec<i64>,
@@ -13,7 +14,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The rows of these places.
+    /// Returns the rows at these places.
     pub(super) fn in_order(self, order: Option<&[u32]>) -> Self {
         fn gather<T: Copy>(values: Vec<T>, order: Option<&[u32]>) -> Vec<T> {
             match order {
@@ -51,11 +52,11 @@ impl Statistics {
     }
 }
 
-/// Where finished columns go.
+/// Takes finished columns.
 pub(super) trait ColumnSink {
-    /// So many columns will come, some of them several times, once for each run, others never.
+    /// Announces the number of columns. A column may be pushed once for each run, or never.
     fn expect(&mut self, columns: usize);
 
-    /// Takes a run's values of a column, by place; examples that turn up later have none.
+    /// Takes a run's values of a column, by place. Examples that the run sees later have no value.
     fn push(&mut self, column: usize, values: Values) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! A row group on its way into a fold: chosen by what its footer tells, decoded, perhaps sorted.
+//! Row groups that a pass reads: chosen by their footer, decoded, and sorted if that pays.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -10,11 +10,11 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::run::{Bits, RowGroup, RowGroupOutline};
 
-/// A row group on its way to a decoder.
+/// A row group to decode.
 pub(super) struct Task {
     pub(super) rank: usize,
     pub(super) group: Group,
-    /// Which of the pass's columns are wanted of it.
+    /// Which of the pass's columns are needed.
     pub(super) columns: Vec<bool>,
     pub(super) steps: bool,
     pub(super) buckets: Option<Buckets>,
@@ -30,19 +30,19 @@ pub(super) struct Decoded {
     labels: OnceCell<Vec<i32>>,
     pub(super) correct: Bits,
     columns: Vec<Vec<f32>>,
-    /// If rows are not in the order in which they were recorded: they are all of one epoch then.
+    /// If rows are not in the order in which they were recorded; all of them are of one epoch then.
     pub(super) sorted: Option<Sorted>,
 }
 
-/// When rows were recorded, ascending.
+/// When rows were recorded, in ascending order.
 pub(super) enum Moments<T> {
-    /// All of them at one moment, or nobody asks.
+    /// All rows at one moment, or at moments that do not matter.
     One(T),
     Each(Vec<T>),
 }
 
 impl<T: Copy + PartialOrd> Moments<T> {
-    /// The rows of `within` from `first` to `last`.
+    /// Returns the rows of `within` from `first` to `last`.
     pub(super) fn rows(&self, within: &Range<usize>, first: T, last: T) -> Range<usize> {
         match self {
             Self::One(moment) if first <= *moment && *moment <= last => within.clone(),
@@ -116,7 +116,7 @@ impl Decoded {
         self.columns[column].get(rows.clone()).unwrap_or_default()
     }
 
-    /// Decoded only where an example is new.
+    /// Decodes the labels, which are needed only where an example is new.
     pub(super) fn labels(&self, rows: &Range<usize>) -> Result<&[i32]> {
         let labels = if let Some(labels) = self.labels.get() {
             labels
@@ -131,7 +131,7 @@ impl Decoded {
         Ok(labels.get(rows.clone()).unwrap_or_default())
     }
 
-    /// The rows of a span within some rows of one epoch.
+    /// Returns the rows of a span among rows of one epoch.
     pub(super) fn rows_of(&self, span: Span, rows: &Range<usize>, epoch: u32) -> Range<usize> {
         match span {
             Span::Epochs { first, last } if (first..=last).contains(&epoch) => rows.clone(),
@@ -144,7 +144,7 @@ impl Decoded {
     }
 }
 
-/// Whether a row group may hold rows of a span.
+/// Returns whether a row group may hold rows of a span.
 pub(super) fn overlaps(outline: &RowGroupOutline, span: Span) -> bool {
     match span {
         Span::Epochs { first, last } => {

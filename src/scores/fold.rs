@@ -1,7 +1,7 @@
-//! The fold over all observations: run after run, table after table.
+//! Folds all observations, run by run and table by table.
 //!
-//! What is held is the state of one run per example, and what the columns keep. A column is handed on
-//! as soon as it is complete, an epoch's at the end of that epoch.
+//! Memory holds the state of one run per example, and what the column sink keeps. A column is
+//! handed on as soon as it is complete; that of an epoch at the end of the epoch.
 
 use super::catalogue::{self, RecordedRun};
 use super::columns::{ColumnSink, Keys};
@@ -14,24 +14,24 @@ use super::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Experiment, Run};
 
-/// What a fold knows beside its columns.
+/// The result of a fold besides its columns.
 pub(super) struct Folded {
     /// The places of the examples in ascending order of id; `None` if they are in that order.
     pub(super) order: Option<Vec<u32>>,
     pub(super) keys: Keys,
-    /// The columns of the table by name, each with the column that was pushed.
+    /// The columns of the table: their names, each with the index of the column that was pushed.
     pub(super) columns: Vec<(String, usize)>,
     pub(super) info: ScoreInfo,
 }
 
-/// The most threads that these options allow.
+/// Returns the number of threads that these options allow.
 pub(super) fn threads(options: &ScoreOptions) -> usize {
     let machine = || std::thread::available_parallelism().ok();
     options.threads.or_else(machine).map_or(1, std::num::NonZero::get)
 }
 
-/// Folds the observations of an experiment's runs. `progress` is called now and then with the number of
-/// rows that were read since the last call.
+/// Folds the observations of an experiment's runs. `progress` is called now and then with the
+/// number of rows read since the last call.
 pub(super) fn fold(
     experiment: &Experiment,
     options: &ScoreOptions,
@@ -57,7 +57,8 @@ pub(super) fn fold(
                 pass.run(&mut fold, threads(options), columns, progress)?;
             }
         }
-        // A row group whose range of epochs or steps covers the wanted ones need not have any of them.
+        // A row group whose range of epochs or steps includes the wanted ones need not contain
+        // them.
         with_rows += i32::from(fold.number_seen > 0);
         fold.end_run();
     }
@@ -72,8 +73,8 @@ pub(super) fn fold(
 }
 
 impl Plan {
-    /// The columns without those of steps that no row turned out to be at, if the other phase has such
-    /// rows. Footers tell the first and the last step of a row group, not which there are.
+    /// Returns the columns without those at steps that no row turned out to have, if the other
+    /// phase has such rows. Footers give the first and the last step of a row group only.
     fn without_empty_columns(
         &self,
         rows: &[u64],

@@ -1,16 +1,17 @@
-//! What a fold knows of the examples while it reads run after run, whichever scores are asked for.
+//! What a fold knows about the examples while it reads run after run, whichever scores are asked
+//! for.
 
 use super::accumulate::{SKIPPED, Slots};
 use super::catalogue::RecordedRun;
 use super::columns::Keys;
 use super::index::ExampleIndex;
 
-/// What is known of all examples so far, whichever score is asked for.
+/// What is known about the examples so far.
 pub(super) struct FoldState {
     pub(super) index: ExampleIndex,
-    /// In how many of the runs before this one each example was seen.
+    /// In how many of the earlier runs each example was seen.
     runs: Vec<i32>,
-    /// Whether this run has seen it, and how many it has.
+    /// Whether this run has seen each example.
     seen: Vec<bool>,
     pub(super) number_seen: usize,
     settled: bool,
@@ -39,7 +40,7 @@ impl FoldState {
         }
     }
 
-    /// Notes that this run has these examples.
+    /// Marks these examples as seen by this run.
     pub(super) fn see(&mut self, places: &[u32]) {
         let examples = self.index.len();
         if self.number_seen == examples {
@@ -53,12 +54,13 @@ impl FoldState {
         }
     }
 
-    /// Whether the places of most examples are known and sorted.
+    /// Returns whether the places are sorted and most examples known.
     pub(super) fn is_settled(&self) -> bool {
         self.settled
     }
 
-    /// Sorts the places, once. Returns the old place of each new one, if any has moved.
+    /// Sorts the places by id, once. Returns the old place of each new one, or `None` if nothing
+    /// moved.
     pub(super) fn settle(&mut self) -> Option<Vec<u32>> {
         if self.settled || self.index.len() == 0 {
             return None;
@@ -78,10 +80,10 @@ impl FoldState {
         self.number_seen = 0;
     }
 
-    /// The examples in ascending order of id, once all runs have been read. `with_rows` is the number of
-    /// runs that had rows.
+    /// Returns the examples in ascending order of id, once all runs have been read. `with_rows` is
+    /// the number of runs that had rows.
     pub(super) fn into_examples(self, with_rows: i32) -> FoldedExamples {
-        // Rows of a second rank can bring up examples that no score has a row of.
+        // Rows of a second rank can contain examples that no score has a row of.
         let is_whole = self.index.is_sorted() && self.runs.iter().all(|&runs| runs > 0);
         let order = (!is_whole).then(|| {
             let mut order = self.index.order();
@@ -95,11 +97,11 @@ impl FoldState {
     }
 }
 
-/// The examples that a fold has met.
+/// The examples that a fold has seen.
 pub(super) struct FoldedExamples {
     /// Their places in ascending order of id; `None` if they are in that order.
     pub(super) order: Option<Vec<u32>>,
     pub(super) keys: Keys,
-    /// How many of them some of the runs have not seen.
+    /// The number of examples that some of the runs have not seen.
     pub(super) partial: u64,
 }

@@ -1,6 +1,6 @@
 //! Forgetting events, as Toneva et al. 2018 define them.
 
-/// What one run has shown of one example, presentation by presentation, in the train phase.
+/// The presentations of one example in the train phase of one run, in order.
 ///
 /// A *forgetting event* is a presentation at which the example is classified incorrectly, right after
 /// one at which it was classified correctly. Presentations are ordered by step, then by position in
@@ -21,22 +21,22 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presentations {
     count: u32,
-    /// Presentations up to and including the first correct one; 0 if there was none.
+    /// The number of presentations up to the first correct one; 0 if there was none.
     until_learned: u32,
-    /// Twice the number of events, plus 1 if the last presentation was correct: an event takes two
-    /// presentations, so that it fits.
+    /// Twice the number of events, plus 1 if the last presentation was correct. An event takes two
+    /// presentations, so this does not overflow.
     events_and_last: u32,
 }
 
 impl Presentations {
-    /// Adds the next presentation; beyond `u32::MAX` of them nothing changes.
+    /// Adds the next presentation. Beyond `u32::MAX` presentations nothing changes.
     pub fn present(&mut self, correct: bool) {
         if self.count == u32::MAX {
             return;
         }
         self.count += 1;
         let (last, correct) = (self.events_and_last & 1, u32::from(correct));
-        // An odd number becomes the next even one with an event, and else the last bit is set anew.
+        // An odd number becomes the next even one with an event; otherwise the last bit is set.
         self.events_and_last += last & !correct;
         self.events_and_last |= correct;
         if correct == 1 && self.until_learned == 0 {
@@ -44,32 +44,33 @@ impl Presentations {
         }
     }
 
-    /// The number of presentations.
+    /// Returns the number of presentations.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The number of forgetting events; 0 for an example that was never learned.
+    /// Returns the number of forgetting events; 0 for an example that was never learned.
     #[must_use]
     pub fn forgetting_events(&self) -> u32 {
         self.events_and_last / 2
     }
 
-    /// Whether the example was presented and never once classified correctly.
+    /// Returns whether the example was presented and never classified correctly.
     #[must_use]
     pub fn never_learned(&self) -> bool {
         self.count > 0 && self.until_learned == 0
     }
 
-    /// The index of the first correct presentation, from 0.
+    /// Returns the index of the first correct presentation, counted from 0.
     #[must_use]
     pub fn first_learned(&self) -> Option<u32> {
         self.until_learned.checked_sub(1)
     }
 
-    /// The forgetting score of a run under Toneva's convention: the events, and for an example that
-    /// was never learned the number of presentations, so that it ranks above every learned one.
+    /// Returns the forgetting score of a run under Toneva's convention: the number of events. An
+    /// example that was never learned gets the number of presentations, so that it ranks above
+    /// every learned one.
     ///
     /// `most_presentations` is the largest [`count`](Self::count) of any example of the run, which
     /// keeps that order even if examples were not presented equally often.
@@ -78,8 +79,8 @@ impl Presentations {
         f64::from(if self.never_learned() { most_presentations } else { self.forgetting_events() })
     }
 
-    /// The forgetting score of a run as the Data Diet code counts it: the events, and infinity for an
-    /// example that was never learned.
+    /// Returns the forgetting score of a run as the Data Diet code counts it: the number of events,
+    /// and infinity for an example that was never learned.
     #[must_use]
     pub fn score_or_infinity(&self) -> f64 {
         if self.never_learned() { f64::INFINITY } else { f64::from(self.forgetting_events()) }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Toneva's definition, word for word: acc(t) > acc(t + 1).
+        /// Toneva's definition: acc(t) > acc(t + 1).
         #[test]
         fn agrees_with_the_definition(history: Vec<bool>) {
             let mut presentations = Presentations::default();

@@ -1,27 +1,28 @@
-//! A place for every distinct example id.
+//! Assigns a place to every distinct example id.
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 
-/// Places in the order in which ids are first seen, until [`settle`](Self::settle) sorts those that
-/// there are. Row numbers `0..n` then need no look-up at all; other small ids cost one array access, all
-/// others a hash. Memory is proportional to the number of distinct ids in any case.
+/// Places are assigned in the order in which ids are first seen, until [`settle`](Self::settle)
+/// sorts the existing ones. Row numbers `0..n` then need no look-up at all, other small ids cost
+/// one array access, and all others a hash look-up. Memory is proportional to the number of
+/// distinct ids in any case.
 #[derive(Debug, Default)]
 pub(super) struct ExampleIndex {
     ids: Vec<i64>,
     labels: Vec<i32>,
     /// Ids below this are their own places.
     own: usize,
-    /// The place plus one of each other small id; 0 for none.
+    /// The place plus one of every other small id; 0 for none.
     dense: Vec<u32>,
     sparse: HashMap<i64, u32>,
-    /// Whether places ascend with ids.
+    /// Whether places are in ascending order of id.
     sorted: bool,
 }
 
 impl ExampleIndex {
-    /// How many array entries an id may cost before it is hashed.
+    /// The number of array entries that an id may cost before it is hashed.
     const SPREAD: usize = 8;
     const FREE: usize = 1 << 16;
 
@@ -29,7 +30,7 @@ impl ExampleIndex {
         Self { sorted: true, ..Self::default() }
     }
 
-    /// Room for ids `0..examples`, where a run has declared them.
+    /// Makes room for ids `0..examples`, where a run has declared them.
     pub(super) fn expect(&mut self, examples: u64) {
         if let Ok(examples) = usize::try_from(examples)
             && u32::try_from(examples).is_ok()
@@ -39,8 +40,8 @@ impl ExampleIndex {
         }
     }
 
-    /// The places of some ids, appended to `places`. A new id gets the next place, and its label the
-    /// first time; `labels` is called only then, and gives those of all these ids.
+    /// Appends the places of some ids to `places`. A new id gets the next place and its label;
+    /// `labels` is called only then, and returns the labels of all these ids.
     pub(super) fn places<'a>(
         &mut self,
         ids: &[i64],
@@ -48,7 +49,7 @@ impl ExampleIndex {
         places: &mut Vec<u32>,
     ) -> Result<()> {
         let own = self.own as u64;
-        // Not `all`, which stops at the first miss and therefore looks at one id at a time.
+        // Not `all`, which stops at the first miss and so cannot be vectorized.
         if ids.iter().filter(|&&id| id as u64 >= own).count() == 0 {
             places.extend(ids.iter().map(|&id| id as u32));
             return Ok(());
@@ -88,7 +89,7 @@ impl ExampleIndex {
         Ok(place)
     }
 
-    /// Makes an id that has a place findable.
+    /// Makes an id's place findable.
     fn enter(&mut self, id: i64, place: u32) {
         let small = usize::try_from(id).unwrap_or(usize::MAX);
         if small == place as usize && self.own == small {
@@ -122,19 +123,19 @@ impl ExampleIndex {
         self.ids.len()
     }
 
-    /// Whether places ascend with ids.
+    /// Returns whether places are in ascending order of id.
     pub(super) fn is_sorted(&self) -> bool {
         self.sorted
     }
 
-    /// The places in ascending order of id.
+    /// Returns the places in ascending order of id.
     pub(super) fn order(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.ids.len() as u32).collect();
         order.sort_unstable_by_key(|&place| self.ids[place as usize]);
         order
     }
 
-    /// The ids and labels, by place.
+    /// Returns the ids and labels, by place.
     pub(super) fn into_keys(self) -> (Vec<i64>, Vec<i32>) {
         (self.ids, self.labels)
     }

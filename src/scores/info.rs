@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Where scores come from; kept in the file's metadata.
+/// Where a table of scores comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ScoreInfo {
     /// The runs that were folded.
     pub runs: Vec<String>,
-    /// What a name without a moment stands for, such as `el2n` for `el2n_score_epoch_3`.
+    /// What a name without a moment refers to, such as `el2n` to `el2n_score_epoch_3`.
     pub aliases: BTreeMap<String, String>,
-    /// Observations left out of a mean because their value is not finite, as one whose logits are not.
+    /// Observations left out of a mean because their value is not finite.
     pub non_finite: u64,
-    /// Observations left out because the example was on another rank in the same epoch: a data loader
+    /// Observations left out because another rank had the example in the same epoch: a data loader
     /// pads ranks by repeating examples.
     pub repeated: u64,
     /// Examples that some of the runs have not seen: their scores are means over fewer runs.

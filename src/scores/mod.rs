@@ -1,8 +1,8 @@
-//! Columns in, scores out: what runs recorded, folded into one row per example.
+//! Scores: what runs recorded, folded into one row per example.
 //!
-//! A *signal* is recorded while training, a *score* is derived from signals afterwards. One streaming
-//! pass over each table of each run, epoch by epoch; memory is proportional to the number of examples,
-//! never to the number of observations.
+//! A *signal* is recorded while training, a *score* is derived from signals afterwards. Every table
+//! of every run is read in one streaming pass, epoch by epoch; memory is proportional to the number
+//! of examples, never to the number of observations.
 //!
 //! ```text
 //! requests + catalogue of parts -> plan
@@ -16,7 +16,6 @@ mod buckets;
 mod catalogue;
 mod columns;
 mod decoded;
-mod file;
 mod fold;
 mod fold_state;
 mod forgetting;
@@ -26,7 +25,7 @@ mod moments;
 mod pass;
 mod pipeline;
 mod plan;
-mod read;
+mod reader;
 mod request;
 mod schema;
 mod score;
@@ -37,11 +36,12 @@ mod table;
 mod tests;
 mod training;
 mod values;
+mod writer;
 
 pub use forgetting::Presentations;
 pub use info::ScoreInfo;
 pub(crate) use moments::Moments;
-pub(crate) use read::verify;
+pub(crate) use reader::verify;
 pub use request::{At, ScoreOptions, ScoreRequest};
 pub use score::{Score, Span};
 pub use table::{ScoreFile, ScoreStatistics, ScoreTable};

@@ -1,8 +1,8 @@
-//! Mean and standard deviation over runs, one pair per example.
+//! Running mean and standard deviation, one pair per example.
 
-/// Running moments by the method of Youngs and Cramer (1971), which does not cancel, as Welford's. The
-/// mean is a sum and one division: runs that come to the same total have the same mean, in whatever
-/// order their values came, as far as the sum is exact, which it is for counts.
+/// Running moments by the method of Youngs and Cramer (1971), which like Welford's does not suffer
+/// from cancellation. The mean is a sum and one division, so runs with the same total have the same
+/// mean in any order, as far as the sum is exact, which it is for counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
     sum: f64,
@@ -15,29 +15,31 @@ impl Moments {
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1;
         if self.count == 1 {
-            // As it is, a negative zero too.
+            // Assigned, not added, to keep a negative zero.
             self.sum = value;
             self.squares = if value.is_infinite() { f64::NAN } else { 0.0 };
             return;
         }
         self.sum += value;
         let count = f64::from(self.count);
-        // Infinity makes it NaN, for there is no deviation from an infinite mean.
+        // Infinity makes it NaN: there is no deviation from an infinite mean.
         let deviation = count * value - self.sum;
         self.squares += deviation * deviation / (count * (count - 1.0));
     }
 
-    /// NaN if nothing was added.
+    /// Returns the mean; NaN if nothing was added.
     pub(crate) fn mean(self) -> f64 {
         if self.count == 0 { f64::NAN } else { self.sum / f64::from(self.count) }
     }
 
-    /// With `n - 1`; NaN for fewer than two values, or an infinite one.
+    /// Returns the sample standard deviation (`n - 1`); NaN for fewer than two values, or an
+    /// infinite one.
     pub(crate) fn standard_deviation(self) -> f64 {
         if self.count < 2 { f64::NAN } else { (self.squares / f64::from(self.count - 1)).sqrt() }
     }
 
-    /// With `n`; NaN if nothing was added, or for an infinite value.
+    /// Returns the population standard deviation (`n`); NaN if nothing was added, or for an
+    /// infinite value.
     pub(crate) fn population_deviation(self) -> f64 {
         if self.count == 0 { f64::NAN } else { (self.squares / f64::from(self.count)).sqrt() }
     }
@@ -70,7 +72,7 @@ mod tests {
         }
     }
 
-    /// Equal totals must tie, so that the example's id decides.
+    /// Equal totals must tie, so that the example id decides.
     #[test]
     fn the_order_of_counts_does_not_show() {
         let mean = |counts: [u32; 5]| {

@@ -1,7 +1,9 @@
-//! One pass over one table of one run: row groups are decoded on several threads and folded in order.
+//! One pass over one table of one run. Row groups are decoded on several threads and folded in
+//! order.
 //!
-//! Epochs follow one another, and within an epoch the ranks of the run do. An example that a data loader
-//! repeated on a second rank in an epoch, to make the ranks equally long, counts on the first one only.
+//! Rows come epoch by epoch, and within an epoch rank by rank. An example that a data loader
+//! repeated on a second rank in an epoch, to make the ranks equally long, counts on the first rank
+//! only.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,9 +22,9 @@ use super::training::Training;
 use crate::error::Result;
 use crate::observe::Phase;
 
-/// Rows that are folded at once, score by score: few enough to stay in the nearest cache.
+/// The number of rows that are folded at once, score by score: few enough to stay in the L1 cache.
 const ROWS_AT_ONCE: usize = 8192;
-/// Sorted row groups that are folded together.
+/// The number of sorted row groups that are folded together.
 const ROW_GROUPS_AT_ONCE: usize = 8;
 
 /// What one pass computes.
@@ -41,16 +43,17 @@ pub(super) struct Pass<'a> {
 /// A mean over a span that has not ended.
 struct OpenWindow {
     computed: usize,
-    /// In `Pass::columns`.
+    /// An index into `Pass::columns`.
     column: usize,
     span: Span,
-    /// After this epoch it is complete.
+    /// The epoch after which the mean is complete.
     last_epoch: u32,
     mean: WindowMean,
 }
 
 impl<'a> Pass<'a> {
-    /// What a plan has to do with one table of a run; `None` if that is nothing.
+    /// Makes the pass that a plan needs over one table of a run. Returns `None` if it needs nothing
+    /// from the table.
     pub(super) fn new(plan: &Plan, recorded: &'a RecordedRun, source: Source) -> Option<Self> {
         let mut columns: Vec<&'static str> = Vec::new();
         let mut place = |name: &'static str| {
@@ -104,8 +107,8 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// How to sort rows by example; none of the first epoch is sorted if that shows what examples there
-    /// are, and none that has to be told apart by its step.
+    /// Returns how to sort rows by example. Rows of the first epoch are not sorted if that epoch
+    /// shows which examples there are, nor are rows that a span tells apart by step.
     fn buckets(&self, fold: &FoldState) -> (Option<Buckets>, Option<i32>) {
         let groups = || self.recorded.table(self.source).groups().map(|group| &group.outline);
         let last = groups().map(|outline| outline.last_example).max().unwrap_or(0);
@@ -117,7 +120,7 @@ impl<'a> Pass<'a> {
         (Buckets::new(of_first.map(|outline| outline.rows).sum(), last), first)
     }
 
-    /// The row groups to read, in the order of epochs, then of ranks.
+    /// Returns the row groups to read, in the order of epochs, then of ranks.
     fn tasks(&self, fold: &FoldState) -> Vec<Task> {
         let (buckets, unsorted) = self.buckets(fold);
         let table = self.recorded.table(self.source);
@@ -160,12 +163,12 @@ impl<'a> Pass<'a> {
                 tasks.push(Task { rank, group: group.clone(), columns, steps, buckets });
             }
         }
-        // Stable: the row groups of a rank stay in their order.
+        // Stable: the row groups of a rank keep their order.
         tasks.sort_by_key(|task| (*task.group.outline.epochs.start(), task.rank));
         tasks
     }
 
-    /// Reads the table and hands finished columns on.
+    /// Reads the table and hands on finished columns.
     pub(super) fn run(
         mut self,
         fold: &mut FoldState,
@@ -175,7 +178,7 @@ impl<'a> Pass<'a> {
     ) -> Result<()> {
         let tasks = self.tasks(fold);
         let (source, names) = (self.source, self.columns.clone());
-        // `grand` has no column `correct`, and nobody asks it for one.
+        // The table `grand` has no column `correct`, and no score needs it.
         let bits = self.training.reads_correct();
         let first_epochs: Vec<(i32, usize)> =
             tasks.iter().map(|task| (*task.group.outline.epochs.start(), task.rank)).collect();
@@ -184,7 +187,8 @@ impl<'a> Pass<'a> {
         let decode = |task: &Task| task.decode(source, &names, bits);
         in_order(threads, &tasks, decode, |next| {
             let mut upcoming = first_epochs.iter().peekable();
-            // A row group that reaches into later epochs waits for them, with the first row it has left.
+            // A row group that reaches into later epochs waits for them, from its first remaining
+            // row.
             let mut waiting: Vec<Option<(Decoded, usize)>> = (0..ranks).map(|_| None).collect();
             let mut batch = Vec::new();
             for &epoch in &epochs {
@@ -261,7 +265,7 @@ impl<'a> Pass<'a> {
         rows: &Range<usize>,
         epoch: u32,
     ) -> Result<()> {
-        // Which rows count at all, and which of them for which window.
+        // First, the rows that count at all; then those that count for each window.
         let whole = !self.training.scores.is_empty();
         let open: Vec<(usize, Range<usize>)> = (0..self.windows.len())
             .map(|at| (at, decoded.rows_of(self.windows[at].span, rows, epoch)))
@@ -318,7 +322,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The columns that go into means, each with the rows for which it does.
+    /// Returns the columns that go into means, each with the rows that count.
     fn columns_of<'b>(
         &'b self,
         open: &'b [(usize, Range<usize>)],
@@ -328,7 +332,7 @@ impl<'a> Pass<'a> {
         windows.chain(self.training.columns().map(|column| (column, rows.clone())))
     }
 
-    /// How many rows are left out of a mean.
+    /// Counts the rows that are left out of a mean.
     fn count_broken(
         &self,
         open: &[(usize, Range<usize>)],
@@ -345,14 +349,14 @@ impl<'a> Pass<'a> {
         counted.filter(|(row, _)| is_broken(*row)).count() as u64
     }
 
-    /// Hands on what ends with an epoch.
+    /// Hands on the columns that end with an epoch.
     fn end_epoch(
         &mut self,
         epoch: u32,
         fold: &mut FoldState,
         columns: &mut dyn ColumnSink,
     ) -> Result<()> {
-        // After the first epoch, nearly all examples are known: from here on their places are sorted.
+        // After the first epoch nearly all examples are known, so places are sorted from here on.
         if let Some(from) = fold.settle() {
             self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));
             self.training.slots().for_each(|slots| slots.reorder(&from));
@@ -376,7 +380,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether a value is not finite: the exponent's bits are all set.
+/// Returns whether a value is not finite: all bits of its exponent are set.
 fn has_broken(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let is_broken = |value: &f32| value.to_bits() & EXPONENT == EXPONENT;

@@ -1,14 +1,16 @@
-//! Work done on several threads and handed over in order, so that whoever takes it cannot tell.
+//! Runs work on several threads and returns the results in order. `rayon` and channels would do,
+//! but not with a bound on the results that wait while the calling thread works too, which is what
+//! bounds the memory of a fold.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// How far the work may run ahead of its taker, beyond one piece for each thread.
+/// How far the work may run ahead of the consumer, beyond one task for each thread.
 const AHEAD: usize = 2;
 
-/// Does `work` on each task on up to `threads` threads, that of the caller included, and gives `take` a
-/// source of the results in the order of the tasks. At most `threads` and two results wait.
+/// Runs `work` on each task on up to `threads` threads, including the caller's, and passes `take`
+/// an iterator of the results in the order of the tasks. At most `threads` and two results wait.
 pub(super) fn in_order<T: Sync, R: Send, O>(
     threads: usize,
     tasks: &[T],
@@ -28,7 +30,7 @@ pub(super) fn in_order<T: Sync, R: Send, O>(
                 line.help(&|task| work(&tasks[task]));
             });
         }
-        // Also if the taker stops early.
+        // Also if the consumer stops early.
         let _end = End(&line);
         take(&mut || line.next(&|task| work(&tasks[task])))
     })
@@ -57,7 +59,7 @@ impl<R> Line<R> {
         state.started < self.tasks && state.started < state.taken + self.window
     }
 
-    /// Does the next task, with the lock released meanwhile.
+    /// Runs the next task, with the lock released meanwhile.
     fn work<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<R>>,
@@ -85,7 +87,7 @@ impl<R> Line<R> {
         }
     }
 
-    /// The next result; works while it is not there.
+    /// Returns the next result; works while it is not ready.
     fn next(&self, work: &dyn Fn(usize) -> R) -> Option<R> {
         let mut state = self.lock();
         loop {
@@ -103,7 +105,7 @@ impl<R> Line<R> {
     }
 }
 
-/// Sends the helpers home.
+/// Stops the helper threads.
 struct End<'a, R>(&'a Line<R>);
 
 impl<R> Drop for End<'_, R> {
@@ -113,7 +115,7 @@ impl<R> Drop for End<'_, R> {
     }
 }
 
-/// A helper that panics leaves a gap in the line, which nobody must wait for.
+/// A helper that panics leaves a gap, which the consumer must not wait for.
 struct EndOnPanic<'a, R>(&'a Line<R>);
 
 impl<R> Drop for EndOnPanic<'_, R> {

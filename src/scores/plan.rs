@@ -1,4 +1,5 @@
-//! What was asked for meets what was recorded: which columns there will be, and what each is made of.
+//! Matches what was asked for with what was recorded: which columns the table will have, and how
+//! each is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +20,14 @@ pub(super) struct Plan {
     pub(super) columns: Vec<(String, usize)>,
     /// What is computed, each once.
     pub(super) computed: Vec<Computed>,
-    /// Which score a name without a moment stands for.
+    /// The scores that names without a moment refer to.
     pub(super) aliases: BTreeMap<String, String>,
-    /// Columns at steps, those that one request asks for at one span together: some of each have to
-    /// come to rows.
+    /// Groups of columns at steps, one group for each request and span: at least one of each group
+    /// must have rows.
     pub(super) steps: Vec<Vec<usize>>,
 }
 
-/// A value per run and example.
+/// What is computed for each run and example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Computed {
     /// The mean of a column of a table over a span.
@@ -35,7 +36,7 @@ pub(super) enum Computed {
     OfTraining(Score),
 }
 
-/// The rows of a table that a mean is taken over, and of what.
+/// The rows of a table that a mean is taken over, and the column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) source: Source,
@@ -43,7 +44,7 @@ pub(super) struct Window {
     pub(super) span: Span,
 }
 
-/// The column that a score of whole train phases is made of beside `correct`.
+/// The column that a score of a whole train phase needs besides `correct`.
 pub(super) fn signal_of_training(score: Score) -> Option<Signal> {
     match score {
         Score::Aum => Some(Signal::Margin),
@@ -52,8 +53,8 @@ pub(super) fn signal_of_training(score: Score) -> Option<Signal> {
     }
 }
 
-/// Whether a table has rows in a span, as far as the footers tell: exactly for epochs, and for steps
-/// whether a row group reaches over it.
+/// Returns whether a table has rows in a span, according to the footers: exactly for epochs; for
+/// steps, whether a row group's range includes them.
 fn reaches(table: &RecordedTable, span: Span) -> bool {
     match span {
         Span::Epochs { first, last } => table.epochs.range(first..=last).next().is_some(),
@@ -99,7 +100,7 @@ impl Plan {
                     Score::CartographyVariability,
                     Score::CartographyCorrectness,
                 ];
-                // Correctness alone is no map.
+                // Correctness alone does not make a dataset map.
                 let confidence = Signal::Confidence.name();
                 let is_there = runs.iter().any(|run| run.has(TRAIN, confidence));
                 if request.if_recorded && !is_there {
@@ -111,7 +112,7 @@ impl Plan {
         }
     }
 
-    /// A score whose name says everything.
+    /// Adds a score whose name says everything.
     fn add_score(
         &mut self,
         score: Score,
@@ -147,8 +148,8 @@ impl Plan {
         Ok(())
     }
 
-    /// The mean of a column in some sources, at the moments of a request. Where there is no moment, the
-    /// name is the column's, and the first of `latest` that has a common epoch is what it stands for.
+    /// Adds the mean of a column in some sources at the moments of a request. A request without a
+    /// moment is named for the column, and refers to the first of `latest` that has a common epoch.
     fn add_windows(
         &mut self,
         asked: &Asked,
@@ -260,7 +261,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// The tables that have the column.
+    /// Returns the tables that have the column.
     fn tables(&self, source: Source) -> impl Iterator<Item = &'a RecordedTable> {
         let column = self.column;
         let runs = self.runs.iter().filter(move |run| run.has(source, column));
@@ -271,13 +272,13 @@ impl<'a> Asked<'a> {
         self.tables(source).flat_map(|table| table.epochs.iter().copied()).collect()
     }
 
-    /// The last epoch that every run has. A run without rows here has no say in it.
+    /// Returns the last epoch that every run has, ignoring runs without rows in this table.
     fn last_common(&self, source: Source) -> Option<u32> {
         let in_all = |epoch: &u32| self.tables(source).all(|table| table.epochs.contains(epoch));
         self.epochs(source).into_iter().rev().find(in_all)
     }
 
-    /// An error if there is nothing of a span in any of these sources.
+    /// Checks that one of these sources has rows in a span.
     fn check(&self, sources: &[Source], span: Span) -> Result<()> {
         let is_empty = match span {
             Span::Epochs { first, last } => first > last,
@@ -297,7 +298,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The error for a span in which nothing was recorded, with what there is.
+/// The error for a span in which nothing was recorded, listing what was.
 pub(super) fn nothing_at(
     span: Span,
     sources: &[Source],
@@ -341,7 +342,7 @@ pub(super) fn nothing_at(
     Error::new(ErrorKind::NotFound, message)
 }
 
-/// `0, 1, 2, 5 to 90`.
+/// Formats epochs as `0, 1, 2, 5 to 90`.
 fn list(epochs: &BTreeSet<u32>) -> String {
     let mut stretches: Vec<(u32, u32)> = Vec::new();
     for &epoch in epochs {

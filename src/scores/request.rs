@@ -1,4 +1,4 @@
-//! What to compute: scores asked for before it is known which epochs there are.
+//! Requests for scores, made before it is known which epochs there are.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -7,17 +7,17 @@ use super::score::{Score, unknown_score};
 use crate::error::{Error, Result};
 use crate::observe::{Phase, Signal};
 
-/// What to compute from which runs.
+/// What to compute, and from which runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScoreOptions {
-    /// The runs by name; empty for all of the experiment.
+    /// The runs by name; empty for all runs of the experiment.
     pub runs: Vec<String>,
-    /// The scores, in the order of the columns; one that is asked for twice is computed once.
-    /// [`ScoreRequest::standard`] unless set.
+    /// The scores, in the order of the columns. Duplicates are computed once. Default:
+    /// [`ScoreRequest::standard`].
     pub scores: Vec<ScoreRequest>,
-    /// The most threads to use; as many as the machine runs at once without it. The numbers do not
-    /// depend on it.
+    /// The most threads to use; `None` for as many as the machine has. The results do not depend on
+    /// it.
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -33,8 +33,7 @@ impl ScoreOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is none, so that the moments
-    /// would mean nothing.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no score takes a moment.
     pub fn take_at(&mut self, at: &At) -> Result<()> {
         if !self.scores.iter().any(ScoreRequest::takes_a_moment) {
             return Err(Error::invalid(
@@ -51,8 +50,7 @@ impl ScoreOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is none, so that the phase would
-    /// mean nothing.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no score takes a phase.
     pub fn take_in(&mut self, phase: Phase) -> Result<()> {
         if !self.scores.iter().any(ScoreRequest::takes_a_phase) {
             return Err(Error::invalid(
@@ -70,21 +68,21 @@ impl ScoreOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum At {
-    /// Every recorded epoch, a score for each.
+    /// Every recorded epoch, one score for each.
     EveryEpoch,
     /// The last epoch of each phase that every run has.
     LastEpoch,
-    /// These epochs, a score for each.
+    /// These epochs, one score for each.
     Epochs(Vec<u32>),
     /// One score over these epochs, both ends included.
     EpochRange(u32, u32),
-    /// These steps, a score for each.
+    /// These steps, one score for each.
     Steps(Vec<u64>),
     /// One score over these steps, both ends included.
     StepRange(u64, u64),
 }
 
-/// One score or several of a kind, as far as they are known before the experiment is opened.
+/// One score, or several of a kind, as far as they are known before the experiment is opened.
 ///
 /// # Examples
 ///
@@ -114,7 +112,7 @@ pub struct ScoreRequest {
     pub(super) if_recorded: bool,
 }
 
-/// What is asked for, whenever it is.
+/// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Quantity {
     Signal(Signal),
@@ -124,8 +122,8 @@ pub(super) enum Quantity {
 }
 
 impl ScoreRequest {
-    /// A signal. Without [`at`](Self::at) and [`phase`](Self::phase) it is the score of the signal's
-    /// own name, [`Score::Latest`]; with a phase alone, the last epoch of that phase.
+    /// A signal. Without [`at`](Self::at) and [`phase`](Self::phase) it is the score named like the
+    /// signal, [`Score::Latest`]; with a phase alone, it is at the last epoch of that phase.
     #[must_use]
     pub fn signal(signal: Signal) -> Self {
         Self::new(Quantity::Signal(signal))
@@ -144,9 +142,9 @@ impl ScoreRequest {
         Self::new(Quantity::Cartography)
     }
 
-    /// What is computed unless something else is asked for: `el2n`, EL2N at these moments, forgetting
-    /// and what belongs to it, `aum`, and cartography where confidence was recorded. Each is left out
-    /// where nothing of it was recorded.
+    /// The default scores: `el2n`, EL2N at these moments, the forgetting scores, `aum`, and
+    /// cartography where confidence was recorded. Each is left out if what it needs was not
+    /// recorded.
     #[must_use]
     pub fn standard(at: &At, phase: Option<Phase>) -> Vec<Self> {
         let el2n = Self { phase, ..Self::signal(Signal::El2n).at(at.clone()) };
@@ -164,7 +162,7 @@ impl ScoreRequest {
         scores.into_iter().map(Self::if_recorded).collect()
     }
 
-    /// When to take a signal or `GraNd`; nothing to any other score, whose name says it.
+    /// Sets when to take a signal or `GraNd`. Does nothing to other scores.
     #[must_use]
     pub fn at(mut self, at: At) -> Self {
         if self.takes_a_moment() {
@@ -173,7 +171,7 @@ impl ScoreRequest {
         self
     }
 
-    /// In which phase to take a signal, instead of in both; nothing to any other score.
+    /// Sets the phase in which to take a signal; by default both. Does nothing to other scores.
     #[must_use]
     pub fn phase(mut self, phase: Phase) -> Self {
         if self.takes_a_phase() {
@@ -182,15 +180,14 @@ impl ScoreRequest {
         self
     }
 
-    /// Leaves the score out where no chosen run has recorded what it is made of, which is an error
-    /// otherwise.
+    /// Leaves the score out, instead of failing, if no chosen run has recorded what it needs.
     #[must_use]
     pub fn if_recorded(mut self) -> Self {
         self.if_recorded = true;
         self
     }
 
-    /// Whether [`at`](Self::at) means something to it.
+    /// Returns whether [`at`](Self::at) applies to it.
     #[must_use]
     pub fn takes_a_moment(&self) -> bool {
         matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand)
@@ -218,7 +215,7 @@ impl From<Score> for ScoreRequest {
 impl FromStr for ScoreRequest {
     type Err = Error;
 
-    /// A score's name, or `cartography`.
+    /// Parses a score's name, or `cartography`.
     fn from_str(name: &str) -> Result<Self> {
         if name == "cartography" {
             return Ok(Self::cartography());

@@ -6,7 +6,7 @@ use crate::storage::Identity;
 
 /// Raised when a reader of an older version would misread the file.
 const VERSION: u32 = 1;
-/// What the file says it is.
+/// The identity that the file carries.
 pub(super) const IDENTITY: Identity = Identity { table: "scores", version: VERSION };
 /// The metadata entry that holds [`ScoreInfo`](super::ScoreInfo) as JSON.
 pub(super) const INFO_KEY: &str = "data_diet.scores";

@@ -1,4 +1,4 @@
-//! What a score is called: the one place where its name is written and read.
+//! The names of scores: the one place where they are written and parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::observe::{Phase, Signal};
 
-/// A score by its name. `Display` gives the name, `FromStr` reads it, and a table of scores has the
-/// columns `NAME_mean`, `NAME_std` and `NAME_count` over runs.
+/// A score by its name. `Display` writes the name, `FromStr` parses it, and a table of scores has
+/// the columns `NAME_mean`, `NAME_std` and `NAME_count` over runs.
 ///
 /// # Examples
 ///
@@ -25,27 +25,28 @@ use crate::observe::{Phase, Signal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Score {
-    /// `el2n`, `loss`, ...: the last epoch of the score phase that every run with a score phase has;
-    /// of the train phase if no run has a score phase.
+    /// `el2n`, `loss`, ...: at the last epoch of the score phase that every run with a score phase
+    /// has, or of the train phase if no run has a score phase.
     Latest(Signal),
     /// `el2n_score_epoch_3`, `margin_train_steps_0_to_500`, ...: a run's value is the mean over the
     /// example's observations in this phase and span. The signal says which direction is hard.
     Signal {
-        /// What was recorded.
+        /// The signal.
         signal: Signal,
-        /// In which kind of pass.
+        /// The phase.
         phase: Phase,
-        /// When.
+        /// The span.
         span: Span,
     },
-    /// `grand`: the last epoch that every run with `GraNd` scores has.
+    /// `grand`: at the last epoch that every run with `GraNd` scores has.
     LatestGrand,
-    /// `grand_epoch_3`, `grand_step_100`, ...: the gradient norm of the example's loss; high is hard.
-    /// Paul et al. 2021, definition 2.1. At initialisation it follows the norm of the input and prunes
-    /// badly (Kirsch 2023).
+    /// `grand_epoch_3`, `grand_step_100`, ...: the norm of the gradient of the example's loss; high
+    /// is hard. Paul et al. 2021, definition 2.1. At initialization it follows the norm of the
+    /// input and prunes badly (Kirsch 2023).
     Grand(Span),
-    /// `forgetting`: forgetting events in the train phase; an example that a run never learned counts
-    /// as that run's largest number of presentations. High is hard. Toneva et al. 2018, section 3.
+    /// `forgetting`: forgetting events in the train phase. An example that a run never learned
+    /// counts as that run's largest number of presentations. High is hard. Toneva et al. 2018,
+    /// section 3.
     Forgetting,
     /// `forgetting_inf`: the same, but never learned counts as infinity, as in the Data Diet code.
     ForgettingInf,
@@ -69,7 +70,7 @@ pub enum Score {
     CartographyCorrectness,
 }
 
-/// A stretch of training, both ends included; a single epoch or step is a stretch of one.
+/// A range of training, both ends included. A single epoch or step is a range of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Span {
     /// `epoch_3` or `epochs_3_to_7`.
@@ -95,7 +96,7 @@ impl Span {
         Self::Epochs { first: epoch, last: epoch }
     }
 
-    /// Some epochs, both ends included.
+    /// A range of epochs, both ends included.
     #[must_use]
     pub fn epochs(first: u32, last: u32) -> Self {
         Self::Epochs { first, last }
@@ -107,7 +108,7 @@ impl Span {
         Self::Steps { first: step, last: step }
     }
 
-    /// Some steps, both ends included.
+    /// A range of steps, both ends included.
     #[must_use]
     pub fn steps(first: u64, last: u64) -> Self {
         Self::Steps { first, last }
@@ -126,7 +127,7 @@ impl fmt::Display for Span {
 }
 
 impl Score {
-    /// Every score that has no phase and no moment in its name, without the signals.
+    /// Every score without a phase or a moment in its name, except signals.
     pub(super) const OF_RUNS: [Self; 9] = [
         Self::Forgetting,
         Self::ForgettingInf,
@@ -139,7 +140,7 @@ impl Score {
         Self::CartographyCorrectness,
     ];
 
-    /// The name of a score of whole runs.
+    /// Returns the name of a score of whole runs.
     fn fixed_name(self) -> &'static str {
         match self {
             Self::Latest(signal) | Self::Signal { signal, .. } => signal.name(),
@@ -171,12 +172,13 @@ impl FromStr for Score {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        // Written back, so that every score has one name only: no `epoch_03`, no `epochs_3_to_3`.
+        // Compared with its own name, so that every score has one name only: no `epoch_03`, no
+        // `epochs_3_to_3`.
         parse(name).filter(|score| score.to_string() == name).ok_or_else(|| unknown_score(name))
     }
 }
 
-/// What there is to ask for, when something else was.
+/// The error for an unknown score, listing what can be asked for.
 pub(super) fn unknown_score(name: &str) -> Error {
     let signals = Signal::ALL.map(Signal::name).join(", ");
     let fixed = Score::OF_RUNS.map(Score::fixed_name).join(", ");

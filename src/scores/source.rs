@@ -1,14 +1,14 @@
-//! Where the rows of a fold come from: a table with one or more values per example and moment.
+//! The tables that a fold reads, each with one or more values per example and moment.
 
 use crate::error::Result;
 use crate::observe::{Phase, Signal};
 use crate::run::{PartReader, Run, Table};
 
-/// A table of a run that is folded in a pass of its own.
+/// A table of a run, folded in a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     Observations(Phase),
-    /// One `grand` per example and moment; no phase, no `correct`.
+    /// One `grand` per example and moment; no phase and no `correct`.
     Grand,
 }
 
@@ -17,7 +17,7 @@ impl Source {
     pub(super) const ALL: [Self; 3] =
         [Self::Observations(Phase::Train), Self::Observations(Phase::Score), Self::Grand];
 
-    /// The name in messages.
+    /// Returns the name in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Observations(phase) => phase.name(),
@@ -25,7 +25,7 @@ impl Source {
         }
     }
 
-    /// The published parts of one rank, in order.
+    /// Opens the published parts of one rank, in order.
     pub(super) fn parts(self, run: &Run, rank: usize) -> Result<Vec<PartReader>> {
         match self {
             Self::Observations(phase) => run.open_parts(Table::Observations, phase, rank),
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// Whether a run of this format has a column of this name here, once it has rows.
+    /// Returns whether the table has a column of this name in a run of this format.
     pub(super) fn has(self, run: &Run, column: &str) -> bool {
         match self {
             Self::Observations(_) => {
@@ -47,7 +47,7 @@ impl Source {
 /// The column that holds `GraNd`.
 pub(super) const GRAND: &str = "grand";
 
-/// The signals that any of these runs records.
+/// Returns the signals that the run records.
 pub(super) fn recorded_signals(run: &Run) -> Vec<&'static str> {
     let recorded = |signal: &Signal| run.ranks().any(|rank| rank.format.signals.contains(signal));
     Signal::ALL.into_iter().filter(recorded).map(Signal::name).collect()

@@ -1,4 +1,5 @@
-//! Columns of scores that wait in a temporary file, so that a fold over many epochs holds one of them.
+//! Keeps finished columns of scores in a temporary file, so that a fold over many epochs holds one
+//! column at a time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,13 +12,14 @@ use super::moments::Moments;
 use super::values::Values;
 use crate::error::{Error, Result};
 
-/// Columns as the fold makes them: a run's values of a column in order of place, one behind the other.
+/// Columns in the order in which the fold makes them: a run's values of a column by place, one
+/// column after the other.
 #[derive(Debug)]
 pub(super) struct Spill {
     directory: PathBuf,
     file: File,
     length: u64,
-    /// Per column, the stretches of the file that hold it, one for each run.
+    /// For each column, the ranges of the file that hold it, one for each run.
     columns: Vec<Vec<Stretch>>,
 }
 
@@ -30,7 +32,7 @@ struct Stretch {
 }
 
 impl Spill {
-    /// A spill on the file system that will hold this file.
+    /// Creates a spill on the file system that will hold this file.
     pub(super) fn beside(path: &Path) -> Result<Self> {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -45,7 +47,7 @@ impl Spill {
         Ok(Self { directory, file, length: 0, columns: Vec::new() })
     }
 
-    /// The same columns in the order of ids; holds one of them at a time.
+    /// Returns the same columns in the order of ids. Holds one of them at a time.
     pub(super) fn sort(self, order: Option<&[u32]>) -> Result<SortedSpill> {
         let Some(order) = order else { return Ok(SortedSpill::new(self)) };
         let mut sorted = Self::in_directory(self.directory.clone())?;
@@ -93,7 +95,7 @@ impl ColumnSink for Spill {
     }
 }
 
-/// Writes numbers and returns the width of one.
+/// Writes numbers and returns the size of one in bytes.
 fn write_all<T: Copy, const WIDTH: usize>(
     file: &mut File,
     values: &[T],
@@ -108,7 +110,7 @@ fn write_all<T: Copy, const WIDTH: usize>(
     Ok(WIDTH)
 }
 
-/// Columns in the order of ids, each of one length.
+/// Columns in the order of ids.
 #[derive(Debug)]
 pub(super) struct SortedSpill {
     directory: PathBuf,
@@ -122,7 +124,7 @@ impl SortedSpill {
         Self { directory, file: Mutex::new(file), columns }
     }
 
-    /// Some rows of a column.
+    /// Reads some rows of a column.
     pub(super) fn read(&self, column: usize, rows: Range<usize>) -> Result<Statistics> {
         let mut statistics = Statistics::with_capacity(rows.len());
         if let [stretch] = self.columns[column][..] {
@@ -151,7 +153,7 @@ impl SortedSpill {
         Ok(statistics)
     }
 
-    /// Some rows of a run's values, as far as it has so many.
+    /// Reads some rows of a run's values, as far as the run has them.
     fn values(&self, stretch: &Stretch, rows: Range<usize>) -> Result<Values> {
         let rows = rows.start.min(stretch.values)..rows.end.min(stretch.values);
         let offset = stretch.offset + (rows.start * stretch.width) as u64;

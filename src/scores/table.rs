@@ -1,23 +1,23 @@
-//! One row per example: the scores of an experiment, in memory.
+//! The scores of an experiment in memory, one row per example.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 use super::columns::{ColumnSink, Keys, Statistics};
-use super::file;
 use super::fold::{fold, threads};
 use super::info::ScoreInfo;
 use super::moments::Moments;
 use super::request::ScoreOptions;
 use super::spill::Spill;
 use super::values::Values;
+use super::writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::Experiment;
 use crate::selection::ScoreColumn;
 use crate::storage::AtomicFile;
 
-/// The scores of the examples that some runs have seen, in ascending order of id.
+/// The scores of the examples that the runs have seen, in ascending order of id.
 #[derive(Clone, Debug)]
 pub struct ScoreTable {
     pub(crate) examples: Vec<i64>,
@@ -27,26 +27,27 @@ pub struct ScoreTable {
     pub(crate) info: ScoreInfo,
 }
 
-/// One score of every example: mean, standard deviation and count over runs. What the names mean, and
-/// which direction is hard, stands with [`Score`](crate::scores::Score).
+/// One score of every example: mean, standard deviation and count over runs. See
+/// [`Score`](crate::scores::Score) for what the names mean and which direction is hard.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ScoreStatistics {
     /// The score's name.
     pub name: String,
-    /// The mean over runs; NaN where no run has a value.
+    /// The mean over runs; NaN if no run has a value.
     pub mean: Vec<f64>,
-    /// The sample standard deviation (`n - 1`) over runs; NaN for fewer than two, or an infinite mean.
+    /// The sample standard deviation (`n - 1`) over runs; NaN for fewer than two values, or an
+    /// infinite mean.
     pub std: Vec<f64>,
     /// The number of runs that have a value.
     pub count: Vec<i32>,
 }
 
-/// What [`ScoreTable::fold_to_file`] has written.
+/// The result of [`ScoreTable::fold_to_file`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScoreFile {
-    /// The number of examples, which is that of rows.
+    /// The number of examples, which are the rows.
     pub examples: usize,
     /// The scores' names, in the order of the columns.
     pub scores: Vec<String>,
@@ -57,23 +58,25 @@ pub struct ScoreFile {
 impl ScoreTable {
     /// Folds the observations of an experiment's runs into one row per example.
     ///
-    /// Where only some of the runs have recorded what a score is made of, it is folded over those.
+    /// A score that only some of the runs have recorded is folded over those runs.
     ///
     /// # Memory
     ///
-    /// Per example, beside 24 bytes for each score of the result (which
-    /// [`fold_to_file`](Self::fold_to_file) does not hold): 24 bytes of its own, 4 for each score of a
-    /// span that is open at once (12 where examples are seen several times in it), 12 each for
-    /// forgetting and `aum`, 32 for cartography, each only if asked for; 4 more where a run has several
-    /// ranks, and 4 to 40 where ids are not `0..n`. The runs come one after the other, so that their
-    /// number does not count, nor does that of observations.
+    /// Per example: 24 bytes for each score of the result (none with
+    /// [`fold_to_file`](Self::fold_to_file)) and 24 bytes for the example itself; while folding, 4
+    /// bytes for each score whose span is open (12 where examples are seen several times in the
+    /// span), 12 each for forgetting and `aum`, 32 for cartography; 4 more if a run has several
+    /// ranks, and 4 to 40 if ids are not `0..n`. Runs are folded one after the other, so neither
+    /// their number nor that of the observations matters.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, and for a signal, an epoch or a step that
-    /// no run has recorded, with what there is; [`InvalidArgument`](ErrorKind::InvalidArgument) for runs
-    /// whose class counts differ; [`Empty`](ErrorKind::Empty) if there are no observations;
-    /// [`Corrupt`](ErrorKind::Corrupt) for damaged files; what reading meets.
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, and for a signal, an epoch or a step
+    /// that no run has recorded, listing what there is;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the runs differ in their number of
+    /// classes; [`Empty`](ErrorKind::Empty) if there are no observations;
+    /// [`Corrupt`](ErrorKind::Corrupt) if a file is damaged; [`Io`](ErrorKind::Io) if it cannot be
+    /// read.
     ///
     /// # Examples
     ///
@@ -90,8 +93,8 @@ impl ScoreTable {
         Self::fold_with_progress(experiment, options, |_rows| {})
     }
 
-    /// Like [`fold`](Self::fold); `progress` is called now and then with the number of rows that were
-    /// read since the last call.
+    /// Like [`fold`](Self::fold). `progress` is called now and then with the number of rows read
+    /// since the last call.
     ///
     /// # Errors
     ///
@@ -112,7 +115,7 @@ impl ScoreTable {
             places.for_each(|row| statistics.push(moments(row)));
             statistics
         };
-        // A column that goes by two names is finished once for each.
+        // A column with two names is finished once for each.
         let mut left: BTreeMap<usize, usize> = BTreeMap::new();
         folded.columns.iter().for_each(|(_, column)| *left.entry(*column).or_default() += 1);
         let mut finish = |(name, column): &(String, usize)| {
@@ -130,10 +133,10 @@ impl ScoreTable {
         Ok(Self { examples, labels, runs, statistics, info: folded.info })
     }
 
-    /// Like [`fold`](Self::fold), straight into a Parquet file as [`write`](Self::write) makes it.
-    /// Memory is proportional to the number of examples, not of observations, however many scores are
-    /// asked for: finished columns wait in a temporary file beside the output, which takes 4 to 8 bytes
-    /// per example, run and score.
+    /// Like [`fold`](Self::fold), but writes a Parquet file as [`write`](Self::write) does. Memory
+    /// is proportional to the number of examples, not of observations, however many scores are
+    /// asked for: finished columns wait in a temporary file beside the output, which takes 4 to 8
+    /// bytes per example, run and score.
     ///
     /// # Errors
     ///
@@ -144,54 +147,54 @@ impl ScoreTable {
         path: impl AsRef<Path>,
         mut progress: impl FnMut(u64),
     ) -> Result<ScoreFile> {
-        // Before the long work, so that a path that cannot be written is found at once.
+        // Created before the long work, so that an unwritable path fails at once.
         let file = AtomicFile::create(path.as_ref())?;
         let mut spill = Spill::beside(path.as_ref())?;
         let folded = fold(experiment, options, &mut spill, &mut progress)?;
         let columns = spill.sort(folded.order.as_deref())?;
         let (scores, places): (Vec<String>, Vec<usize>) = folded.columns.into_iter().unzip();
         let threads = threads(options);
-        file::write(file, &folded.keys, &scores, &folded.info, threads, |score, rows| {
+        writer::write(file, &folded.keys, &scores, &folded.info, threads, |score, rows| {
             columns.read(places[score], rows)
         })?;
         Ok(ScoreFile { examples: folded.keys.examples.len(), scores, info: folded.info })
     }
 
-    /// The example ids, ascending.
+    /// Returns the example ids, ascending.
     #[must_use]
     pub fn examples(&self) -> &[i64] {
         &self.examples
     }
 
-    /// The class of each example, as it was first recorded.
+    /// Returns the class of each example, as it was first recorded.
     #[must_use]
     pub fn labels(&self) -> &[i32] {
         &self.labels
     }
 
-    /// In how many runs each example was seen.
+    /// Returns the number of runs in which each example was seen.
     #[must_use]
     pub fn runs(&self) -> &[i32] {
         &self.runs
     }
 
-    /// Every score, in the order of the columns.
+    /// Returns every score, in the order of the columns.
     #[must_use]
     pub fn statistics(&self) -> &[ScoreStatistics] {
         &self.statistics
     }
 
-    /// Where the scores come from.
+    /// Returns where the scores come from.
     #[must_use]
     pub fn info(&self) -> &ScoreInfo {
         &self.info
     }
 
-    /// One score's mean over runs, to select examples by.
+    /// Returns the mean over runs of one score, to select examples by.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown name, with the names there are.
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown name, listing the names.
     pub fn column(&self, name: &str) -> Result<ScoreColumn> {
         let score = self.statistics.iter().find(|score| score.name == name).ok_or_else(|| {
             unknown(name, self.statistics.iter().map(|score| score.name.as_str()))
@@ -221,7 +224,7 @@ impl ScoreTable {
             })
         };
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        file::write(AtomicFile::create(path.as_ref())?, &keys, &names, &self.info, threads, read)
+        writer::write(AtomicFile::create(path.as_ref())?, &keys, &names, &self.info, threads, read)
     }
 }
 
@@ -261,7 +264,7 @@ mod tests {
     use crate::observe::{Batch, BatchFormat, Moment, Phase, Targets};
     use crate::record::Recorder;
 
-    /// Ids that come in no order, and later epochs that bring new ones.
+    /// Ids in no particular order, and later epochs that bring new ones.
     fn record(path: &Path, run: &str, shift: f32) {
         let format = BatchFormat::new(2).unwrap();
         let mut recorder = Recorder::builder(path, run, format.clone()).start().unwrap();

@@ -1,4 +1,4 @@
-//! What is computed over the whole train phase of a run: forgetting, margins, the dataset map.
+//! Scores over the whole train phase of a run: forgetting, margins, the dataset map.
 
 use std::ops::Range;
 
@@ -8,20 +8,20 @@ use super::forgetting::Presentations;
 use super::score::Score;
 use super::values::Values;
 
-/// The slots of the scores that are asked for, and no others.
+/// The slots of the scores that are asked for.
 #[derive(Default)]
 pub(super) struct Training {
     pub(super) scores: Vec<(usize, Score)>,
     presentations: Option<Vec<Presentations>>,
-    /// Of the margin, with its place among the columns of the pass.
+    /// For the margin, with the index of its column in the pass.
     margins: Option<(usize, Vec<Sum>)>,
-    /// Of the confidence, likewise.
+    /// For the confidence, with the index of its column in the pass.
     confidences: Option<(usize, Vec<Spread>)>,
     correct: Option<Vec<Share>>,
 }
 
 impl Training {
-    /// Computes a score, out of the column of floats at this place of the pass if it is made of one.
+    /// Adds a score, with the index of the float column that it needs, if any.
     pub(super) fn add(&mut self, computed: usize, score: Score, column: Option<usize>) {
         self.scores.push((computed, score));
         match (score, column) {
@@ -34,7 +34,7 @@ impl Training {
         }
     }
 
-    /// Whether it needs the column `correct`.
+    /// Returns whether the column `correct` is needed.
     pub(super) fn reads_correct(&self) -> bool {
         self.presentations.is_some() || self.correct.is_some()
     }
@@ -47,7 +47,7 @@ impl Training {
         presentations.chain(margins).chain(confidences).chain(correct)
     }
 
-    /// The columns that go into a mean.
+    /// Returns the columns that go into a mean.
     pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
         let margins = self.margins.iter().map(|(column, _)| *column);
         margins.chain(self.confidences.iter().map(|(column, _)| *column))
@@ -72,7 +72,7 @@ impl Training {
         }
     }
 
-    /// A finished score.
+    /// Returns a finished score.
     pub(super) fn values(&self, score: Score) -> Values {
         let presentations = self.presentations.as_deref().unwrap_or_default();
         let forgetting = |value: &dyn Fn(&Presentations) -> f64| {

@@ -1,15 +1,15 @@
-//! One score of one run: a number per example, in order of place.
+//! One score of one run: a number per example, by place.
 
 /// A number per place; NaN where the run has none, and beyond the end.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
-    /// Numbers that need no more precision: a signal that was recorded once, or a small count.
+    /// Numbers that need no more precision: a signal recorded once, or a small count.
     F32(Vec<f32>),
     F64(Vec<f64>),
 }
 
 impl Values {
-    /// A number for each of so many places, in half the room if none of them loses anything by it.
+    /// Collects a number for each place, as `f32` if none of them loses precision.
     pub(super) fn collect(places: usize, value: impl Fn(usize) -> f64) -> Self {
         let mut narrow = Vec::with_capacity(places);
         for place in 0..places {

@@ -1,5 +1,6 @@
-//! Resamples of examples, drawn from a seed and measured on several threads; what comes out depends on
-//! the seed alone.
+//! Bootstrap resamples of examples, measured on several threads. The result depends on the seed
+//! only; no statistics crate draws resamples as multiplicities, which lets a measure rank the
+//! examples once instead of sorting every resample.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -8,8 +9,8 @@ use std::thread;
 use super::Bootstrap;
 use crate::selection::SplitMix64;
 
-/// Measures resamples of `examples`, each handed over as multiplicities, in the order of their numbers.
-/// Every thread works in a workspace of its own, made by `start`.
+/// Measures resamples of `examples`, each passed as multiplicities, and returns the results in
+/// order. Every thread has a workspace of its own, made by `start`.
 pub(super) fn resample<M: Send, W>(
     examples: usize,
     bootstrap: &Bootstrap,
@@ -55,9 +56,9 @@ pub(super) fn resample<M: Send, W>(
     measures.into_iter().map(|(_, measures)| measures).collect()
 }
 
-/// Draws as many examples as there are, with replacement: how often each came.
+/// Draws as many examples as there are, with replacement, and counts how often each was drawn.
 fn draw(weights: &mut [u32], seed: u64, number: u64) {
-    // A generator of its own for each resample, far from those of its neighbours.
+    // A generator of its own for each resample, far from those of its neighbors.
     let stream = SplitMix64::new(seed).next() ^ number;
     let mut random = SplitMix64::new(SplitMix64::new(stream).next());
     weights.fill(0);
@@ -67,8 +68,8 @@ fn draw(weights: &mut [u32], seed: u64, number: u64) {
     }
 }
 
-/// Uniform in `0..bound` like `SplitMix64::below`, but without its division, which would be most of the
-/// time of drawing; by multiplication, with a rare rejection (Lemire 2019).
+/// Returns a uniform value in `0..bound` like `SplitMix64::below`, but by multiplication with a
+/// rare rejection (Lemire 2019): the division would take most of the time of drawing.
 fn below(random: &mut SplitMix64, bound: u64) -> u64 {
     let wide = |value: u64| u128::from(value) * u128::from(bound);
     let mut product = wide(random.next());
@@ -81,8 +82,8 @@ fn below(random: &mut SplitMix64, bound: u64) -> u64 {
     (product >> 64) as u64
 }
 
-/// The middle `level` of some values: quantiles by linear interpolation between order statistics
-/// (type 7 of Hyndman and Fan 1996). NaN is left out; of nothing, both ends are NaN.
+/// Returns the middle `level` of some values: quantiles by linear interpolation between order
+/// statistics (type 7 of Hyndman and Fan 1996). NaN is left out; without values both ends are NaN.
 pub(super) fn percentile_interval(mut values: Vec<f64>, level: f64) -> (f64, f64) {
     values.retain(|value| !value.is_nan());
     values.sort_unstable_by(f64::total_cmp);
@@ -113,7 +114,7 @@ mod tests {
         for threads in [2, 3, 64] {
             assert_eq!(drawn(50, 7, threads, 40), one);
         }
-        // The first ones do not depend on how many follow.
+        // The first resamples do not depend on how many follow.
         assert_eq!(drawn(50, 7, 2, 5), one[..5]);
         assert_ne!(drawn(50, 8, 1, 40), one);
         let mut distinct = one.clone();

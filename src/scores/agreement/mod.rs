@@ -1,5 +1,5 @@
-//! How far two scores agree about which examples matter: rank correlations, and how much of what one
-//! would keep the other keeps too. Knows scores of examples; where they come from is `series`'s.
+//! Agreement between two scores: rank correlations, and how much of what one score keeps the other
+//! keeps too.
 //!
 //! ```text
 //! two ScoreColumns -> Pair (matched, ranked once) -> Measures of all examples       -> Agreement
@@ -22,8 +22,8 @@ use pair::{Measures, Pair, Workspace};
 pub use series::ScoreSeries;
 pub use splits::{SplitAgreement, SplitOptions, Spread};
 
-/// Which end of the order of scores is kept, as [`Rule::Highest`](crate::selection::Rule::Highest) and
-/// [`Rule::Lowest`](crate::selection::Rule::Lowest) keep it.
+/// Which end of the scores is kept, as by [`Rule::Highest`](crate::selection::Rule::Highest) and
+/// [`Rule::Lowest`](crate::selection::Rule::Lowest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
     /// The highest scores.
@@ -33,10 +33,11 @@ pub enum Keep {
     Lowest,
 }
 
-/// Intervals by resampling examples with replacement: the percentile method of Efron (1979).
+/// Bootstrap intervals: examples are resampled with replacement, and intervals are taken by the
+/// percentile method of Efron (1979).
 ///
-/// They say how well a number is known from these examples. They do not say how much it varies from
-/// seed to seed of training, which only more runs can tell.
+/// They show how precisely these examples determine a number. They do not show how much it varies
+/// from seed to seed of training; only more runs can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Bootstrap {
@@ -54,7 +55,7 @@ impl Default for Bootstrap {
     }
 }
 
-/// What to compare, and how well to know it.
+/// What to compare, and whether to compute intervals.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AgreementOptions {
@@ -64,8 +65,8 @@ pub struct AgreementOptions {
     pub keep: Keep,
     /// Whether and how to compute intervals.
     pub bootstrap: Option<Bootstrap>,
-    /// How many threads draw resamples; 0 for as many as the machine offers. The numbers do not
-    /// depend on it.
+    /// The number of threads that draw resamples; 0 for as many as the machine has. The results do
+    /// not depend on it.
     pub threads: usize,
 }
 
@@ -81,11 +82,11 @@ impl Default for AgreementOptions {
 }
 
 impl AgreementOptions {
-    /// Finds out whether these options make sense, before the work that they are for.
+    /// Checks the options before any work is done.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is out of range.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an option is out of range.
     pub fn check(&self) -> Result<()> {
         if let Some(fraction) = self.fractions.iter().find(|&&f| !(f > 0.0 && f <= 1.0)) {
             return Err(Error::invalid(format!(
@@ -106,13 +107,13 @@ impl AgreementOptions {
     }
 }
 
-/// A number and how well it is known.
+/// A number and its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Estimate {
     /// The number, over all examples.
     pub value: f64,
-    /// The bootstrap interval, low and high; `None` if none was asked for.
+    /// The bootstrap interval, low and high; `None` if it was not asked for.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -126,26 +127,28 @@ pub struct Overlap {
     pub kept: usize,
     /// `|A ∩ B| / |A|`, in `0..=1`; NaN if the share rounds to no example.
     pub shared: Estimate,
-    /// What two random sets of that size have in common on average: `kept / examples`, the fraction
-    /// up to its rounding.
+    /// The expected overlap of two random sets of that size: `kept / examples`, the fraction up to
+    /// rounding.
     pub by_chance: f64,
 }
 
-/// How far two scores agree, on the examples that have both.
+/// The agreement of two scores on the examples that have both.
 ///
-/// - `spearman`: Pearson's correlation of ranks, tied scores taking the mean of their ranks (Spearman
-///   1904); in `-1..=1`.
-/// - `kendall`: tau-b, `(C - D) / sqrt((P - T_a) (P - T_b))` of concordant and discordant among all
-///   `P` pairs, `T` of them tied in one score (Kendall 1945); in `-1..=1`.
-/// - `overlaps`: see [`Overlap`]. Kept sets are those of [`ScoreColumn::select`], ties by id.
+/// - `spearman`: Pearson's correlation of ranks, where tied scores get the mean of their ranks
+///   (Spearman 1904); in `-1..=1`.
+/// - `kendall`: tau-b, `(C - D) / sqrt((P - T_a) (P - T_b))` of concordant and discordant pairs
+///   among all `P`, of which `T` are tied in one score (Kendall 1945); in `-1..=1`.
+/// - `overlaps`: see [`Overlap`]. Kept sets are those of [`ScoreColumn::select`], with ties broken
+///   by id.
 ///
-/// Infinity is a score like any other, tied with infinity; only NaN is left out. A score that is the
-/// same for all examples has no ranks to correlate: `spearman` and `kendall` are NaN.
+/// Infinity is a score like any other, tied with infinity; only NaN is left out. If a score is the
+/// same for all examples, there are no ranks to correlate: `spearman` and `kendall` are NaN.
 ///
-/// Intervals resample examples with replacement and measure the resample as if it were the data set:
-/// copies of one example are tied with each other, and what is shared counts copies. Resamples
-/// without an answer (all their examples tied) are left out; an interval of none is NaN. Everything is
-/// exact, nothing is subsampled: `O(n log n)` time and about 30 bytes an example for each resample.
+/// Intervals resample examples with replacement and treat the resample as the data set: copies of
+/// one example are tied with each other, and shared examples count with their copies. Resamples
+/// without a result (all examples tied) are left out; if none has a result, the interval is NaN.
+/// Everything is exact, nothing is subsampled: `O(n log n)` time and about 30 bytes per example for
+/// each resample.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Agreement {
@@ -153,7 +156,7 @@ pub struct Agreement {
     pub examples: usize,
     /// Examples in both columns that have NaN for one of the scores.
     pub without_score: usize,
-    /// Examples that only one of the columns knows.
+    /// Examples that are in one of the columns only.
     pub in_one_only: usize,
     /// Spearman's rho.
     pub spearman: Estimate,
@@ -169,8 +172,8 @@ impl Agreement {
     /// # Errors
     ///
     /// [`Empty`](ErrorKind::Empty) if fewer than 2 examples have both scores;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a fraction, a level or a number of resamples
-    /// out of range.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if a fraction, a level or a number of
+    /// resamples is out of range.
     ///
     /// # Examples
     ///
@@ -199,7 +202,7 @@ impl Agreement {
         Self::of_with_progress(first, second, options, |_resamples| {})
     }
 
-    /// Like [`of`](Self::of); `progress` is called now and then with the number of resamples that were
+    /// Like [`of`](Self::of). `progress` is called now and then with the number of resamples
     /// measured since the last call.
     ///
     /// # Errors

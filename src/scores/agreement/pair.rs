@@ -1,5 +1,5 @@
-//! Two scores of the same examples, ranked once and measured many times: every measure takes a
-//! multiplicity per example, so that a bootstrap resample never sorts anything.
+//! Two scores of the same examples, ranked once and measured many times. Every measure takes a
+//! multiplicity per example, so a bootstrap resample never sorts anything.
 
 use std::ops::Range;
 
@@ -40,37 +40,37 @@ pub(super) fn matched(first: &ScoreColumn, second: &ScoreColumn) -> Matched {
     matched
 }
 
-/// What `Pair::measures` finds.
+/// The result of `Pair::measures`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Measures {
     pub(super) spearman: f64,
     pub(super) kendall: f64,
-    /// The shared part of the kept sets, one for each count.
+    /// The overlap of the kept sets, one for each count.
     pub(super) shared: Vec<f64>,
 }
 
-/// Examples stand at places in ascending order of the first score, ties by id.
+/// Examples are at places in ascending order of the first score, ties by id.
 #[derive(Debug)]
 pub(super) struct Pair {
-    /// The stretches of places that are tied in the first score.
+    /// The ranges of places that are tied in the first score.
     stretches: Vec<Range<usize>>,
     /// For each place, the rank of its second score among the distinct ones, from 0.
     groups: Vec<u32>,
     group_count: usize,
-    /// For each place, a number that it shares with the places that are tied in both scores.
+    /// For each place, a number shared by the places that are tied in both scores.
     joint: Vec<u32>,
     joint_count: usize,
     /// The places in ascending order of the second score, ties by id.
     order: Vec<u32>,
-    /// For each place, where it stands in `order`.
+    /// For each place, its position in `order`.
     positions: Vec<u32>,
 }
 
 impl Pair {
-    /// Ranks both scores of each example; none is NaN, and there are at most `u32::MAX`.
+    /// Ranks both scores of each example. None is NaN, and there are at most `u32::MAX`.
     pub(super) fn new(scores: &[(f64, f64)]) -> Self {
         let n = scores.len();
-        // Adding zero makes one zero of both, as selections have it.
+        // Adding zero turns -0 into 0, as in selections.
         let first = |row: u32| scores[row as usize].0 + 0.0;
         let second = |row: u32| scores[row as usize].1 + 0.0;
         let rows: Vec<u32> = (0..n as u32).collect();
@@ -131,8 +131,8 @@ impl Pair {
         self.groups.len()
     }
 
-    /// Measures the multiset that holds the example at each place so many times. The weights sum to
-    /// the number of examples, which the kept `counts` do not exceed.
+    /// Measures the multiset that holds the example at each place this many times. The weights sum
+    /// to the number of examples, and no kept count exceeds it.
     pub(super) fn measures(
         &self,
         weights: &[u32],
@@ -151,8 +151,8 @@ impl Pair {
         }
     }
 
-    /// Pearson's correlation of the ranks, which are those of the middle of their tie, doubled and
-    /// about zero: whole numbers.
+    /// Pearson's correlation of the ranks. Ranks are the middle of their tie, doubled and centered
+    /// on zero, so they are integers.
     fn spearman(&self, weights: &[u32], workspace: &mut Workspace) -> f64 {
         let total = self.len() as f64;
         let mut below = 0.0;
@@ -177,8 +177,8 @@ impl Pair {
         ratio(products, squares, other_squares)
     }
 
-    /// Tau-b. Discordant pairs are counted in ascending order of the first score by a Fenwick tree
-    /// over the groups of the second; the concordant ones follow from the numbers of ties.
+    /// Tau-b. Discordant pairs are counted in ascending order of the first score with a Fenwick
+    /// tree over the groups of the second; concordant pairs follow from the numbers of ties.
     fn kendall(&self, weights: &[u32], workspace: &mut Workspace) -> f64 {
         let tree = &mut workspace.tree;
         tree.clear();
@@ -228,7 +228,7 @@ impl Pair {
         for step in 0..=first.step {
             let place = from_the_end(step);
             let position = self.positions[place] as usize;
-            // The way from the end to a position is its own inverse.
+            // Reversal is its own inverse.
             let second_kept = second.kept(from_the_end(position), weights[place]);
             shared += first.kept(step, weights[place]).min(second_kept);
         }
@@ -240,12 +240,12 @@ impl Pair {
 struct Cut {
     /// The last step from the kept end that is kept.
     step: usize,
-    /// How many of its copies are.
+    /// How many copies of it are kept.
     copies: u64,
 }
 
 impl Cut {
-    /// How many copies of the example at a step are kept.
+    /// Returns how many copies of the example at a step are kept.
     fn kept(&self, step: usize, weight: u32) -> u64 {
         match step.cmp(&self.step) {
             std::cmp::Ordering::Less => u64::from(weight),
@@ -255,7 +255,7 @@ impl Cut {
     }
 }
 
-/// Finds the end of the set that keeps `count` copies; there are as many.
+/// Finds the end of the set that keeps `count` copies, which must exist.
 fn cut(count: u64, weight: impl Fn(usize) -> u32) -> Cut {
     let (mut step, mut left) = (0, count);
     loop {
@@ -268,7 +268,7 @@ fn cut(count: u64, weight: impl Fn(usize) -> u32) -> Cut {
     }
 }
 
-/// The pairs among so many.
+/// The number of pairs.
 fn pairs(count: u64) -> u64 {
     count * count.saturating_sub(1) / 2
 }
@@ -281,7 +281,7 @@ fn ratio(numerator: f64, a: f64, b: f64) -> f64 {
     (numerator / (a * b).sqrt()).clamp(-1.0, 1.0)
 }
 
-/// Memory that one thread measures in, again and again.
+/// Buffers of one thread, reused for every resample.
 #[derive(Debug)]
 pub(super) struct Workspace {
     /// The weight of each group of the second score.
@@ -302,7 +302,7 @@ impl Workspace {
     }
 }
 
-/// Prefix sums that can be added to (Fenwick 1994).
+/// A Fenwick tree (Fenwick 1994): prefix sums that can be updated.
 #[derive(Debug)]
 struct Tree {
     sums: Vec<u32>,
@@ -320,7 +320,7 @@ impl Tree {
         }
     }
 
-    /// The sum up to and including a place.
+    /// Returns the sum up to and including a place.
     fn up_to(&self, at: usize) -> u64 {
         let (mut sum, mut end) = (0, at + 1);
         while end > 0 {

@@ -1,5 +1,5 @@
-//! One score of an experiment as several columns, one for each run or one for each epoch: what can be
-//! compared to learn how many seeds, or how many epochs, are enough.
+//! One score of an experiment as several columns, one for each run or for each epoch, to find out
+//! how many seeds or epochs are enough.
 
 use std::collections::BTreeSet;
 
@@ -34,20 +34,20 @@ pub struct ScoreSeries {
 }
 
 impl ScoreSeries {
-    /// Joins columns of one score under a name each.
+    /// Makes a series of named columns of one score.
     #[must_use]
     pub fn new(score: impl Into<String>, columns: Vec<(String, ScoreColumn)>) -> Self {
         Self { score: score.into(), columns }
     }
 
-    /// A score of each run by itself, named by the runs; `runs` is empty for all of them. A score
-    /// without an epoch, such as `el2n`, is taken at the epoch that it stands for over all these runs.
-    /// `progress` is told the rows that were read since its last call.
+    /// Computes a score of each run separately, in columns named for the runs; all runs if `runs`
+    /// is empty. A score without an epoch, such as `el2n`, is taken at the epoch that it refers to
+    /// over all these runs. `progress` is called with the rows read since its last call.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or score, or fewer than 2 runs; what folding
-    /// meets.
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run or score, or fewer than 2 runs;
+    /// otherwise as for [`ScoreTable::fold`](crate::scores::ScoreTable::fold).
     pub fn over_runs(
         experiment: &Experiment,
         runs: &[String],
@@ -75,15 +75,15 @@ impl ScoreSeries {
         Ok(Self { score, columns })
     }
 
-    /// A score at each epoch, as its mean over runs (all of them if `runs` is empty), in ascending order,
-    /// named `epoch 1` and so on. Only epochs that every run has recorded which has recorded the phase
-    /// at all; `phase` is the score phase where there is one, unless asked for.
-    /// `progress` is told the rows that were read since its last call.
+    /// Computes a score at each epoch as its mean over runs (all if `runs` is empty), in ascending
+    /// order, in columns named `epoch 1` and so on. Includes the epochs that are common to every
+    /// run that has recorded the phase. `phase` defaults to the score phase where there is one.
+    /// `progress` is called with the rows read since its last call.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, or a score that does not have at least 2
-    /// such epochs; what folding meets.
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown run, or a score that does not have at least
+    /// 2 such epochs; otherwise as for [`ScoreTable::fold`](crate::scores::ScoreTable::fold).
     pub fn over_epochs(
         experiment: &Experiment,
         runs: &[String],
@@ -110,7 +110,7 @@ impl ScoreSeries {
         let names: Vec<&String> = runs.iter().collect();
         let table = table(experiment, &names, request, &mut progress)?;
         let phases = phase.map_or([Phase::Score, Phase::Train].to_vec(), |phase| vec![phase]);
-        // Of a quantity without phases, such as a gradient's norm, the plain name.
+        // A quantity without phases, such as a gradient norm, has its plain name.
         let patterns = phases.iter().map(|&phase| (Some(phase), format!("{score}_{phase}_epoch_")));
         let patterns = patterns.chain([(None, format!("{score}_epoch_"))]);
         for (phase, prefix) in patterns {
@@ -141,24 +141,24 @@ impl ScoreSeries {
             .map(|()| Self { score: score.to_owned(), columns: Vec::new() })
     }
 
-    /// The score's name, with its phase and epoch where it has them.
+    /// Returns the score's name, with its phase and epoch where it has them.
     #[must_use]
     pub fn score(&self) -> &str {
         &self.score
     }
 
-    /// The columns with their names.
+    /// Returns the columns with their names.
     #[must_use]
     pub fn columns(&self) -> &[(String, ScoreColumn)] {
         &self.columns
     }
 
-    /// The mean over some of the columns, by their places: of every example that one of them has, the
-    /// mean of its numbers; NaN where it has none.
+    /// Returns the mean over some of the columns, by index: for every example in one of them, the
+    /// mean of its numbers; NaN if it has none.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a place that is not there.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an index is out of range.
     pub fn mean(&self, places: &[usize]) -> Result<ScoreColumn> {
         let column = |&place: &usize| {
             self.columns.get(place).map(|(_, column)| column).ok_or_else(|| {
@@ -171,7 +171,7 @@ impl ScoreSeries {
         for column in &columns {
             rows.extend(column.examples().iter().copied().zip(column.labels().iter().copied()));
         }
-        // Stable: of an example's labels the first column's stays.
+        // Stable: an example keeps the label of the first column.
         rows.sort_by_key(|&(example, _)| example);
         rows.dedup_by_key(|&mut (example, _)| example);
         let (examples, labels): (Vec<i64>, Vec<i32>) = rows.into_iter().unzip();
@@ -191,7 +191,7 @@ impl ScoreSeries {
     }
 }
 
-/// The one way from an experiment to scores: everything that this file compares comes through here.
+/// Everything that this module compares is computed here.
 fn table(
     experiment: &Experiment,
     runs: &[&String],
@@ -206,8 +206,8 @@ fn table(
     ScoreTable::fold_with_progress(experiment, &options, progress)
 }
 
-/// A name without a moment, such as `el2n`, stands for another one over all runs, and might stand for
-/// something else in each of them.
+/// A name without a moment, such as `el2n`, refers to one score over all runs, and could refer to
+/// another in each of them.
 fn resolved(
     experiment: &Experiment,
     runs: &[String],

@@ -1,4 +1,4 @@
-//! How many seeds are enough: the mean over some runs against the mean over all others.
+//! How many seeds are enough: compares the mean over some runs with the mean over all others.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use super::{Agreement, AgreementOptions};
 use crate::error::{Error, Result};
 use crate::selection::SplitMix64;
 
-/// Which ways to part the runs in two.
+/// Which ways of splitting the runs in two to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SplitOptions {
-    /// How many ways to try for each number of runs: all of them if there are no more, else so many
-    /// different ones at random. At least 1.
+    /// How many splits to try for each number of runs: all of them if there are no more, otherwise
+    /// this many different random ones. At least 1.
     pub most: usize,
     /// The seed of that choice.
     pub seed: u64,
@@ -24,11 +24,11 @@ impl Default for SplitOptions {
     }
 }
 
-/// A number over several ways to part the runs.
+/// A number over several splits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Spread {
-    /// The mean over them; NaN if none has an answer.
+    /// The mean over the splits; NaN if none has a result.
     pub mean: f64,
     /// The lowest.
     pub low: f64,
@@ -45,10 +45,10 @@ impl Spread {
     }
 }
 
-/// How the mean over some runs agrees with the mean over all others.
+/// The agreement of the mean over some runs with the mean over all others.
 ///
-/// Both means are noisy: this is a lower estimate of the agreement with the expectation over all seeds,
-/// and the closest to it while the others are many.
+/// Both means are noisy, so this underestimates the agreement with the expectation over all seeds.
+/// It is closest while the others are many.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SplitAgreement {
@@ -56,23 +56,24 @@ pub struct SplitAgreement {
     pub runs: usize,
     /// The number of runs on the other.
     pub others: usize,
-    /// In how many different ways the runs were parted.
+    /// The number of different splits.
     pub splits: usize,
     /// See [`Agreement::spearman`].
     pub spearman: Spread,
     /// See [`Agreement::kendall`].
     pub kendall: Spread,
-    /// The fractions with what the kept sets share; see [`Overlap`](super::Overlap).
+    /// The fractions, each with the overlap of the kept sets; see [`Overlap`](super::Overlap).
     pub shared: Vec<(f64, Spread)>,
 }
 
 impl ScoreSeries {
-    /// Compares the mean over k columns with the mean over all others, for k from 1 to half of them.
-    /// No bootstrap is made; `progress` is called after each comparison, with how many are left.
+    /// Compares the mean over k columns with the mean over all others, for k from 1 to half of
+    /// them. Computes no bootstrap. `progress` is called after each comparison with the number that
+    /// is left.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no way to part them is asked for; as for
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `most` is 0; otherwise as for
     /// [`Agreement::of`].
     pub fn split_agreement(
         &self,
@@ -116,8 +117,8 @@ impl ScoreSeries {
     }
 }
 
-/// Different subsets of `0..all`, ascending: every one if there are no more than `splits.most`. Of two
-/// halves only the one with 0, since the other makes the same comparison.
+/// Different subsets of `0..all`, ascending: all of them if there are no more than `splits.most`.
+/// Of two halves only the one with 0, since the other makes the same comparison.
 fn subsets(all: usize, size: usize, splits: SplitOptions) -> Vec<Vec<usize>> {
     let halves = 2 * size == all;
     let (free, chosen) = if halves { (all - 1, size - 1) } else { (all, size) };
@@ -148,7 +149,7 @@ fn subsets(all: usize, size: usize, splits: SplitOptions) -> Vec<Vec<usize>> {
     found.into_iter().map(whole).collect()
 }
 
-/// The next subset in lexicographic order, if there is one.
+/// Returns the next subset in lexicographic order, if any.
 fn advance(subset: &mut [usize], all: usize) -> bool {
     let size = subset.len();
     let Some(at) = (0..size).rev().find(|&at| subset[at] < all - (size - at)) else { return false };
@@ -159,7 +160,7 @@ fn advance(subset: &mut [usize], all: usize) -> bool {
     true
 }
 
-/// The number of subsets, or the largest number there is if that is less.
+/// The number of subsets, saturating.
 fn combinations(all: usize, size: usize) -> u64 {
     let mut count: u128 = 1;
     for taken in 0..size.min(all - size) {

@@ -1,4 +1,4 @@
-//! One score of a table, read and checked.
+//! Reads and checks one score of a table.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,17 +23,18 @@ use crate::storage::CheckedFile;
 const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
 
 impl ScoreColumn {
-    /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or any table of
-    /// one's own. `name` is a score, whose mean is taken, or a column of numbers by its full name.
-    /// Null counts as NaN; a missing `label` column reads as class 0. Of a table that this crate has
-    /// written, every byte that is read is checked.
+    /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or a table of
+    /// your own. `name` is a score, whose mean is read, or the full name of a numeric column. Null
+    /// counts as NaN; without a `label` column every example is of class 0. If this crate has
+    /// written the table, every byte that is read is checked.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, with those there are;
+    /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, listing the scores;
     /// [`Foreign`](crate::ErrorKind::Foreign) for a table without `example`;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode or whose checksums do not
-    /// hold; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs twice.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode or whose checksums
+    /// are wrong; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs
+    /// twice.
     pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let path = path.as_ref();
         // Some decoders of the Parquet crate panic on damaged input.
@@ -43,14 +44,15 @@ impl ScoreColumn {
 }
 
 impl ScoreInfo {
-    /// Where the scores of a file come from; `None` for a table that [`ScoreTable`] has not written.
+    /// Reads where the scores of a file come from. Returns `None` for a table that [`ScoreTable`]
+    /// has not written.
     ///
     /// [`ScoreTable`]: crate::scores::ScoreTable
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) for a file that cannot be opened;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for one that is no Parquet, or damaged.
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be opened;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is not Parquet, or damaged.
     pub fn read(path: impl AsRef<Path>) -> Result<Option<Self>> {
         let path = path.as_ref();
         if let Some(file) = CheckedFile::open_if_marked(path)? {
@@ -76,7 +78,8 @@ fn not_a_table(path: &Path, error: ParquetError) -> Error {
     Error::corrupt(path, "is not a Parquet table that can be read").with_source(error)
 }
 
-/// Checks every byte of a table of scores, and that its examples are in order. Returns its rows and bytes.
+/// Checks every byte of a table of scores, and that its examples are in order. Returns its rows and
+/// bytes.
 pub(crate) fn verify(path: &Path) -> Result<(u64, u64)> {
     let file = CheckedFile::open(path)?;
     file.check_identity(IDENTITY)?;
@@ -105,7 +108,7 @@ pub(crate) fn verify(path: &Path) -> Result<(u64, u64)> {
     Ok((rows, file.length()))
 }
 
-/// A table with some score, about to be read: one of ours, whose bytes are checked, or any other.
+/// A table about to be read: one of ours, whose bytes are checked, or any other.
 enum Source {
     Checked(CheckedFile),
     Plain(ParquetRecordBatchReaderBuilder<File>),
@@ -136,7 +139,7 @@ impl Source {
         usize::try_from(rows).unwrap_or(0)
     }
 
-    /// The rows of some columns, piece by piece.
+    /// Reads the rows of some columns, piece by piece.
     fn read(
         self,
         path: &Path,
@@ -181,7 +184,7 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
             unknown(name, scores.into_iter())
         }
     })?;
-    // A cast would make ids of fractions and NaN of words.
+    // A cast would turn fractions into ids and words into NaN.
     let is = |column: &str, kind: fn(&DataType) -> bool| {
         schema.field_with_name(column).is_ok_and(|field| kind(field.data_type()))
     };
@@ -195,8 +198,8 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     columns.extend(has("label").then_some("label"));
     let rows = source.rows();
     let (mut examples, mut labels, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-    // A vector that grows by doubling takes up to three times its length. A file may lie about its
-    // own, so this is allowed to fail.
+    // A vector that grows by doubling takes up to three times its length. A damaged file may claim
+    // any length, so this may fail.
     let _ = examples.try_reserve_exact(rows);
     let _ = labels.try_reserve_exact(rows);
     let _ = scores.try_reserve_exact(rows);
@@ -232,7 +235,7 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
 #[cfg(test)]
 mod tests {
     use super::super::columns::{Keys, Statistics};
-    use super::super::file;
+    use super::super::writer;
     use super::*;
     use crate::error::ErrorKind;
     use crate::storage::AtomicFile;
@@ -259,7 +262,7 @@ mod tests {
             })
         };
         let file = AtomicFile::create(path).unwrap();
-        file::write(file, &keys, &names, &ScoreInfo::default(), 2, read).unwrap();
+        writer::write(file, &keys, &names, &ScoreInfo::default(), 2, read).unwrap();
     }
 
     #[test]
@@ -286,7 +289,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert!(error.to_string().ends_with(what), "{error}");
         }
-        // Whoever needs another one does not read it.
+        // Reading another score does not touch it.
         assert_eq!(ScoreColumn::read(&path, "a").unwrap().scores().len(), ROWS);
     }
 }

@@ -1,4 +1,4 @@
-//! `scores.parquet`, written from columns that come piece by piece.
+//! Writes `scores.parquet` piece by piece.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,8 +26,8 @@ use crate::storage::{AtomicFile, ChunkSums, Unforgiving, io_error};
 
 const ROW_GROUP_ROWS: usize = 131_072;
 
-/// Writes a table of scores; `read` gives some rows of the score at a place in `names`. Columns are
-/// encoded on so many threads.
+/// Writes a table of scores. `read` returns some rows of the score at an index in `names`. Columns
+/// are encoded on this many threads.
 pub(super) fn write(
     mut file: AtomicFile,
     keys: &Keys,
@@ -88,7 +88,7 @@ pub(super) fn write(
             let mut group = writer.next_row_group().map_err(failed)?;
             for _ in 0..=names.len() {
                 for chunk in next().into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-                    // Its receiver is the writer's own output.
+                    // The receiver is the writer's own output.
                     let _ = lengths.send(chunk.close().metadata.compressed_size().max(0) as u64);
                     chunk.append_to_row_group(&mut group).map_err(failed)?;
                 }
@@ -97,7 +97,7 @@ pub(super) fn write(
         }
         Ok(())
     })?;
-    // Every chunk has to have passed before the footer can tell of it.
+    // Every chunk must have been written before the footer can hold its checksum.
     writer.flush().map_err(|error| Error::io("write", path, error))?;
     let entry = writer.inner().entry();
     writer.append_key_value_metadata(entry);
@@ -107,7 +107,7 @@ pub(super) fn write(
     file.commit()
 }
 
-/// Encoders of the columns of row groups that are being written, each taken once.
+/// Encoders of the columns of row groups that are being written; each is used once.
 struct Encoders {
     factory: ArrowRowGroupWriterFactory,
     waiting: Mutex<BTreeMap<usize, Vec<Option<ArrowColumnWriter>>>>,
@@ -145,8 +145,8 @@ impl Encoders {
     }
 }
 
-/// How the table is encoded: what every reader decodes fast. Means of a few floats have low bytes that
-/// are alike, deviations of one run are all NaN, and counts hardly change.
+/// Encodings that every reader decodes fast. Means of a few floats have similar low bytes, the
+/// standard deviations of a single run are all NaN, and counts hardly change.
 fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
