@@ -1,4 +1,4 @@
-//! Scores that kept rows carry as further columns.
+//! Scores that are added to kept rows as further columns.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) struct AddedScore {
 }
 
 impl AddedScore {
-    /// The score of an example; `None` where it has none or NaN.
+    /// Returns the score of an example; `None` if it has none or NaN.
     fn of(&self, example: i64) -> Option<f64> {
         let ids = self.scores.examples();
         let guess = usize::try_from(example).ok()?;
@@ -25,13 +25,13 @@ impl AddedScore {
     }
 }
 
-/// The columns that are added.
+/// The columns to add.
 pub(super) struct Added<'a> {
     scores: &'a [AddedScore],
 }
 
 impl<'a> Added<'a> {
-    /// `None` if nothing is added.
+    /// Returns `None` if nothing is added.
     pub(super) fn of(manifest: &'a Manifest) -> Option<Self> {
         let scores = manifest.added.as_slice();
         (!scores.is_empty()).then_some(Self { scores })
@@ -41,7 +41,7 @@ impl<'a> Added<'a> {
         self.scores.iter().map(|score| score.name.as_str())
     }
 
-    /// The values for a row of this id.
+    /// Returns the values for a row of this id.
     pub(super) fn values(&self, example: i64) -> impl Iterator<Item = Option<f64>> + use<'a> {
         self.scores.iter().map(move |score| score.of(example))
     }

@@ -1,5 +1,6 @@
-//! Compression of text manifests: told by a name's extension or by the first bytes, undone while
-//! reading and done while writing.
+//! Compression of text manifests: detected by file extension or first bytes, decoded while reading,
+//! encoded while writing. The magic numbers are three; a detection crate would add more formats
+//! than manifests can have.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,12 +14,11 @@ use flate2::write::GzEncoder;
 
 use crate::error::{Error, Result};
 
-/// How the bytes of a CSV, TSV or JSON Lines manifest are compressed. Parquet compresses its columns
-/// itself and has none of these around it.
+/// How a CSV, TSV or JSON Lines manifest is compressed. Parquet compresses its columns itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestCompression {
-    /// Not at all.
+    /// Not compressed.
     #[default]
     Plain,
     /// gzip (RFC 1952), of any number of members.
@@ -30,14 +30,14 @@ pub enum ManifestCompression {
 const BUFFER_BYTES: usize = 1 << 17;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// Longer than each of the above.
+/// The length of the longest magic number.
 const MAGIC_BYTES: u64 = 4;
 
 impl ManifestCompression {
     /// Every compression.
     pub const ALL: [Self; 3] = [Self::Plain, Self::Gzip, Self::Zstd];
 
-    /// Its name: `plain`, `gzip` or `zstd`.
+    /// Returns the name: `plain`, `gzip` or `zstd`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,8 +47,8 @@ impl ManifestCompression {
         }
     }
 
-    /// The compression that a file name's last extension stands for: `gz` or `zst`; plain for any
-    /// other.
+    /// Returns the compression that a file name's last extension means: `gz` or `zst`; plain for
+    /// any other.
     #[must_use]
     pub fn of_path(path: impl AsRef<Path>) -> Self {
         let extension = path.as_ref().extension().unwrap_or_default();
@@ -59,9 +59,10 @@ impl ManifestCompression {
         }
     }
 
-    /// The compression that bytes begin with. No text in any format of ours begins like that.
+    /// Returns the compression that begins with these bytes. No text format that we read begins
+    /// like that.
     fn of_bytes(first: &[u8]) -> Self {
-        // A frame for other programs to skip may come before the data of a Zstandard file.
+        // A Zstandard file may begin with a skippable frame.
         let skippable = |it: &[u8]| it[0] & 0xf0 == 0x50 && it[1..] == [0x2a, 0x4d, 0x18];
         if first.starts_with(GZIP_MAGIC) {
             Self::Gzip
@@ -90,7 +91,7 @@ impl FromStr for ManifestCompression {
     }
 }
 
-/// The damage that a decoder has met, as opposed to a file system's refusal.
+/// Damage that a decoder has found, as opposed to an error of the file system.
 #[derive(Debug)]
 pub(super) struct Damaged {
     what: String,
@@ -104,7 +105,7 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-/// Whether a failed read was the decoder's.
+/// Returns whether a failed read came from the decoder.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Damaged>)
 }
@@ -113,7 +114,7 @@ fn damaged(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Damaged { what: what.into() })
 }
 
-/// Undoes the compression of a stream, which its first bytes tell. If its name tells one, they have to
+/// Decodes a stream whose first bytes tell its compression. If its name tells one too, they must
 /// agree.
 pub(super) fn decode<'a>(
     mut stream: Box<dyn Read + 'a>,
@@ -180,7 +181,7 @@ impl Read for Decoder<'_> {
     }
 }
 
-/// Compresses what is written to it. Not complete before [`finish`](Self::finish).
+/// Compresses what is written to it. Incomplete before [`finish`](Self::finish).
 pub(super) enum Encoder<W: Write> {
     Plain(W),
     Gzip(GzEncoder<W>),

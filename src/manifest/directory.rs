@@ -28,18 +28,20 @@ pub struct ManifestDirectory<'a> {
 }
 
 const METADATA: &str = "metadata";
-/// A column that ties a row of an image folder to its image, and the end of those for several.
+/// The column that ties a row of an image folder to its image, and the suffix of the columns that
+/// tie it to several.
 pub(super) const FILE_NAME: &str = "file_name";
 pub(super) const FILE_NAME_END: &str = "_file_name";
 
 impl<'a> ManifestDirectory<'a> {
-    /// A directory of files of this format; without one, of whatever format its files have. A directory
-    /// that holds a `metadata` file, or none but those of its directories, is an image folder.
+    /// Opens a directory of files of this format, or, without one, of the format that its files
+    /// have. A directory with a `metadata` file, directly or in each of its subdirectories only, is
+    /// an image folder.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) if it holds no manifest; [`Manifest`](ErrorKind::Manifest) if
-    /// its files have several formats; [`Io`](ErrorKind::Io) if it cannot be listed.
+    /// [`NotFound`](ErrorKind::NotFound) if it holds no manifest; [`Manifest`](ErrorKind::Manifest)
+    /// if its files have several formats; [`Io`](ErrorKind::Io) if it cannot be listed.
     pub fn open(path: impl AsRef<Path>, format: Option<ManifestFormat>) -> Result<Self> {
         let path = path.as_ref();
         let all = manifests(path, Path::new(""))?;
@@ -57,7 +59,7 @@ impl<'a> ManifestDirectory<'a> {
         Self::of_files(path, files, false)
     }
 
-    /// An image folder: of the `metadata` file of a directory, or those of the directories within it.
+    /// Opens an image folder: the `metadata` file of a directory, or those of its subdirectories.
     ///
     /// # Errors
     ///
@@ -113,44 +115,44 @@ impl<'a> ManifestDirectory<'a> {
         Ok(Self { path, files, format, image_folder, bytes, progress })
     }
 
-    /// Calls `progress` now and then with the bytes that were read since the last call.
+    /// Calls `progress` now and then with the bytes read since the last call.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its files, relative to it, in the order in which their rows are numbered.
+    /// Returns the files, relative to the directory, in the order in which their rows are numbered.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// The format of its files.
+    /// Returns the format of the files.
     #[must_use]
     pub fn format(&self) -> ManifestFormat {
         self.format
     }
 
-    /// Whether it is an image folder.
+    /// Returns whether the directory is an image folder.
     #[must_use]
     pub fn is_image_folder(&self) -> bool {
         self.image_folder
     }
 
-    /// The length of all files in bytes.
+    /// Returns the length of all files in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Reads one of its files.
+    /// Opens one of the files.
     pub(super) fn input<'b>(
         &self,
         file: &Path,
@@ -188,7 +190,7 @@ fn chosen(
     files.into_iter().filter(|(_, found)| wanted(*found)).collect()
 }
 
-/// The files of a directory that are manifests by their names.
+/// Lists the files of a directory whose names are those of manifests.
 fn manifests(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
     let mut files = Vec::new();
     for (name, is_directory) in entries(root, directory)? {
@@ -199,7 +201,7 @@ fn manifests(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, ManifestForm
     Ok(files)
 }
 
-/// The `metadata` files of all directories within one.
+/// Lists the `metadata` files of all subdirectories.
 fn metadata_within(root: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
     let mut found = Vec::new();
     let mut left = vec![PathBuf::new()];
@@ -217,8 +219,8 @@ fn metadata_within(root: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
     Ok(found)
 }
 
-/// Files and directories that are there for users to see. Links to directories are not followed, which
-/// could lead in a circle.
+/// Lists visible files and directories. Links to directories are not followed, since they could
+/// lead in a circle.
 fn entries(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, bool)>> {
     let path = root.join(directory);
     let failed = |error| Error::io("list", &path, error);

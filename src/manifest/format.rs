@@ -28,7 +28,7 @@ impl ManifestFormat {
     /// Every format.
     pub const ALL: [Self; 4] = [Self::Csv, Self::Tsv, Self::Jsonl, Self::Parquet];
 
-    /// Its name: `csv`, `tsv`, `jsonl` or `parquet`.
+    /// Returns the name: `csv`, `tsv`, `jsonl` or `parquet`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,13 +39,13 @@ impl ManifestFormat {
         }
     }
 
-    /// The format that a file name's extension stands for: `csv`, `tsv` or `tab`, `jsonl` or
-    /// `ndjson`, `parquet` or `pq`. Behind that of a text format may stand one for its compression, `gz`
-    /// or `zst`.
+    /// Returns the format that a file name's extension means: `csv`, `tsv` or `tab`, `jsonl` or
+    /// `ndjson`, `parquet` or `pq`. A text format may be followed by its compression, `gz` or
+    /// `zst`.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other extension.
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let compressed = ManifestCompression::of_path(path) != ManifestCompression::Plain;

@@ -1,4 +1,4 @@
-//! Where a manifest comes from: a file, or any stream of bytes.
+//! The input of a filter: a file, or any stream of bytes.
 
 use std::fmt;
 use std::fs::File;
@@ -8,12 +8,12 @@ use std::path::Path;
 use super::compression::{self, ManifestCompression};
 use crate::error::{Error, Result};
 
-/// A manifest to read: a file or a stream, with whoever wants to watch it being read.
+/// A manifest to read, from a file or a stream, with an optional callback for progress.
 pub struct ManifestInput<'a> {
     source: Source<'a>,
     name: String,
     bytes: Option<u64>,
-    /// What its name tells.
+    /// The compression that the name tells.
     compression: ManifestCompression,
     progress: Progress<'a>,
 }
@@ -26,12 +26,12 @@ enum Source<'a> {
 }
 
 impl<'a> ManifestInput<'a> {
-    /// A file. One whose name says that it is compressed has to be; one that is compressed is read as
-    /// such whatever its name.
+    /// Opens a file. A file whose name says that it is compressed must be; other files are
+    /// decompressed if their first bytes say that they are compressed.
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if it cannot be opened.
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be opened.
     pub fn file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |error| Error::io("read", path, error);
@@ -53,8 +53,8 @@ impl<'a> ManifestInput<'a> {
         })
     }
 
-    /// A stream, such as standard input; that it is compressed its first bytes tell. Parquet, which is read from its end, is copied to a temporary
-    /// file first.
+    /// Reads a stream, such as standard input. Compression is detected by the first bytes. Parquet,
+    /// which is read from its end, is copied to a temporary file first.
     pub fn stream(stream: impl Read + 'a) -> Self {
         Self {
             source: Source::Stream(Box::new(stream)),
@@ -65,14 +65,14 @@ impl<'a> ManifestInput<'a> {
         }
     }
 
-    /// Calls `progress` now and then with the bytes that were read since the last call.
+    /// Calls `progress` now and then with the bytes read since the last call.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(u64) + 'a) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// The length in bytes, where it is known.
+    /// Returns the length in bytes, if it is known.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         self.bytes
@@ -82,8 +82,7 @@ impl<'a> ManifestInput<'a> {
         &self.name
     }
 
-    /// The bytes from the front, without their compression, which is told; every read is told to
-    /// `progress`.
+    /// Returns the decompressed bytes and the compression. Every read is reported to `progress`.
     pub(super) fn into_reader(self) -> io::Result<(ManifestCompression, Box<dyn Read + 'a>)> {
         let stream: Box<dyn Read + 'a> = match self.source {
             Source::File(file) => Box::new(file),
@@ -93,7 +92,7 @@ impl<'a> ManifestInput<'a> {
         compression::decode(Box::new(watched), self.compression)
     }
 
-    /// A file that can be read at any place, and whom to tell of the progress.
+    /// Returns a file that can be read at any offset, and the callback for progress.
     pub(super) fn into_file(self) -> Result<(File, Progress<'a>)> {
         match self.source {
             Source::File(file) if self.bytes.is_some() => Ok((file, self.progress)),

@@ -13,7 +13,7 @@ use super::sieve::Sieve;
 use super::{Manifest, write_failed};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Blank lines are no rows, and do not come through.
+/// Blank lines are not rows, and are dropped.
 pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
@@ -37,14 +37,14 @@ struct Lines<'a, 's> {
     manifest: &'a Manifest,
     sieve: &'a mut Sieve<'s>,
     added: Option<Added<'a>>,
-    /// The lines that have been found and not decided about, and their ids.
+    /// Lines that have been found but not decided about, and their ids.
     found: Vec<Line>,
     ids: Vec<i64>,
     verdicts: Vec<bool>,
     scratch: Vec<u8>,
 }
 
-/// Where a line stands, and what is to be known of it when it stays.
+/// The position of a line, and what is needed to keep it.
 struct Line {
     place: Range<usize>,
     fields: usize,
@@ -81,9 +81,9 @@ impl Splitter for Lines<'_, '_> {
 }
 
 impl Lines<'_, '_> {
-    /// Finds out the id of a line.
+    /// Finds the id of a line.
     fn find(&mut self, window: &[u8], place: Range<usize>) -> Result<()> {
-        // Without a key or an added score nobody has to look into the line.
+        // Without a key or an added score, the line need not be parsed.
         let object = match (&self.manifest.key, &self.added) {
             (None, None) => Object::default(),
             (key, added) => {
@@ -133,7 +133,7 @@ impl Lines<'_, '_> {
     }
 }
 
-/// Fields for the scores of a row.
+/// Writes the fields for the scores of a row.
 fn write_values(
     added: &Added<'_>,
     id: i64,
@@ -164,24 +164,24 @@ fn write_values(
     Ok(())
 }
 
-/// What is of interest in an object.
+/// What is needed of an object.
 #[derive(Default)]
 struct Object {
     key: Option<Key>,
-    /// How many fields it has.
+    /// The number of its fields.
     fields: usize,
     /// A field that has the name of one to be added.
     taken: Option<String>,
 }
 
-/// What an object has under the key's name.
+/// The value of an object's key field.
 enum Key {
     Id(i64),
     Text(String),
     Other(String),
 }
 
-/// Looks for some fields of an object and passes over the others.
+/// Reads some fields of an object and skips the others.
 #[derive(Clone, Copy)]
 struct Fields<'a> {
     key: Option<&'a str>,
@@ -244,7 +244,7 @@ enum Field {
     Other,
 }
 
-/// Compares a field's name without keeping it.
+/// Compares a field's name without storing it.
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = Field;
 

@@ -1,4 +1,4 @@
-//! A key map read from a table of keys and ids.
+//! Reads a key map from a table of keys and ids.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,15 +19,15 @@ use super::pipeline::{self, Output, Splitter};
 use crate::error::{Error, ErrorKind, Result};
 
 impl KeyMap {
-    /// Reads a table of which one column holds keys and another the example ids that they stand for:
-    /// CSV or TSV with a line of column names, JSON Lines or Parquet, known by its extension, and
-    /// compressed if it says so. An integer as a key stands for its decimal digits.
+    /// Reads a table in which one column holds keys and another the example ids that they refer to:
+    /// CSV or TSV with a header, JSON Lines or Parquet, recognized by its extension, compressed or
+    /// not. An integer key is its decimal digits.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such column, with those there are;
-    /// [`Manifest`](crate::ErrorKind::Manifest), with the row, for a key that is missing or occurs twice
-    /// and an id that is no integer in `0..2^63`; [`Io`](crate::ErrorKind::Io) and
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such column, listing the columns;
+    /// [`Manifest`](crate::ErrorKind::Manifest), with the row, for a key that is missing or occurs
+    /// twice and an id that is not an integer in `0..2^63`; [`Io`](crate::ErrorKind::Io) and
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for files that cannot be read.
     pub fn read(path: impl AsRef<Path>, key: &str, example: &str) -> Result<Self> {
         let path = path.as_ref();
@@ -62,12 +62,12 @@ impl KeyMap {
     }
 }
 
-/// What has been read so far.
+/// The keys and ids read so far.
 struct Pairs<'a> {
     map: KeyMap,
     path: &'a Path,
     row: u64,
-    /// The columns of keys and of ids.
+    /// The names of the key column and the id column.
     names: [&'a str; 2],
 }
 
@@ -102,7 +102,7 @@ impl<'a> Pairs<'a> {
         Ok(())
     }
 
-    /// Where the two columns stand.
+    /// Finds the indices of the two columns.
     fn find<'n>(&self, columns: &(impl Iterator<Item = &'n str> + Clone)) -> Result<[usize; 2]> {
         let find = |name: &str| {
             columns.clone().position(|column| column == name).ok_or_else(|| {
@@ -138,7 +138,7 @@ impl<'a> Pairs<'a> {
             let batch = batch.map_err(|error| {
                 Error::corrupt(self.path, format!("is not Parquet that can be read: {error}"))
             })?;
-            // In the file's order, whatever that of the request.
+            // In the file's order, whichever comes first.
             let place = usize::from(columns[0] > columns[1]);
             let same = columns[0] == columns[1];
             let (keys, ids) = (batch.column(place), batch.column(if same { 0 } else { 1 - place }));
@@ -165,7 +165,7 @@ impl<'a> Pairs<'a> {
 struct Records<'a> {
     pairs: Pairs<'a>,
     parser: Parser,
-    /// The columns of the key and the id, and how many there are.
+    /// The indices of the key column and the id column, and the number of columns.
     columns: Option<([usize; 2], usize)>,
     at_start: bool,
 }

@@ -1,15 +1,16 @@
-//! Ties keys that are text, such as file names and hashes, to example ids.
+//! Maps keys that are text, such as file names and hashes, to example ids. A hash map of owned
+//! strings would take about three times the memory.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use crate::error::{Error, Result};
 
-/// Which example a key stands for, where the keys of a manifest are no integers.
+/// Maps the text keys of a manifest to example ids.
 ///
-/// Keys are compared byte for byte: `7` and `007` are two, and no blank is trimmed. Each key stands for
-/// one example; several keys may stand for the same. Takes 16 bytes per key and its text, and up to 16
-/// for looking it up.
+/// Keys are compared byte for byte: `7` and `007` differ, and blanks are not trimmed. Each key maps
+/// to one example; several keys may map to the same. Takes 16 bytes per key plus its text, and up
+/// to 16 for look-up.
 ///
 /// # Examples
 ///
@@ -23,25 +24,25 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Default)]
 pub struct KeyMap {
-    /// All keys, one behind the other.
+    /// All keys, one after the other.
     text: Vec<u8>,
     /// Where each key ends.
     ends: Vec<u64>,
     examples: Vec<i64>,
-    /// Open addressing with linear steps: the number of a key plus one, or 0 for a free place. At least
-    /// half of the places are free.
+    /// Open addressing with linear probing: the number of a key plus one, or 0 for a free slot. At
+    /// least half of the slots are free.
     places: Vec<u32>,
 }
 
 const FEWEST_PLACES: usize = 16;
 
 impl KeyMap {
-    /// A map of these keys.
+    /// Makes a map of these keys.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a key occurs twice or is empty, for an
-    /// id below 0, and for more than 2^32 - 2 keys.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a key occurs twice or is empty,
+    /// for an id below 0, and for more than 2^32 - 2 keys.
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = (K, i64)>) -> Result<Self> {
         let mut map = Self::default();
         for (key, example) in keys {
@@ -53,7 +54,7 @@ impl KeyMap {
         Ok(map)
     }
 
-    /// The example that a key stands for.
+    /// Returns the example that a key maps to.
     #[must_use]
     pub fn example(&self, key: &[u8]) -> Option<i64> {
         if self.places.is_empty() {
@@ -65,19 +66,19 @@ impl KeyMap {
         }
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is no key.
+    /// Returns whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The example and the key that was inserted as the `number`-th.
+    /// Returns the key that was inserted as the `number`-th.
     fn key(&self, number: usize) -> &[u8] {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start as usize..self.ends[number] as usize]
@@ -118,7 +119,7 @@ impl KeyMap {
 
     fn grow(&mut self) {
         let places = (2 * self.places.len()).max(FEWEST_PLACES);
-        // The old places are of no use any more and need not be there beside the new ones.
+        // The old slots are no longer needed and are freed first.
         self.places = Vec::new();
         self.places = vec![0; places];
         for number in 0..self.len() {
@@ -127,10 +128,10 @@ impl KeyMap {
         }
     }
 
-    /// Where a key stands, or the free place that it would take.
+    /// Returns the slot of a key, or the free slot that it would take.
     fn place(&self, key: &[u8]) -> usize {
         let mask = self.places.len() - 1;
-        // Always the same function: what is found never depends on it, only how fast.
+        // A fixed hash function: the results never depend on it, only the speed.
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
         let mut place = hash as usize & mask;
         loop {

@@ -1,16 +1,16 @@
-//! A choice applied to a data set's manifest: rows whose example stays come through as they are, all
-//! others do not.
+//! Applies a selection to a data set's manifest: rows of kept examples are copied, all others are
+//! dropped.
 //!
-//! Streaming: what is held is the selection, one bit per selected example and some buffers, however long
-//! the manifest is. Text formats copy the bytes of kept rows, so that quoting, line ends and columns
-//! that nobody asked about stay what they were.
+//! Memory holds the selection, one bit per selected example and some buffers, however long the
+//! manifest is. Text formats copy the bytes of kept rows, so that quoting, line ends and unrelated
+//! columns stay as they were.
 //!
 //! ```text
 //! ManifestInput -> (pipeline -> delimited | jsonl) | columnar (finds rows and their ids) -> output
 //!                              Sieve (decides about each id, counts) -> ManifestSummary
 //! ```
 //!
-//! A [`ManifestDirectory`] is that for each of its files, with one sieve for all.
+//! A [`ManifestDirectory`] is filtered file by file, with one sieve for all files.
 
 mod added;
 mod columnar;
@@ -51,12 +51,12 @@ use crate::storage::{AtomicFile, EarlySync};
 use added::AddedScore;
 use sieve::Sieve;
 
-/// What to do with rows whose example the selection never saw, whose score is NaN, or whose key the key
-/// map lacks.
+/// What to do with rows whose example the selection has not considered, whose score is NaN, or
+/// whose key is not in the key map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unscored {
-    /// Refuse the manifest, and say how many there are.
+    /// Fail, and say how many there are.
     #[default]
     Fail,
     /// Keep them.
@@ -65,18 +65,18 @@ pub enum Unscored {
     Prune,
 }
 
-/// What to do when several rows carry the same id.
+/// What to do if several rows have the same id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Duplicates {
-    /// Refuse the manifest, and say how many there are. Ids that have no score are not compared.
+    /// Fail, and say how many there are. Ids without a score are not compared.
     #[default]
     Fail,
-    /// Decide about each of them alike, as a manifest with several views of an example needs.
+    /// Treat each of them alike, as a manifest with several views of an example needs.
     Allow,
 }
 
-/// How a manifest is read: its format, where a row's example id stands, and what is tolerated.
+/// How to read a manifest: its format, where the example id of a row is, and what is tolerated.
 ///
 /// # Examples
 ///
@@ -97,8 +97,8 @@ pub enum Duplicates {
 /// assert_eq!((summary.kept, summary.rows), (2, 3));
 /// # Ok::<(), data_diet::Error>(())
 /// ```
-/// Serialized without the contents of its key map, the added scores and the compression, which are files
-/// and choices of their own.
+/// Serialized without the contents of the key map, the added scores and the compression, which a
+/// recipe stores separately.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use = "nothing is filtered before `filter` or `filter_to_file`"]
@@ -122,7 +122,7 @@ pub struct Manifest {
     compression: Option<ManifestCompression>,
 }
 
-/// The columns that the files of a manifest have, as far as they are known.
+/// The columns of a manifest's files, as far as they are known.
 #[derive(Debug, Default)]
 struct Known {
     delimited: Option<delimited::Columns>,
@@ -139,7 +139,7 @@ fn plain() -> Option<ManifestCompression> {
 }
 
 impl Manifest {
-    /// A manifest of a format whose rows are the examples 0, 1, 2 and so on.
+    /// A manifest of this format whose rows are the examples 0, 1, 2 and so on.
     pub fn new(format: ManifestFormat) -> Self {
         Self {
             format,
@@ -154,28 +154,29 @@ impl Manifest {
         }
     }
 
-    /// Its format.
+    /// Returns the format.
     #[must_use]
     pub fn format(&self) -> ManifestFormat {
         self.format
     }
 
-    /// The column (JSON Lines: the field) that holds a row's example id. A manifest of delimited text
-    /// without a header names its columns 0, 1, 2 and so on.
+    /// Sets the column (in JSON Lines, the field) with the example id of a row. The columns of
+    /// delimited text without a header are named 0, 1, 2 and so on.
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.key = Some(column.into());
         self
     }
 
-    /// Ties the keys of the key column, which are texts, to example ids. A key is compared byte for byte
-    /// (an integer by its decimal digits), one that the map lacks counts as a row without a score.
+    /// Maps the keys in the key column, which are text, to example ids. Keys are compared byte for
+    /// byte (an integer by its decimal digits). A row whose key is not in the map has no score.
     pub fn key_map(mut self, map: impl Into<Arc<KeyMap>>) -> Self {
         self.key_map = Some(map.into());
         self
     }
 
-    /// Adds a score to every kept row, as a further column of this name: nothing (CSV, TSV) or null where
-    /// an example has none or NaN. Text takes the shortest digits that read back as the same number.
+    /// Adds a score to every kept row as a further column of this name. Examples without a score,
+    /// or with NaN, get an empty field (CSV, TSV) or null. Text has the shortest digits that parse
+    /// as the same number.
     pub fn with_score(
         mut self,
         name: impl Into<String>,
@@ -185,58 +186,57 @@ impl Manifest {
         self
     }
 
-    /// How [`filter`](Self::filter) compresses text: in a given way, or `None` as the manifest is.
-    /// Default: plain. A file that [`filter_to_file`](Self::filter_to_file) writes is compressed as its
-    /// name says.
+    /// Sets how [`filter`](Self::filter) compresses text; `None` means like the manifest. Default:
+    /// plain. [`filter_to_file`](Self::filter_to_file) compresses a file as its name says.
     pub fn compression(mut self, compression: Option<ManifestCompression>) -> Self {
         self.compression = compression;
         self
     }
 
-    /// Whether delimited text begins with the names of its columns. Default: it does.
+    /// Sets whether delimited text begins with a header. Default: `true`.
     pub fn header(mut self, header: bool) -> Self {
         self.header = header;
         self
     }
 
-    /// Whether `"` quotes fields of delimited text. Default: it does; some TSV files use it as an
-    /// ordinary character.
+    /// Sets whether `"` quotes fields of delimited text. Default: `true`. Some TSV files use it as
+    /// an ordinary character.
     pub fn quotes(mut self, quotes: bool) -> Self {
         self.quotes = quotes;
         self
     }
 
-    /// What to do with rows that have no score. Default: [`Unscored::Fail`].
+    /// Sets what to do with rows that have no score. Default: [`Unscored::Fail`].
     pub fn unscored(mut self, policy: Unscored) -> Self {
         self.unscored = policy;
         self
     }
 
-    /// What to do with ids that occur twice. Default: [`Duplicates::Fail`].
+    /// Sets what to do with ids that occur twice. Default: [`Duplicates::Fail`].
     pub fn duplicates(mut self, policy: Duplicates) -> Self {
         self.duplicates = policy;
         self
     }
 
-    /// Writes the kept rows, in their order, and tells what became of all of them. To learn only that,
-    /// give [`std::io::sink`] as the output.
+    /// Writes the kept rows in their order, and returns how many rows were kept and dropped. Write
+    /// to [`std::io::sink`] to only count them.
     ///
-    /// Reading, deciding and writing have a thread each while this runs, and the columns of Parquet as
-    /// many as there are processors.
+    /// Reading, deciding and writing run on a thread each, and the columns of Parquet on as many
+    /// threads as there are processors.
     ///
-    /// What has been written when an error is met is not a manifest: use
+    /// If this fails, the output so far is not a valid manifest; use
     /// [`filter_to_file`](Self::filter_to_file) where that matters.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such column, with those there are;
-    /// [`Manifest`](crate::ErrorKind::Manifest), with the row, for an id that is missing, no integer,
-    /// repeated or without a score (unless that is allowed), and for rows that do not parse;
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if there is a column by the name of an added
-    /// score; [`Corrupt`](crate::ErrorKind::Corrupt) for damaged Parquet and compression;
-    /// [`Empty`](crate::ErrorKind::Empty) if no row is kept; [`Io`](crate::ErrorKind::Io) for what
-    /// reading and writing meet; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for options that
-    /// do not fit each other.
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such column, listing the columns;
+    /// [`Manifest`](crate::ErrorKind::Manifest), with the row, for an id that is missing, not an
+    /// integer, repeated or without a score (unless that is allowed), and for rows that do not
+    /// parse; [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if a column has the name of an
+    /// added score; [`Corrupt`](crate::ErrorKind::Corrupt) for damaged Parquet or compression;
+    /// [`Empty`](crate::ErrorKind::Empty) if no row is kept; [`Io`](crate::ErrorKind::Io) if
+    /// reading or writing fails; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if options
+    /// contradict each other.
     pub fn filter(
         &self,
         selection: &Selection,
@@ -249,12 +249,12 @@ impl Manifest {
         sieve.finish()
     }
 
-    /// Like [`filter`](Self::filter), into a file that appears only when it is complete; it may be the
-    /// manifest itself.
+    /// Like [`filter`](Self::filter), but writes a file that appears only when it is complete. It
+    /// may replace the manifest itself.
     ///
     /// # Errors
     ///
-    /// As for [`filter`](Self::filter); a file that was there before is untouched then.
+    /// As for [`filter`](Self::filter); an existing file is then untouched.
     pub fn filter_to_file(
         &self,
         selection: &Selection,
@@ -265,14 +265,14 @@ impl Manifest {
         let mut output = BufWriter::with_capacity(1 << 18, EarlySync::new(file.file()));
         let manifest = self.clone().compression(Some(ManifestCompression::of_path(path)));
         let summary = manifest.filter(selection, input, &mut output)?;
-        // The rows have flushed it.
+        // The filter has flushed it.
         let (early, _) = output.into_parts();
         early.finish().map_err(|error| Error::io("write", file.path(), error))?;
         file.commit()?;
         Ok(summary)
     }
 
-    /// Options that do not fit each other.
+    /// Checks options that contradict each other.
     fn check(&self) -> Result<()> {
         if self.key_map.is_some() && self.key.is_none() {
             return Err(Error::invalid("key map: expected a key column beside it, got none"));

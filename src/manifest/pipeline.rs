@@ -1,11 +1,12 @@
-//! Moves the bytes of a text manifest past whoever decides about its rows: reading, deciding and
-//! writing each on a thread of their own where there are processors for it, and in one order always.
+//! Streams the bytes of a text manifest through a splitter that decides about rows. Reading,
+//! deciding and writing run on a thread each if there are processors for it, always in order.
+//! Channels connect them; a pool such as rayon's has no order and no bound.
 //!
 //! ```text
 //! ManifestInput -> blocks -> Splitter (takes whole rows off a window of bytes) -> blocks -> output
 //! ```
 //!
-//! What is held is a few blocks, whatever the manifest's length, and the longest row.
+//! Memory holds a few blocks, whatever the manifest's length, and the longest row.
 
 use std::io::{self, Read, Write};
 use std::num::NonZero;
@@ -21,27 +22,27 @@ use crate::error::{Error, ErrorKind, Result};
 
 // Small in unit tests, where every boundary should fall somewhere.
 const BLOCK_BYTES: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
-/// Room before a block's bytes for the row that the block before has left unfinished.
+/// Room before a block's bytes for the unfinished row of the block before.
 const HEADROOM: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
-/// Blocks that wait between two threads.
+/// The number of blocks that wait between two threads.
 const WAITING_BLOCKS: usize = 3;
-/// A row that is longer holds no data that anyone meant, but an open quote.
+/// A longer row is not data but an open quote.
 const LONGEST_ROW: usize = 1 << 30;
 
 /// Finds rows and decides about them.
 pub(super) trait Splitter: Send {
-    /// Takes whole rows off the front of `window`, and tells how many bytes they have; the others come
-    /// again with more behind them. `at_end`: nothing will.
+    /// Takes whole rows off the front of `window` and returns their length in bytes; the rest comes
+    /// again with more after it. `at_end` says that nothing follows.
     fn take(&mut self, window: &[u8], at_end: bool, output: &mut Output<'_>) -> Result<usize>;
 
-    /// Something is wrong with the row at hand.
+    /// Returns an error about the current row.
     fn bad_row(&self, what: &str) -> Error;
 
-    /// Something is wrong with the whole manifest.
+    /// Returns an error about the whole manifest.
     fn bad_manifest(&self, kind: ErrorKind, what: &str) -> Error;
 }
 
-/// Kept bytes, gathered into blocks.
+/// Collects kept bytes into blocks.
 pub(super) struct Output<'a> {
     block: Vec<u8>,
     hand_on: &'a mut dyn FnMut(Vec<u8>) -> Result<Vec<u8>>,
@@ -60,7 +61,7 @@ impl Output<'_> {
     }
 }
 
-/// Moves everything; `compression` is the output's, or that of the input.
+/// Runs the pipeline. `compression` is that of the output; `None` for that of the input.
 pub(super) fn run(
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
@@ -91,7 +92,7 @@ pub(super) fn run(
         let (used, spares) = unbounded();
         let writer = scope.spawn(move || write_all(encoder, &to_write, &used));
         let mut write = move |block| {
-            // The writer ends early only when it has failed; it tells why itself.
+            // The writer ends early only after a failure, which it reports itself.
             kept.send(block)
                 .map_err(|_unsent| Error::new(ErrorKind::Io, "the writer has stopped"))?;
             Ok(spares.try_recv().unwrap_or_default())
@@ -131,7 +132,7 @@ fn unreadable(splitter: &dyn Splitter, error: io::Error) -> Error {
     splitter.bad_manifest(ErrorKind::Io, "cannot be read").with_source(error)
 }
 
-/// Hands blocks to the scanner, in their order, until there are no more or it wants no more.
+/// Passes blocks to the scanner in order until there are no more or it wants no more.
 fn read_all(
     first: Option<io::Result<Block>>,
     blocks: &mut Blocks<impl Read>,
@@ -168,8 +169,8 @@ fn scan(
     let mut output = Output { block: Vec::with_capacity(BLOCK_BYTES), hand_on: write };
     let mut window = Window { bytes: Vec::new(), range: 0..0 };
     let mut spare = Vec::new();
-    // A row that is longer than a block is looked at again when there is twice as much of it, so that
-    // the work stays in proportion to its length.
+    // A row that is longer than a block is tried again when there is twice as much of it, so that
+    // the work stays proportional to its length.
     let mut wanted = 0;
     while let Some(block) = next(std::mem::take(&mut spare)) {
         let block = block.map_err(|error| unreadable(splitter, error))?;
@@ -203,7 +204,7 @@ struct Blocks<R> {
 }
 
 impl<R: Read> Blocks<R> {
-    /// The next block, in the memory of one that is not needed any more.
+    /// Returns the next block, in reused memory.
     fn next(&mut self, mut bytes: Vec<u8>) -> Option<io::Result<Block>> {
         if self.done {
             return None;
@@ -228,14 +229,14 @@ impl<R: Read> Blocks<R> {
     }
 }
 
-/// The bytes that are not done with, in one piece.
+/// The bytes that are not yet taken, in one piece.
 struct Window {
     bytes: Vec<u8>,
     range: Range<usize>,
 }
 
 impl Window {
-    /// Puts a block behind what is left, and returns memory that is free now.
+    /// Adds a block, and returns memory that is free now.
     fn add(&mut self, mut block: Block) -> Vec<u8> {
         let left = self.range.len();
         if left > HEADROOM {
@@ -249,7 +250,7 @@ impl Window {
         block.bytes[start..HEADROOM].copy_from_slice(&self.bytes[self.range.clone()]);
         self.range = start..HEADROOM + block.length;
         let free = std::mem::replace(&mut self.bytes, block.bytes);
-        // What a long row has needed is not kept for the short ones.
+        // The memory of a long row is not kept for short ones.
         if free.len() > HEADROOM + BLOCK_BYTES { Vec::new() } else { free }
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of a row group that stay, told by the column of keys alone.
+//! Decides which rows of a row group are kept, from the key column alone.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
@@ -14,15 +14,15 @@ use crate::manifest::Manifest;
 use crate::manifest::added::Added;
 use crate::manifest::sieve::Sieve;
 
-/// The key's column and name.
+/// The index and the name of the key column.
 pub(super) type Key<'a> = Option<(usize, &'a str)>;
 
-/// What stays of a row group.
+/// What is kept of a row group.
 pub(super) struct Kept {
     pub(super) rows: BooleanBuffer,
-    /// The column of keys of the rows that stay; nothing without a key.
+    /// The key column of the kept rows; empty without a key.
     pub(super) keys: Vec<ArrayRef>,
-    /// For each added score its values of the rows that stay.
+    /// The values of each added score for the kept rows.
     pub(super) added: Vec<Vec<Option<f64>>>,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn decide(
     Ok(Kept { rows: kept, keys: kept_keys, added: values })
 }
 
-/// The ids that keys stand for.
+/// Finds the ids that keys refer to.
 fn find_ids(keys: &ArrayRef, name: &str, sieve: &mut Sieve<'_>, ids: &mut Vec<i64>) -> Result<()> {
     let shown =
         |row: usize| arrow::util::display::array_value_to_string(keys, row).unwrap_or_default();
@@ -133,7 +133,7 @@ fn find_ids(keys: &ArrayRef, name: &str, sieve: &mut Sieve<'_>, ids: &mut Vec<i6
             DataType::Dictionary(_, value) => value,
             kind => kind,
         };
-        // Numbers are compared as they are written in decimal.
+        // Numbers are compared in decimal.
         let kind = if values.is_integer() { DataType::Utf8 } else { DataType::Binary };
         let texts = cast(keys, &kind).and_then(|texts| cast(&texts, &DataType::Binary));
         let texts = texts.map_err(|error| failed(sieve, error))?;
@@ -146,7 +146,7 @@ fn find_ids(keys: &ArrayRef, name: &str, sieve: &mut Sieve<'_>, ids: &mut Vec<i6
         }
         return Ok(());
     }
-    // What is no 64-bit integer becomes null, and is shown as it was below.
+    // What is not a 64-bit integer becomes null, and is shown as it was below.
     let numbers = cast(keys, &DataType::Int64).map_err(|error| failed(sieve, error))?;
     for (row, number) in numbers.as_primitive::<Int64Type>().iter().enumerate() {
         ids.push(match number {

@@ -1,9 +1,11 @@
-//! Parquet: the same columns, types, encodings, compression and key-values, row group by row group.
+//! Filters Parquet row group by row group, keeping columns, types, encodings, compression and
+//! key-value metadata.
 //!
-//! The keys of a row group are read first, by themselves, and tell which of its rows stay. Then each
-//! of its columns is a piece of work of its own, done on as many threads as there are processors: read
-//! it, leave out what does not stay, encode it. Row groups of which little stays are joined, those of
-//! which nothing stays are not read, those of which all stays are copied as they are encoded. What is held is the encoded columns of two row groups.
+//! The key column of a row group is read first, and decides which of its rows are kept. Then each
+//! column is a task of its own, on as many threads as there are processors: read it, drop the rows
+//! that are not kept, encode it. Row groups of which few rows are kept are joined, those without a
+//! kept row are not read, and those that are kept whole are copied without re-encoding. Memory
+//! holds the encoded columns of two row groups.
 
 mod keys;
 mod plan;
@@ -34,10 +36,11 @@ use source::Source;
 use task::{Done, Task};
 
 const BATCH_ROWS: usize = 8192;
-/// Row groups of the output that are being made at a time: one that is nearly done, and the next.
+/// The number of output row groups in the making: one that is nearly done, and the next.
 const GROUPS_AT_ONCE: usize = 2;
 
-/// Filters Parquet; `columns` are those that it has to have, if any, and then those it has.
+/// Filters Parquet. `columns` holds the columns that the file must have, if any, and receives those
+/// it has.
 pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
@@ -113,14 +116,14 @@ fn copy(
                 }
             });
         }
-        // This thread is one of the workers while it has to wait.
+        // This thread is one of the workers while it waits.
         let crew = Crew { to_do, tasks, results };
         crew.make(&mut planner, length, progress, &mut output, sieve)
     })?;
     output.finish().map(drop).map_err(unwritable)
 }
 
-/// Refuses columns other than those of the first file.
+/// Refuses columns that differ from those of the first file.
 fn check_columns(
     columns: &mut Option<SchemaRef>,
     schema: &SchemaRef,
@@ -157,7 +160,7 @@ fn with_added(
     Ok(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())))
 }
 
-/// Whoever encodes columns.
+/// The threads that encode columns.
 struct Crew {
     to_do: Sender<Task>,
     tasks: Receiver<Task>,
@@ -165,7 +168,7 @@ struct Crew {
 }
 
 impl Crew {
-    /// Makes and writes every row group, in their order; the first error in that order ends it.
+    /// Makes and writes every row group in order. The first error in that order ends it.
     fn make(
         &self,
         planner: &mut Planner<'_>,
@@ -185,7 +188,7 @@ impl Crew {
                     Ok(Some((group, tasks))) => {
                         groups.push_back(group);
                         for task in tasks {
-                            // The receiver is ours as well.
+                            // We hold the receiver too.
                             let _cannot_fail = self.to_do.send(task);
                         }
                     }
@@ -237,7 +240,7 @@ impl Crew {
         let mut chunks = Vec::new();
         for column in group.columns.into_iter().flatten() {
             let column = column.map_err(|error| {
-                // What is left to do is for nothing.
+                // The remaining work is not needed.
                 self.tasks.try_iter().for_each(drop);
                 unreadable(sieve, error)
             })?;

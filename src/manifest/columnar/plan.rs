@@ -1,4 +1,5 @@
-//! Which rows of the manifest make the next row group of the output, and the work that this is.
+//! Plans the next row group of the output: which rows of the manifest it holds, and the tasks that
+//! make it.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use crate::manifest::added::Added;
 use crate::manifest::sieve::Sieve;
 use crate::storage::ParquetGroups;
 
-/// As large, decoded, as a row group of the output gets.
+/// The largest decoded size of an output row group.
 const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
 
-/// A row group of the output that is being made.
+/// A row group of the output in the making.
 pub(super) struct RowGroup {
     pub(super) number: usize,
-    /// The columns that are done.
+    /// The finished columns.
     pub(super) columns: Vec<Option<ParquetResult<Vec<ArrowColumnChunk>>>>,
-    /// The row group of the manifest that it is, if all of that stays.
+    /// The row group of the manifest that this is, if all of it is kept.
     pub(super) copied: Option<usize>,
 }
 
@@ -36,26 +37,26 @@ impl RowGroup {
     }
 }
 
-/// Goes through the row groups of the manifest.
+/// Walks through the row groups of the manifest.
 pub(super) struct Planner<'a> {
     source: Source,
     metadata: ArrowReaderMetadata,
     key: Key<'a>,
     added: Option<Added<'a>>,
     schema: SchemaRef,
-    /// The next row group, and what is known of it if a part of it has been taken.
+    /// The next row group, and its state if some of its rows have been taken.
     group: usize,
     begun: Option<Begun>,
-    /// Row groups of the output so far.
+    /// The number of output row groups so far.
     number: usize,
-    /// As many rows as the largest row group of the manifest has.
+    /// The number of rows of the manifest's largest row group.
     most_rows: usize,
 }
 
 /// A row group of the manifest of which some rows have been taken.
 struct Begun {
     kept: Kept,
-    /// The first row that has not been taken, and the kept ones before it.
+    /// The first row that has not been taken, and the number of kept rows before it.
     row: usize,
     kept_before: usize,
 }
@@ -73,7 +74,7 @@ impl<'a> Planner<'a> {
         Self { source, metadata, key, added, schema, group: 0, begun: None, number: 0, most_rows }
     }
 
-    /// Takes a row group of the manifest over as it is.
+    /// Copies a row group of the manifest as it is.
     pub(super) fn copy(
         &self,
         group: usize,
@@ -82,12 +83,12 @@ impl<'a> Planner<'a> {
         output.copy(&self.source, self.metadata.metadata().row_group(group))
     }
 
-    /// The share of the manifest that has been decided about.
+    /// Returns the share of the manifest that has been decided about.
     pub(super) fn done(&self) -> f64 {
         self.group as f64 / self.metadata.metadata().num_row_groups().max(1) as f64
     }
 
-    /// The next row group of the output and the work that it is; none when the manifest is at its end.
+    /// Returns the next row group of the output and its tasks; `None` at the end of the manifest.
     pub(super) fn next(
         &mut self,
         output: &ParquetGroups<&mut (dyn Write + Send)>,
@@ -99,7 +100,7 @@ impl<'a> Planner<'a> {
         let mut added = vec![Vec::new(); self.added.as_ref().map_or(0, |it| it.names().count())];
         let (mut rows, mut bytes) = (0, 0);
         while self.group < self.metadata.metadata().num_row_groups() {
-            // Joined to about the size that the row groups of the manifest have.
+            // Joined to about the size of the manifest's row groups.
             if rows > self.most_rows / 4 * 3 || bytes >= ROW_GROUP_BYTES / 2 {
                 break;
             }

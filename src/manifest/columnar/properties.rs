@@ -1,4 +1,4 @@
-//! Encodes kept rows as those of the manifest are encoded.
+//! Encodes kept rows as the manifest encodes them.
 
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::basic::Encoding;
@@ -6,13 +6,13 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-/// Properties for a file like this one, which may have columns of floats `added`.
+/// Returns writer properties for a file like this one, with the float columns `added`.
 pub(super) fn like<'n>(
     metadata: &ParquetMetaData,
     added: impl Iterator<Item = &'n str>,
 ) -> WriterProperties {
     let mut entries = metadata.file_metadata().key_value_metadata().cloned().unwrap_or_default();
-    // The writer makes this one itself.
+    // The writer makes this entry itself.
     entries.retain(|entry| entry.key != ARROW_SCHEMA_META_KEY);
     let mut builder = WriterProperties::builder()
         .set_max_row_group_row_count(None)
@@ -27,7 +27,7 @@ pub(super) fn like<'n>(
         let chunks = || groups.iter().filter_map(move |group| group.columns().get(place));
         let Some(first) = chunks().next() else { continue };
         let path = first.column_path();
-        // A dictionary that the writer before has given up may fit the rows that are left.
+        // A dictionary that the original writer gave up on may fit the rows that are left.
         let dictionary = chunks().any(|chunk| chunk.dictionary_page_offset().is_some());
         builder = builder.set_column_dictionary_enabled(path.clone(), dictionary);
         if let Some(encoding) = chunks().find_map(plain_or_better) {
@@ -54,7 +54,7 @@ pub(super) fn like<'n>(
     builder.build()
 }
 
-/// An encoding that somebody has chosen for the values of a column.
+/// Returns the encoding that someone has chosen for the values of a column.
 fn plain_or_better(chunk: &ColumnChunkMetaData) -> Option<Encoding> {
     chunk.encodings().find(|encoding| {
         matches!(

@@ -1,4 +1,4 @@
-//! A file that several threads read at once, each at its own place.
+//! A file that several threads read at once, each at its own offset.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -64,7 +64,7 @@ impl ChunkReader for Source {
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let reader = Reader { source: self.clone(), offset: start };
-        // No more than there is: a damaged file may promise anything.
+        // No more than there is: a damaged file may claim any length.
         let there = length.min(self.length.saturating_sub(start) as usize);
         let mut bytes = Vec::with_capacity(there);
         if reader.take(length as u64).read_to_end(&mut bytes)? < length {
@@ -74,7 +74,7 @@ impl ChunkReader for Source {
     }
 }
 
-/// Reads on from a place.
+/// Reads on from an offset.
 #[derive(Debug)]
 pub(super) struct Reader {
     source: Source,

@@ -1,5 +1,5 @@
-//! The work on one column of one row group of the output: its rows are read, chosen and encoded
-//! without regard to any other column.
+//! The work on one column of one output row group: reads its rows, drops those that are not kept,
+//! and encodes the rest, independently of other columns.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use super::BATCH_ROWS;
 use super::source::Source;
 
-/// About as many bytes of a column are decoded at once; a cell may hold an image.
+/// About how many bytes of a column are decoded at once; a cell may hold an image.
 const BATCH_BYTES: usize = 1 << 22;
 
 /// Some rows of a row group of the manifest.
@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 22;
 pub(super) struct Piece {
     pub(super) group: usize,
     pub(super) rows: Range<usize>,
-    /// Which rows of the whole row group stay.
+    /// Which rows of the whole row group are kept.
     pub(super) kept: BooleanBuffer,
 }
 
@@ -40,14 +40,14 @@ pub(super) enum Rows {
         column: usize,
         pieces: Arc<Vec<Piece>>,
     },
-    /// A column whose rows that stay are known already.
+    /// A column whose kept rows are already decoded.
     Ready(Vec<ArrayRef>),
-    /// Scores that are added.
+    /// Added scores.
     Added(Vec<Vec<Option<f64>>>),
 }
 
 pub(super) struct Task {
-    /// The number of the row group of the output, and of the column in it.
+    /// The index of the output row group, and of the column in it.
     pub(super) group: usize,
     pub(super) column: usize,
     pub(super) rows: Rows,
@@ -56,7 +56,7 @@ pub(super) struct Task {
     pub(super) writers: Vec<ArrowColumnWriter>,
 }
 
-/// A column, encoded.
+/// An encoded column.
 pub(super) struct Done {
     pub(super) group: usize,
     pub(super) column: usize,
@@ -107,7 +107,7 @@ fn write(
     writers.iter_mut().zip(&leaves).try_for_each(|(writer, leaf)| writer.write(leaf))
 }
 
-/// Reads a column's rows and passes on those that stay.
+/// Reads a column's rows and passes on those that are kept.
 fn copy(
     source: &Source,
     metadata: &ArrowReaderMetadata,

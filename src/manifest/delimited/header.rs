@@ -1,10 +1,10 @@
-//! The columns of delimited text: their names, which of them is the key, and what is added to them.
+//! The columns of delimited text: their names, the key, and the columns that are added.
 
 use super::super::Manifest;
 use super::super::sieve::Sieve;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The columns of a file, by name; numbers from 0 where there is no line of names.
+/// The columns of a file, by name; numbered from 0 if there is no header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Columns {
     names: Vec<String>,
@@ -19,7 +19,7 @@ impl Columns {
         self.names.len()
     }
 
-    /// Refuses columns other than these.
+    /// Refuses columns that differ from these.
     pub(super) fn check(&self, found: &Self, sieve: &Sieve<'_>) -> Result<()> {
         if found == self {
             return Ok(());
@@ -31,7 +31,7 @@ impl Columns {
         ))
     }
 
-    /// Refuses to add a column that is there already.
+    /// Refuses to add a column that exists.
     pub(super) fn refuse<'n>(
         &self,
         mut added: impl Iterator<Item = &'n str>,
@@ -44,11 +44,11 @@ impl Columns {
     }
 }
 
-/// What the first record tells.
+/// What the first record says.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) columns: Columns,
-    /// The key's place and name.
+    /// The index and the name of the key column.
     pub(super) key: Option<(usize, String)>,
 }
 
@@ -85,7 +85,7 @@ fn find_key(
     }
 }
 
-/// Names to put behind the line of names.
+/// Returns the names to append to the header.
 pub(super) fn line_of<'n>(
     names: impl Iterator<Item = &'n str>,
     delimiter: u8,

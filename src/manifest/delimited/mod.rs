@@ -1,7 +1,7 @@
-//! CSV and TSV: records are found, and copied byte for byte.
+//! CSV and TSV: finds records and copies them byte for byte.
 //!
-//! A record is found by `marks`, many bytes at a time, where its quotes stand as writers put them, and
-//! by `parser` where they do not; what a record is, `csv-core` defines in both cases.
+//! `marks` finds records many bytes at a time where quotes are placed as writers place them, and
+//! `parser` finds them elsewhere. `csv-core` defines what a record is in both cases.
 
 mod header;
 mod marks;
@@ -23,12 +23,13 @@ pub(super) use header::Columns;
 pub(super) use parser::{Parsed, Parser};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// Bytes that are marked at once: at first, after a record that `parser` had to read, and at most for
-/// records that are shorter.
+/// The number of bytes to mark at once: at first, after a record that `parser` had to read, and at
+/// most for shorter records.
 const FEWEST_MARKED: usize = 1 << 10;
 const MOST_MARKED: usize = 1 << 14;
 
-/// Filters delimited text; `columns` are those that it has to have, if any, and then those it has.
+/// Filters delimited text. `columns` holds the columns that the file must have, if any, and
+/// receives those it has.
 pub(super) fn filter(
     manifest: &Manifest,
     delimiter: u8,
@@ -51,7 +52,7 @@ struct Records<'a, 's> {
     delimiter: u8,
     sieve: &'a mut Sieve<'s>,
     added: Option<Added<'a>>,
-    /// The columns that it has to have.
+    /// The columns that it must have.
     expected: Option<Columns>,
     /// Known after the first record.
     header: Option<Header>,
@@ -59,7 +60,7 @@ struct Records<'a, 's> {
     parser: Parser,
     marks: Marks,
     marked: usize,
-    /// The records that have been found and not decided about: where they end, and their ids.
+    /// Records that have been found but not decided about: where they end, and their ids.
     ends: Vec<usize>,
     ids: Vec<i64>,
     verdicts: Vec<bool>,
@@ -91,7 +92,7 @@ impl<'a, 's> Records<'a, 's> {
         }
     }
 
-    /// The first record, which a byte order mark may come before.
+    /// Reads the first record, before which there may be a byte order mark.
     fn first(&mut self, window: &[u8], at_end: bool, output: &mut Output<'_>) -> Result<usize> {
         if !at_end && window.len() < BYTE_ORDER_MARK.len() {
             return Ok(0);
@@ -141,7 +142,7 @@ impl<'a, 's> Records<'a, 's> {
         self.decide(raw, output)
     }
 
-    /// Finds the records of `bytes` that are marked and their ids; `at_end`: nothing comes behind
+    /// Finds the marked records of `bytes` and their ids. `at_end` says that nothing follows
     /// `bytes`.
     fn find_marked(&mut self, bytes: &[u8], at_end: bool) -> Result<()> {
         let Some(header) = &self.header else { return Ok(()) };
@@ -150,7 +151,7 @@ impl<'a, 's> Records<'a, 's> {
         loop {
             let mut start = at;
             let mut end = self.marks.end(start);
-            // Blank lines belong to the record behind them.
+            // Blank lines belong to the record after them.
             while end == Some(start) {
                 start += 1;
                 end = self.marks.end(start);
@@ -189,11 +190,11 @@ impl<'a, 's> Records<'a, 's> {
         }
     }
 
-    /// Decides about the records that were found in `bytes`, of which the first begins with them.
+    /// Decides about the records found in `bytes`, which begins with the first of them.
     fn decide(&mut self, bytes: &[u8], output: &mut Output<'_>) -> Result<()> {
         self.sieve.decide(&self.ids, &mut self.verdicts);
         let mut start = 0;
-        // Kept records that follow each other are copied at once.
+        // Consecutive kept records are copied at once.
         let mut run = 0..0;
         for (place, &keep) in self.verdicts.iter().enumerate() {
             let end = self.ends[place];
@@ -282,7 +283,7 @@ impl Splitter for Records<'_, '_> {
     }
 }
 
-/// A record with more columns at its end.
+/// Copies a record with more columns at its end.
 fn push_with(raw: &[u8], more: &[u8], output: &mut Output<'_>) -> Result<()> {
     let end = match raw {
         [.., b'\r', b'\n'] => 2,
@@ -295,7 +296,7 @@ fn push_with(raw: &[u8], more: &[u8], output: &mut Output<'_>) -> Result<()> {
     output.push(end)
 }
 
-/// A field as it stands, without the quotes around it and with those within it halved.
+/// Returns a field without the quotes around it, and with doubled quotes inside it halved.
 fn unquoted(field: &[u8], quotes: bool) -> Cow<'_, [u8]> {
     match field {
         [b'"', within @ .., b'"'] if quotes => {

@@ -1,4 +1,5 @@
-//! One record of delimited text by `csv-core`, which settles what quotes in odd places mean.
+//! Parses one record of delimited text with `csv-core`, which defines what quotes in odd places
+//! mean.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
@@ -10,16 +11,16 @@ pub(in super::super) struct Parser {
     ends: Vec<usize>,
 }
 
-/// What the front of some bytes is.
+/// What the bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Parsed {
-    /// A record of that many bytes, blank lines before it and its line end included.
+    /// A record of this many bytes, including blank lines before it and its line end.
     Record(usize),
     /// The beginning of a record.
     Part,
-    /// The beginning of a record that ends within a quoted field, and nothing comes behind it.
+    /// The beginning of a record that ends inside a quoted field, with nothing after it.
     OpenQuote,
-    /// Blank lines and nothing behind them.
+    /// Blank lines with nothing after them.
     Blank,
 }
 
@@ -29,7 +30,7 @@ impl Parser {
         Self { reader, text: vec![0; 1024], ends: vec![0; 64] }
     }
 
-    /// Parses the record that `bytes` begin with; `at_end`: nothing follows them.
+    /// Parses the record at the front of `bytes`. `at_end` says that nothing follows them.
     pub(in super::super) fn parse(&mut self, bytes: &[u8], at_end: bool) -> Parsed {
         let (outcome, mut length) = self.read(bytes, at_end, &[]);
         match outcome {
@@ -37,7 +38,8 @@ impl Parser {
             Some(false) => return Parsed::Blank,
             Some(true) => {}
         }
-        // The parser ends a record at a carriage return; the line feed behind it is of the same line.
+        // The parser ends a record at a carriage return; the line feed after it belongs to the same
+        // line.
         if bytes[..length].last() == Some(&b'\r') {
             match bytes.get(length) {
                 Some(b'\n') => length += 1,
@@ -46,8 +48,8 @@ impl Parser {
                 None => return Parsed::Part,
             }
         }
-        // The parser ends a record at the end of the text, too. Where a quote is open, a line feed behind
-        // it would not do so.
+        // The parser ends a record at the end of the text, too. If a quote is open, a line feed
+        // after it would not.
         if at_end && length == bytes.len() && bytes.contains(&b'"') {
             let fields = self.ends.clone();
             if self.read(bytes, false, b"\n").0.is_none() {
@@ -58,12 +60,12 @@ impl Parser {
         Parsed::Record(length)
     }
 
-    /// Whether there is a record, if that is known, and how many bytes it has.
+    /// Returns whether there is a record, if that is known, and its length in bytes.
     fn read(&mut self, bytes: &[u8], at_end: bool, more: &[u8]) -> (Option<bool>, usize) {
         self.ends.resize(self.ends.len().max(64), 0);
         self.reader.reset();
-        // A byte order mark that the reader meets first is none of the text to it: a blank line comes
-        // before what may begin in the middle of a file.
+        // The reader drops a byte order mark that comes first. A blank line comes before text that
+        // may begin in the middle of a file.
         self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
         let (mut read, mut text, mut ends) = (0, 0, 0);
         loop {
