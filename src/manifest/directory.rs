@@ -1,4 +1,4 @@
-//! A manifest that is a directory: files of one format that follow each other, or an image folder.
+//! A manifest that is a directory: consecutive files of one format, or an image folder.
 
 use std::fmt;
 use std::fs;
@@ -9,14 +9,13 @@ use super::format::ManifestFormat;
 use super::input::ManifestInput;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The files of a manifest that has several, in the order of their names byte by byte: `part-10.csv`
-/// comes before `part-9.csv`. Rows are numbered over all of them.
+/// The files of a manifest, in the byte order of their names: `part-10.csv` comes before
+/// `part-9.csv`. Rows are numbered over all files.
 ///
 /// Either the files of one format in a directory, such as `train-00000-of-00010.parquet` or
-/// `part-000.csv.gz`; files that are hidden or whose names begin with `_` or end in anything else are
-/// passed over, and so are directories. Or an image folder as the Hugging Face libraries read it: a
-/// `metadata.csv`, `metadata.jsonl` or `metadata.parquet` beside the images, or one in each directory
-/// of a split.
+/// `part-000.csv.gz`; hidden files, names that begin with `_`, other extensions and directories are
+/// skipped. Or an image folder as the Hugging Face libraries read it: a `metadata.csv`,
+/// `metadata.jsonl` or `metadata.parquet` beside the images, or one in each directory of a split.
 pub struct ManifestDirectory<'a> {
     path: PathBuf,
     /// Relative to `path`.

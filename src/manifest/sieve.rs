@@ -1,4 +1,5 @@
-//! Decides about every row of a manifest by its example id, and counts. Knows no format.
+//! Decides about every row of a manifest by its example id, and counts the decisions. Knows no
+//! format.
 
 use super::key_map::KeyMap;
 use super::states::States;
@@ -7,22 +8,22 @@ use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
 
-/// Rows are judged in two steps, so that many can be looked up at once: for each row its id is told,
-/// in their order, and then it is decided about all of them.
+/// Rows are decided in two steps, so that many can be looked up at once: first the id of each row
+/// is found, in order; then all of them are decided.
 pub(super) struct Sieve<'a> {
     /// The number of examples that the selection keeps.
     to_keep: u64,
     keys: Option<&'a KeyMap>,
     unscored: Unscored,
     duplicates: Duplicates,
-    /// The name of the file at hand, for messages.
+    /// The name of the current file, for messages.
     name: String,
-    /// The name of all files together, and whether there are several.
+    /// The name of the whole manifest, and whether it has several files.
     whole: String,
     several: bool,
-    /// How many rows the files before have.
+    /// How many rows the earlier files have.
     rows_before: u64,
-    /// Rows whose id has been told and that are not decided about.
+    /// Rows whose id is known but that are not decided yet.
     ahead: u64,
     kept_seen: u64,
     summary: ManifestSummary,
@@ -32,7 +33,7 @@ pub(super) struct Sieve<'a> {
     first_duplicate: Option<(String, i64)>,
 }
 
-/// The id of a row whose key no example has.
+/// The id of a row whose key is not in the key map.
 pub(super) const UNMAPPED: i64 = -1;
 
 impl<'a> Sieve<'a> {
@@ -56,7 +57,7 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Goes on with another file of the same manifest.
+    /// Continues with another file of the same manifest.
     pub(super) fn start_file(&mut self, name: &str) {
         name.clone_into(&mut self.name);
         self.several = true;
@@ -64,12 +65,12 @@ impl<'a> Sieve<'a> {
         self.summary.files += 1;
     }
 
-    /// Whether keys are text that a map ties to ids.
+    /// Returns whether keys are text that a map turns into ids.
     pub(super) fn maps_keys(&self) -> bool {
         self.keys.is_some()
     }
 
-    /// The id of the next row by its number over all files.
+    /// Returns the id of the next row by its number over all files.
     #[inline]
     pub(super) fn id_of_row(&mut self) -> i64 {
         let id = self.summary.rows + self.ahead;
@@ -77,7 +78,7 @@ impl<'a> Sieve<'a> {
         id as i64
     }
 
-    /// The id of the next row by the text of its key.
+    /// Returns the id of the next row by the text of its key.
     #[inline]
     pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64> {
         let id = match self.keys {
@@ -95,7 +96,7 @@ impl<'a> Sieve<'a> {
         Ok(id)
     }
 
-    /// The id of the next row by a number.
+    /// Returns the id of the next row by the number in its key.
     #[inline]
     pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64> {
         if self.keys.is_some() {
@@ -127,7 +128,7 @@ impl<'a> Sieve<'a> {
         UNMAPPED
     }
 
-    /// Decides which of the rows stay whose ids have been told.
+    /// Decides which of the rows with these ids are kept.
     pub(super) fn decide(&mut self, ids: &[i64], verdicts: &mut Vec<bool>) {
         verdicts.clear();
         verdicts.extend(ids.iter().map(|&example| self.decide_one(example)));
@@ -177,12 +178,12 @@ impl<'a> Sieve<'a> {
         self.unscored == Unscored::Keep
     }
 
-    /// The number of the next row in the file at hand, from 0.
+    /// Returns the number of the next row in the current file, from 0.
     fn row(&self) -> u64 {
         self.summary.rows - self.rows_before + self.ahead
     }
 
-    /// Where a row stands, for messages about the whole manifest.
+    /// Describes where a row is, for messages about the whole manifest.
     fn place(&self, row: u64) -> String {
         if self.several {
             format!("{row} (from 0) of {}", self.name)
@@ -212,13 +213,13 @@ impl<'a> Sieve<'a> {
         ))
     }
 
-    /// Something is wrong with the next row.
+    /// Makes an error about the next row.
     pub(super) fn bad_row(&self, what: impl std::fmt::Display) -> Error {
         let row = self.row();
         Error::new(ErrorKind::Manifest, format!("{}: row {row} (from 0): {what}", self.name))
     }
 
-    /// Something is wrong with the file at hand as a whole.
+    /// Makes an error about the current file as a whole.
     pub(super) fn bad_manifest(&self, kind: ErrorKind, what: impl std::fmt::Display) -> Error {
         Error::new(kind, format!("{}: {what}", self.name))
     }
@@ -243,7 +244,7 @@ impl<'a> Sieve<'a> {
         )
     }
 
-    /// The outcome, unless a policy refuses the manifest.
+    /// Returns the counts, unless a policy refuses the manifest.
     pub(super) fn finish(mut self) -> Result<ManifestSummary> {
         self.name.clone_from(&self.whole);
         self.summary.missing = self.to_keep - self.kept_seen;
@@ -286,7 +287,7 @@ impl<'a> Sieve<'a> {
     }
 }
 
-/// The integer that some digits, and nothing else, write.
+/// Parses a text of digits and nothing else.
 #[inline]
 fn digits(text: &[u8]) -> Option<i64> {
     // Eighteen digits always fit.
@@ -304,7 +305,7 @@ fn digits(text: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// The start of a text that may be long.
+/// Shortens a long text for a message.
 fn shown(text: &str) -> String {
     let most = 60;
     let cut = if text.chars().count() > most { "..." } else { "" };

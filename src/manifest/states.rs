@@ -1,14 +1,16 @@
-//! What is known of each example of a selection while rows go by, and the counts by class.
+//! The state of each example of a selection while rows go by, and counts by class.
 //!
-//! Rows come in any order, so that each look at an example is a look at memory that no cache holds:
-//! one word has everything, and a selection of the ids 0, 1, 2 and so on finds it without a search.
+//! Rows come in any order, so every look-up of an example misses the cache. One word holds
+//! everything about an example, and a selection of the ids 0, 1, 2 and so on finds it without a
+//! search.
 
 use std::collections::BTreeMap;
 
 use super::summary::ClassCounts;
 use crate::selection::{Decision, Selection};
 
-/// The words of a selection's examples, by position: decision, whether a row has carried it, class.
+/// One word for each example of the selection, by position: decision, whether a row has had its id,
+/// class.
 pub(super) struct States<'a> {
     selection: &'a Selection,
     words: Vec<u32>,
@@ -22,7 +24,7 @@ const UNSCORED: u32 = 2;
 const SEEN: u32 = 4;
 const CLASS_SHIFT: u32 = 3;
 
-/// What a row's example has come to.
+/// The state of a row's example.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State(u32);
 
@@ -36,7 +38,7 @@ impl State {
         self.0 & UNSCORED != 0
     }
 
-    /// Whether an earlier row has carried it.
+    /// Whether an earlier row had the same id.
     pub(super) fn seen(self) -> bool {
         self.0 & SEEN != 0
     }
@@ -63,7 +65,8 @@ impl<'a> States<'a> {
         states
     }
 
-    /// The state of an example before this row, which carries it; `None` if it is not of the selection.
+    /// Marks an example as seen, and returns its state before that; `None` if it is not in the
+    /// selection.
     #[inline]
     pub(super) fn visit(&mut self, example: i64) -> Option<State> {
         if self.dense {
@@ -86,7 +89,7 @@ impl<'a> States<'a> {
         self.classes.rows[class][usize::from(state.kept())] += 1;
     }
 
-    /// The classes of the rows that have been counted, ascending.
+    /// Returns the counts by class, ascending.
     pub(super) fn classes(&self) -> Vec<ClassCounts> {
         let rows = self.classes.labels.iter().zip(&self.classes.rows);
         let mut classes: Vec<ClassCounts> = rows
@@ -98,13 +101,13 @@ impl<'a> States<'a> {
     }
 }
 
-/// Numbers for the classes that occur, and the pruned and kept rows of each.
+/// Numbers for the classes that occur, and the kept and dropped rows of each.
 #[derive(Default)]
 struct Classes {
     labels: Vec<i32>,
     rows: Vec<[u64; 2]>,
     numbers: BTreeMap<i32, u32>,
-    /// The numbers of small labels plus one, for which no tree is searched.
+    /// The numbers of small labels plus one, found without searching a tree.
     small: Vec<u32>,
 }
 

@@ -1,8 +1,8 @@
-//! What became of a manifest's rows, for people and for programs.
+//! How many rows of a manifest were kept and dropped, for people and for programs.
 
 use std::fmt;
 
-/// What became of the rows of a manifest.
+/// How many rows of a manifest were kept and dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManifestSummary {
@@ -10,18 +10,19 @@ pub struct ManifestSummary {
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
-    /// The files of a [directory](crate::manifest::ManifestDirectory) that were read; 0 for a single manifest.
+    /// The number of files of a [directory](crate::manifest::ManifestDirectory); 0 for a single
+    /// manifest.
     pub files: u64,
-    /// Rows whose key the [key map](crate::manifest::KeyMap) lacks, kept or pruned as the policy for rows without a
-    /// score says.
+    /// Rows whose key is not in the [key map](crate::manifest::KeyMap), kept or pruned as the
+    /// policy for rows without a score says.
     pub unmapped: u64,
     /// Rows whose example has no score, kept or pruned as the policy says.
     pub unscored: u64,
     /// Rows that repeat the id of an earlier one.
     pub duplicates: u64,
-    /// Examples that the selection keeps and that no row carries.
+    /// Examples that the selection keeps and that are in no row.
     pub missing: u64,
-    /// The rows that have a score, by the class that was recorded for their example, ascending.
+    /// The rows that have a score, by the recorded class of their example, ascending.
     pub classes: Vec<ClassCounts>,
 }
 

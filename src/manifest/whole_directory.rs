@@ -1,4 +1,4 @@
-//! A choice applied to all files of a directory, into a directory of the same files.
+//! Filters all files of a directory into a directory of the same files.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -13,23 +13,24 @@ use crate::selection::Selection;
 use crate::storage::{AtomicDirectory, EarlySync};
 
 impl Manifest {
-    /// Filters the files of a directory as one manifest: rows are numbered and ids compared over all of
-    /// them. Each is written under its name into a directory that appears only when it is complete;
-    /// one of which no row stays is written too, with its columns and without rows, since file names
-    /// often say how many files there are. Without an output nothing is written, and the counts are
-    /// what one gets.
+    /// Filters the files of a directory as one manifest: rows are numbered and ids compared over
+    /// all of them. Each file is written under its name into a directory that appears only when it
+    /// is complete. A file of which no row is kept is written too, with its columns and no rows,
+    /// since file names often say how many files there are. Without an output nothing is written,
+    /// and the counts are returned.
     ///
-    /// Of an image folder the metadata is filtered. The images stay where they are: what loads the
-    /// output needs them beside it, and loads those that it names.
+    /// Of an image folder, the metadata is filtered. The images stay where they are: a loader needs
+    /// them beside the metadata, and loads those that it names.
     ///
     /// # Errors
     ///
-    /// As for [`filter`](Self::filter), with the file's name; and [`Manifest`](ErrorKind::Manifest) for
-    /// a file whose columns are not those of the first, or an image folder whose metadata names no
-    /// files; [`AlreadyExists`](ErrorKind::AlreadyExists) if the output is there and not empty;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it lies within the manifest, if the format is
-    /// another, and for an image folder with several metadata files and no key, whose rows have no
-    /// numbers that anybody would agree on.
+    /// As for [`filter`](Self::filter), with the file's name. Also
+    /// [`Manifest`](ErrorKind::Manifest) for a file whose columns differ from those of the first,
+    /// or an image folder whose metadata names no files;
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the output exists and is not empty;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the output is inside the manifest or of
+    /// another format, and for an image folder with several metadata files and no key, whose rows
+    /// have no obvious numbers.
     pub fn filter_directory(
         &self,
         selection: &Selection,

@@ -1,7 +1,7 @@
-//! The `data-diet` command: arguments in, calls of the library, text out. Anything that it can do, a
-//! program that uses the library can do too.
+//! The `data-diet` command: parses arguments, calls the library, prints text. A program that uses
+//! the library can do everything that the command can.
 //!
-//! Exit codes: 0 for success, 1 for a failure or a finding, 2 for arguments that make no sense.
+//! Exit codes: 0 for success, 1 for a failure or a finding, 2 for invalid arguments.
 
 #![allow(
     clippy::print_stdout,
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             text::tell(format_args!("data-diet: {message}"));
             ExitCode::from(2)
         }
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed it.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -66,9 +66,9 @@ fn main() -> ExitCode {
 #[derive(Debug)]
 enum Failure {
     Library(data_diet::Error),
-    /// Something is not what it was asked to be.
+    /// A check found a problem.
     Finding(String),
-    /// Options that the grammar allows and that make no sense together.
+    /// Options that parse but contradict each other.
     Arguments(String),
     Output(io::Error),
 }

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
-/// Writes rows under a heading; columns after the first are aligned to the right.
+/// Writes rows under a header; columns after the first are right-aligned.
 pub(crate) fn table(
     output: &mut dyn Write,
     heading: &[&str],
@@ -29,8 +29,8 @@ pub(crate) fn table(
     rows.iter().try_for_each(|row| line(&mut row.iter().map(String::as_str)))
 }
 
-/// Writes a line to standard error. Whoever has closed it does not want to hear it, and a command
-/// must not fail for that.
+/// Writes a line to standard error. A closed standard error is ignored: it must not make a command
+/// fail.
 pub(crate) fn tell(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

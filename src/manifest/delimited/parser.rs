@@ -96,12 +96,12 @@ impl Parser {
         }
     }
 
-    /// The number of fields of the record that was parsed last.
+    /// Returns the number of fields of the record that was parsed last.
     pub(in super::super) fn fields(&self) -> usize {
         self.ends.len()
     }
 
-    /// A field of the record that was parsed last, without its quotes.
+    /// Returns a field of the record that was parsed last, without its quotes.
     pub(in super::super) fn field(&self, column: usize) -> &[u8] {
         let start = column.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[column]]

@@ -1,4 +1,4 @@
-//! A recipe on disk: JSON that people can read and write, with where it came from.
+//! Recipe files: JSON that people can read and write, with the origin of the scores.
 
 use std::fs;
 use std::io::Write;
@@ -10,11 +10,11 @@ use super::{ManifestOrigin, Outcome, Recipe, ScoresOrigin};
 use crate::error::{Error, Result};
 use crate::storage::AtomicFile;
 
-/// The version of the file; a reader refuses one that it does not know.
+/// The version of the file. A reader refuses a version that it does not know.
 const SCHEMA_VERSION: u32 = 1;
 
-/// A recipe's file: the steps, and, as far as they are known, the scores and the manifest that they
-/// were applied to and what came of it.
+/// A recipe file: the steps and, as far as they are known, the scores and the manifest that they
+/// were applied to, and the outcome.
 ///
 /// ```json
 /// {
@@ -29,13 +29,13 @@ const SCHEMA_VERSION: u32 = 1;
 /// }
 /// ```
 ///
-/// `schema_version` and `steps` are enough. Infinite numbers and such as need 17 digits are texts.
+/// `schema_version` and `steps` are enough. Infinite numbers and numbers of 17 digits are strings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RecipeFile {
     schema_version: u32,
-    /// The version of the crate that wrote it, if one did.
+    /// The version of the crate that wrote the file, if one did.
     #[serde(rename = "data_diet", default, skip_serializing_if = "Option::is_none")]
     pub data_diet_version: Option<String>,
     /// The steps.
@@ -47,13 +47,13 @@ pub struct RecipeFile {
     /// The manifest that they were applied to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestOrigin>,
-    /// What came of it.
+    /// The outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }
 
 impl RecipeFile {
-    /// A file that holds the steps alone.
+    /// Makes a file with the steps only.
     #[must_use]
     pub fn new(recipe: Recipe) -> Self {
         Self {
@@ -70,13 +70,14 @@ impl RecipeFile {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if it cannot be read; [`Corrupt`](crate::ErrorKind::Corrupt) if it
-    /// is not JSON, or something in it has not the form that its version asks for;
-    /// [`Foreign`](crate::ErrorKind::Foreign) for JSON without a schema version, or of one that this
-    /// crate does not know; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for steps that make
-    /// no sense, with the step and the argument.
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be read;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is not JSON, or a field does not have the form
+    /// that its version requires; [`Foreign`](crate::ErrorKind::Foreign) for JSON without a schema
+    /// version, or with one that this crate does not know;
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for invalid steps, naming the step
+    /// and the argument.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        /// Read first, so that a newer file is told apart from a damaged one.
+        /// Read first, so that a newer file is not taken for a damaged one.
         #[derive(Deserialize)]
         struct Version {
             schema_version: serde_json::Value,
@@ -97,7 +98,7 @@ impl RecipeFile {
                 ),
             ));
         }
-        // From the text once more: messages then say where in it.
+        // Parsed from the text once more, so that messages say where.
         let file: Self = serde_json::from_slice(&text)
             .map_err(|error| Error::corrupt(path, "is not a sound recipe").with_source(error))?;
         file.recipe.validate().map_err(|error| error.context(path.display()))?;
@@ -108,8 +109,8 @@ impl RecipeFile {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for steps that make no sense;
-    /// [`Io`](crate::ErrorKind::Io) if it cannot be written.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for invalid steps;
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.recipe.validate()?;

@@ -1,5 +1,5 @@
-//! Recipes: choices in steps, each by a score that it names, that can be stored and replayed. Knows
-//! scores by name only; who applies a recipe says where they are read.
+//! Recipes: selections in several steps that can be stored and replayed. A recipe knows scores by
+//! name only; the caller reads them.
 //!
 //! ```text
 //! Step, Step, ... -> Recipe -> Selection
@@ -23,16 +23,16 @@ pub use file::RecipeFile;
 pub use origin::{KeyMapOrigin, ManifestOrigin, Outcome, ScoresOrigin};
 pub use step::Step;
 
-/// A choice in steps: each keeps or drops examples by one score, among those that the steps before it
-/// have left.
+/// A selection in steps. Each step keeps or drops examples by one score, among those that earlier
+/// steps have left.
 ///
-/// Shares always mean all examples that have a score before the first step, not what earlier steps
-/// have left: a share of 0.5 names the size of the outcome, whatever was dropped before. An example
-/// without one of the scores that the recipe names has no score.
+/// A share is always of all examples that have a score before the first step, not of what earlier
+/// steps have left: 0.5 is the size of the outcome, whatever was dropped before. An example that
+/// lacks one of the recipe's scores counts as having no score.
 ///
 /// # Examples
 ///
-/// Drop what is probably mislabelled, then keep the hard half:
+/// Drop what is probably mislabeled, then keep the hard half:
 ///
 /// ```
 /// use data_diet::{Amount, Rule};
@@ -52,8 +52,9 @@ pub use step::Step;
 /// # Ok::<(), data_diet::Error>(())
 /// ```
 ///
-/// From a file of scores it is `recipe.select(|name| ScoreColumn::read("scores.parquet", name))`, from a
-/// table in memory `recipe.select(|name| table.column(name))`.
+/// Read the scores from a file with
+/// `recipe.select(|name| ScoreColumn::read("scores.parquet", name))`, or from a table in memory
+/// with `recipe.select(|name| table.column(name))`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Recipe {
@@ -61,7 +62,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A recipe without steps, which keeps nothing before one is added.
+    /// Makes a recipe without steps. It keeps nothing until one is added.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -74,14 +75,14 @@ impl Recipe {
         self
     }
 
-    /// Coverage-centric coreset selection (Zheng et al. 2023, algorithm 1): drop the share or number
-    /// `beta` of hardest examples, then choose `amount` from strata of equal width over the scores of
-    /// the rest; see [`Rule::Stratified`].
+    /// Coverage-centric coreset selection (Zheng et al. 2023, algorithm 1): drops the share or
+    /// number `beta` of hardest examples, then chooses `amount` from strata of equal width over the
+    /// scores of the rest; see [`Rule::Stratified`].
     ///
-    /// The authors' program ranks what it drops by AUM, whatever the score of the strata: that is two
-    /// steps of one's own. It rounds counts down where a fraction here is rounded to the nearest, and
-    /// widens the range of scores by a ten-thousandth of its highest, which moves the borders of the
-    /// strata by as much.
+    /// The authors' program always drops by AUM, whatever the score of the strata; write that as
+    /// two steps. It rounds counts down, where a fraction here is rounded to the nearest, and it
+    /// widens the range of scores by a ten-thousandth of the highest, which moves the borders of
+    /// the strata by as much.
     ///
     /// # Examples
     ///
@@ -109,13 +110,13 @@ impl Recipe {
             .then(Step::keep(score, Rule::Stratified { amount, strata, seed }))
     }
 
-    /// The steps in their order.
+    /// Returns the steps in order.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The names of the scores that it needs, in the order in which it first needs them.
+    /// Returns the names of the scores that it needs, in the order in which they are first needed.
     #[must_use]
     pub fn scores(&self) -> Vec<&str> {
         let mut names = Vec::new();
@@ -127,15 +128,15 @@ impl Recipe {
         names
     }
 
-    /// Chooses examples; `read` gives the score of a name, and is called once for each of
+    /// Chooses examples. `read` returns the score of a name, and is called once for each of
     /// [`scores`](Self::scores).
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a recipe without steps, columns of
-    /// different examples, and as for [`ScoreColumn::select_with_classes`];
-    /// [`Empty`](crate::ErrorKind::Empty) if a step leaves nothing; whatever `read` meets. With more than one
-    /// step, the message says which.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a recipe without steps, for
+    /// columns of different examples, and as for [`ScoreColumn::select_with_classes`];
+    /// [`Empty`](crate::ErrorKind::Empty) if a step leaves nothing; any error of `read`. If there
+    /// are several steps, the message says which.
     pub fn select(&self, mut read: impl FnMut(&str) -> Result<ScoreColumn>) -> Result<Selection> {
         self.validate()?;
         let names = self.scores();
@@ -163,7 +164,7 @@ impl Recipe {
         Ok(narrowing.finish(ids))
     }
 
-    /// Reads the steps of a recipe's file; [`RecipeFile::read`] tells where it came from too.
+    /// Reads the steps of a recipe file. [`RecipeFile::read`] returns the rest of the file, too.
     ///
     /// # Errors
     ///
@@ -172,7 +173,7 @@ impl Recipe {
         RecipeFile::read(path).map(|file| file.recipe)
     }
 
-    /// Writes the steps alone; a [`RecipeFile`] can hold where the scores came from too.
+    /// Writes the steps only. A [`RecipeFile`] can hold the origin of the scores, too.
     ///
     /// # Errors
     ///
@@ -181,7 +182,7 @@ impl Recipe {
         RecipeFile::new(self.clone()).write(path)
     }
 
-    /// What can be wrong with it whatever the scores.
+    /// Checks what can be checked without the scores.
     fn validate(&self) -> Result<()> {
         if self.steps.is_empty() {
             return Err(Error::invalid("steps: expected at least one, got none"));

@@ -1,4 +1,4 @@
-//! What a recipe was made from and what came of it.
+//! What a recipe was applied to, and the outcome.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,24 +16,25 @@ use crate::selection::Selection;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ScoresOrigin {
-    /// Its path, as it was given.
+    /// Its path, as given.
     pub path: String,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// The CRC-32C of its bytes, as eight hexadecimal digits: tells a changed file, not a forged one.
+    /// The CRC-32C of its bytes, as eight hexadecimal digits. It detects a changed file, not a
+    /// forged one.
     pub crc32c: String,
-    /// Where its scores come from, if it says so.
+    /// Where its scores come from, if the file says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<ScoreInfo>,
 }
 
 impl ScoresOrigin {
-    /// Reads a file of scores whole, once.
+    /// Reads a whole file of scores, once.
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if it cannot be read, [`Corrupt`](crate::ErrorKind::Corrupt) if it
-    /// is no Parquet.
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be read;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is not Parquet.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (bytes, crc32c) = digest(path).map_err(|error| Error::io("read", path, error))?;
@@ -42,7 +43,7 @@ impl ScoresOrigin {
         Ok(Self { path, bytes, crc32c: format!("{crc32c:08x}"), info })
     }
 
-    /// Whether the other file had the same content.
+    /// Returns whether the other file had the same content.
     #[must_use]
     pub fn has_content_of(&self, other: &Self) -> bool {
         (self.bytes, &self.crc32c) == (other.bytes, &other.crc32c)
@@ -71,7 +72,7 @@ fn digest(path: &Path) -> io::Result<(u64, u32)> {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ManifestOrigin {
-    /// Its path, as it was given; none for a stream.
+    /// Its path, as given; `None` for a stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// How it was read: format, key and policies.
@@ -79,19 +80,19 @@ pub struct ManifestOrigin {
     /// Whether the path is a directory of images and their metadata.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub image_folder: bool,
-    /// What tied its keys to example ids, if they were texts.
+    /// The key map, if its keys were text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_map: Option<KeyMapOrigin>,
-    /// The scores that its kept rows were given as further columns.
+    /// The scores that were added to kept rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_scores: Vec<String>,
 }
 
-/// The table that ties a manifest's keys to example ids.
+/// The table that maps a manifest's keys to example ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyMapOrigin {
-    /// Its path, as it was given.
+    /// Its path, as given.
     pub path: String,
     /// Its column of keys.
     pub key: String,
@@ -100,7 +101,7 @@ pub struct KeyMapOrigin {
 }
 
 impl ManifestOrigin {
-    /// A manifest that was read in this way, from this file or else from a stream.
+    /// Describes a manifest that was read in this way, from this file or from a stream.
     #[must_use]
     pub fn new(path: Option<&Path>, read_as: Manifest) -> Self {
         Self {
@@ -113,7 +114,7 @@ impl ManifestOrigin {
     }
 }
 
-/// What came of a recipe.
+/// The outcome of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -122,7 +123,7 @@ pub struct Outcome {
     pub examples: u64,
     /// Examples among them that it keeps.
     pub examples_kept: u64,
-    /// Examples among them that have not all of its scores.
+    /// Examples among them that lack one of its scores.
     pub examples_without_score: u64,
     /// Rows of the manifest.
     pub rows: u64,
@@ -130,7 +131,7 @@ pub struct Outcome {
     pub rows_kept: u64,
     /// Rows that were pruned.
     pub rows_pruned: u64,
-    /// Rows that have a score, class by class.
+    /// Rows that have a score, by class.
     pub classes: Vec<ClassOutcome>,
 }
 
@@ -144,7 +145,7 @@ pub struct ClassOutcome {
 }
 
 impl Outcome {
-    /// What a selection did to a manifest.
+    /// Describes what a selection did to a manifest.
     #[must_use]
     pub fn new(selection: &Selection, summary: &ManifestSummary) -> Self {
         let classes = summary.classes.iter().map(|class| ClassOutcome {

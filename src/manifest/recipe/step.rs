@@ -1,4 +1,4 @@
-//! One step of a recipe, and how it stands in a file.
+//! One step of a recipe, and its form in a file.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::selection::{Action, Classes, Rule};
 
-/// One step of a [`Recipe`](crate::manifest::recipe::Recipe): what a rule chooses by a score is kept, or dropped.
+/// One step of a [`Recipe`](crate::manifest::recipe::Recipe): keeps or drops the examples that a
+/// rule chooses by a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Step {
@@ -18,35 +19,35 @@ pub struct Step {
 }
 
 impl Step {
-    /// Keeps what the rule chooses by this score, and prunes the rest.
+    /// Keeps the examples that the rule chooses by this score, and drops the rest.
     pub fn keep(by: impl Into<String>, rule: Rule) -> Self {
         Self { action: Action::Keep, by: by.into(), rule, classes: Classes::Ignored }
     }
 
-    /// Prunes what the rule chooses by this score.
+    /// Drops the examples that the rule chooses by this score.
     pub fn drop(by: impl Into<String>, rule: Rule) -> Self {
         Self { action: Action::Drop, ..Self::keep(by, rule) }
     }
 
-    /// With regard to the classes. A step that drops cannot have a floor.
+    /// Sets how classes are treated. A step that drops examples cannot have a floor.
     #[must_use]
     pub fn classes(self, classes: Classes) -> Self {
         Self { classes, ..self }
     }
 
-    /// The name of its score.
+    /// Returns the name of its score.
     #[must_use]
     pub fn by(&self) -> &str {
         &self.by
     }
 
-    /// Its rule.
+    /// Returns its rule.
     #[must_use]
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Whether what the rule chooses is dropped.
+    /// Returns whether it drops what the rule chooses.
     #[must_use]
     pub fn drops(&self) -> bool {
         self.action == Action::Drop
@@ -70,7 +71,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step in a file: the rule stands under what is done with its choice.
+/// A step in a file: the rule is the value of `keep` or `drop`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {

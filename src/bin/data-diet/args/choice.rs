@@ -1,4 +1,4 @@
-//! Which examples `data-diet filter` keeps: options in, a recipe out.
+//! Which examples `data-diet filter` keeps: turns options into a recipe.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use data_diet::manifest::recipe::{Recipe, Step};
 use data_diet::selection::{self, Classes};
 use data_diet::{Amount, Rule};
 
-/// Everything that a recipe says, which stands in the place of all of it.
+/// The options that a recipe replaces.
 #[derive(Debug, Args)]
 #[command(
     next_help_heading = "Choice",
@@ -33,10 +33,10 @@ pub(crate) struct Choice {
     /// What to keep
     #[arg(long, value_name = "WHICH", requires = "amount")]
     pub(crate) keep: Option<Keep>,
-    /// How much to keep, of all examples with a score, from 0 to 1
+    /// How much to keep: a share of all examples with a score, from 0 to 1
     #[arg(long, value_name = "F", requires = "keep")]
     pub(crate) fraction: Option<f64>,
-    /// How many to keep
+    /// How many examples to keep
     #[arg(long, value_name = "N", requires = "keep")]
     pub(crate) count: Option<usize>,
     /// With `--keep window`: how many of the lowest scores to skip
@@ -54,17 +54,17 @@ pub(crate) struct Choice {
     /// Drop the lowest scores first
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) drop_lowest: Option<Part>,
-    /// Drop the hard end of the score first: the highest EL2N, the lowest margin (the beta of
+    /// Drop the hard end of the score first: the highest EL2N, the lowest margin (beta of
     /// coverage-centric selection)
     #[arg(long, value_name = "AMOUNT", conflicts_with_all = ["drop_highest", "drop_lowest"])]
     pub(crate) drop_hardest: Option<Part>,
-    /// The score to drop by [default: that of --by]
+    /// The score to drop by [default: the score of --by]
     #[arg(long, value_name = "SCORE", requires = "drop")]
     pub(crate) drop_by: Option<String>,
-    /// Which end of the score is hard [default: what is known of it by its name]
+    /// Which end of the score is hard [default: known for the scores of data-diet]
     #[arg(long, value_name = "END", requires = "drop_hardest")]
     pub(crate) hard: Option<HardEnd>,
-    /// How to divide what is kept among the classes; what is dropped is divided in proportion then
+    /// How to divide what is kept among the classes; what is dropped is then divided in proportion
     #[arg(long, value_name = "HOW", conflicts_with = "class_floor")]
     pub(crate) classes: Option<Division>,
     /// Keep at least this many of every class, or this share of its examples with a score; other
@@ -79,11 +79,11 @@ pub(crate) enum Keep {
     Highest,
     /// The lowest scores
     Lowest,
-    /// What follows after the lowest scores are skipped, see --offset
+    /// The scores that follow after the lowest are skipped, see --offset
     Window,
-    /// A random part, the baseline
+    /// A random subset, the baseline
     Random,
-    /// Of every part of the range of scores, see --strata and --drop-hardest
+    /// Examples from the whole range of scores, see --strata and --drop-hardest
     Stratified,
 }
 
@@ -95,7 +95,7 @@ pub(crate) enum HardEnd {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Division {
-    /// Equal numbers; what a small class lacks goes to the others
+    /// Equal numbers of every class; what a small class lacks goes to the others
     Balanced,
     /// The same share of every class
     Proportional,
@@ -128,8 +128,8 @@ impl FromStr for Part {
 }
 
 impl Choice {
-    /// The recipe that the options describe; what is wrong with them otherwise. The grammar has made
-    /// sure that there is a score and a rule.
+    /// Returns the recipe that the options describe, or what is wrong with them. The grammar
+    /// guarantees that there is a score and a rule.
     pub(crate) fn recipe(&self) -> Result<Recipe, String> {
         self.check()?;
         let by = self.by.as_deref().unwrap_or_default();
@@ -152,7 +152,7 @@ impl Choice {
             (None, _) => Rule::Threshold { min: self.min, max: self.max },
         };
         let (dropped, kept) = match (self.classes, self.class_floor) {
-            // A class must not lose more than its part because it is hard.
+            // A class must not lose more than its share because it is hard.
             (Some(Division::Balanced), _) => (Classes::Proportional, Classes::Balanced),
             (Some(Division::Proportional), _) => (Classes::Proportional, Classes::Proportional),
             (None, Some(floor)) => (Classes::Ignored, Classes::AtLeast(floor.0)),
@@ -180,7 +180,7 @@ impl Choice {
         Ok(recipe.then(Step::keep(by, rule).classes(kept)))
     }
 
-    /// An option that changes nothing was meant to.
+    /// An option without effect is a mistake.
     fn check(&self) -> Result<(), String> {
         let keep = |keeps: &[Keep]| self.keep.is_some_and(|keep| keeps.contains(&keep));
         for (given, serves, option, with) in [

@@ -1,4 +1,4 @@
-//! The grammar of `data-diet compare`.
+//! The arguments of `data-diet compare`.
 
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,11 @@ pub(crate) struct Compare {
     /// directory such as runs/digits
     #[arg(required = true, value_name = "WHAT")]
     pub(crate) what: Vec<String>,
-    /// The table of scores that holds every SCORE given without a file: as `data-diet scores` writes
-    /// it, or any Parquet with an `example` column
+    /// The table with every SCORE that is given without a file: written by `data-diet scores`, or
+    /// any Parquet with an `example` column
     #[arg(long, value_name = "FILE", conflicts_with = "between")]
     pub(crate) scores: Option<PathBuf>,
-    /// Compare a score with itself: each epoch with the last, or the runs of different seeds
+    /// Compare a score with itself: each epoch with the last, or runs of different seeds
     #[arg(long, value_name = "WHAT", requires = "score")]
     pub(crate) between: Option<Between>,
     /// The score to compare with itself; for epochs a signal such as el2n
@@ -51,28 +51,28 @@ pub(crate) struct Compare {
     /// Which end is kept
     #[arg(long, value_name = "WHICH", default_value = "highest")]
     pub(crate) keep: Keep,
-    /// How many resamples the intervals come from; 0 for no intervals
+    /// How many bootstrap resamples the intervals come from; 0 for no intervals
     #[arg(long, value_name = "B", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
     /// The share of resamples that an interval holds
     #[arg(long, value_name = "L", default_value_t = 0.95)]
     pub(crate) level: f64,
-    /// The seed of the resamples, and of the choice of --splits
+    /// The seed of the resamples and of --splits
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// In how many ways to part the runs, at most, for each number of them
+    /// For each number of runs, how many ways to split the runs in two at most
     #[arg(long, value_name = "N", default_value_t = 30, requires = "between")]
     pub(crate) splits: usize,
-    /// Print JSON, for programs; NaN is null
+    /// Print JSON; NaN is null
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Between {
-    /// Each epoch against the last one
+    /// Each epoch with the last one
     Epochs,
-    /// Each two runs, and the mean over some against the mean over the others
+    /// Every two runs, and the mean over some runs with the mean over the others
     Seeds,
 }
 
@@ -94,14 +94,14 @@ impl Keep {
 /// What is compared.
 #[derive(Debug)]
 pub(crate) enum Subject<'a> {
-    /// Scores, each with the file that it is in, and as it was called.
+    /// Scores: the file of each, its name in the file, and its name on the command line.
     Scores(Vec<(&'a Path, &'a str, &'a str)>),
-    /// A score of an experiment with itself.
+    /// A score of an experiment, compared with itself.
     Experiment { path: &'a Path, score: &'a str, between: Between },
 }
 
 impl Compare {
-    /// What the operands mean; complains like the rest of the grammar.
+    /// Returns what to compare, or an error like those of the parser.
     pub(crate) fn subject(&self) -> Result<Subject<'_>, clap::Error> {
         let wrong = |kind, message: String| Err(Arguments::command().error(kind, message));
         if let (Some(between), Some(score)) = (self.between, &self.score) {

@@ -1,4 +1,4 @@
-//! The grammar of `data-diet filter`.
+//! The arguments of `data-diet filter`.
 
 use std::path::PathBuf;
 
@@ -48,30 +48,30 @@ use super::choice::Choice;
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Filter {
-    /// A table of scores, as `data-diet scores` writes it, or any Parquet with an `example` column
-    /// [default with --recipe: the file that it was made from]
+    /// A table of scores: written by `data-diet scores`, or any Parquet with an `example` column
+    /// [default with --recipe: the file that the recipe names]
     #[arg(long, value_name = "FILE", required_unless_present = "recipe")]
     pub(crate) scores: Option<PathBuf>,
-    /// The manifest to filter: a file, a directory of files, or `-` for standard input [default with
-    /// --recipe: that of the recipe]
+    /// The manifest to filter: a file, a directory of files, or `-` for standard input [default
+    /// with --recipe: the manifest that the recipe names]
     #[arg(long, value_name = "PATH", required_unless_present = "recipe")]
     pub(crate) manifest: Option<PathBuf>,
-    /// The manifest's column with the example id [default: the number of the row, from 0]
+    /// The column of the manifest with the example id [default: the row number, from 0]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) key: Option<String>,
-    /// A table that ties keys that are texts to example ids: CSV, TSV, JSONL or Parquet
+    /// A table that maps text keys to example ids: CSV, TSV, JSONL or Parquet
     #[arg(long, value_name = "FILE")]
     pub(crate) key_map: Option<PathBuf>,
-    /// The key map's column of keys [default: the name that `--key` gives]
+    /// The column of the key map with the keys [default: the name given by --key]
     #[arg(long, value_name = "COLUMN", requires = "key_map")]
     pub(crate) key_map_key: Option<String>,
-    /// The key map's column of example ids
+    /// The column of the key map with the example ids
     #[arg(long, value_name = "COLUMN", requires = "key_map", default_value = "example")]
     pub(crate) key_map_example: String,
-    /// The manifest's format [default: by its extension]
+    /// The format of the manifest [default: by its extension]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
-    /// Delimited text has no line of column names; `--key` is a column's number, from 0
+    /// The manifest has no header; --key is a column number, from 0
     #[arg(long)]
     pub(crate) no_header: bool,
     /// `"` is an ordinary character, as in some TSV files
@@ -83,7 +83,7 @@ pub(crate) struct Filter {
     /// What to do with rows whose example has no score
     #[arg(long, value_name = "POLICY", default_value = "fail")]
     pub(crate) unscored: Unscored,
-    /// Give every kept row its score as a further column; or these scores, separated by commas
+    /// Add the score to every kept row as a column; or these scores, separated by commas
     #[arg(long, value_name = "SCORES", num_args = 0..=1, value_delimiter = ',')]
     pub(crate) with_scores: Option<Vec<String>>,
     /// Where to write the kept rows; `-` for standard output. Appears when complete
@@ -92,12 +92,12 @@ pub(crate) struct Filter {
     /// How to compress text on standard output [default: as the manifest]
     #[arg(long, value_name = "HOW")]
     pub(crate) compress: Option<Compress>,
-    /// Only say what would be kept
+    /// Only report what would be kept
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
-    /// Choose as this recipe says, and read the manifest as it says
+    /// Take the selection, and how to read the manifest, from this recipe
     #[arg(
         long,
         value_name = "FILE",
@@ -108,11 +108,11 @@ pub(crate) struct Filter {
         ]
     )]
     pub(crate) recipe: Option<PathBuf>,
-    /// Fail if the scores are not, byte for byte, those that the recipe was made from [default: warn]
+    /// Fail if the scores are not byte for byte those of the recipe [default: warn]
     #[arg(long, help_heading = "Recipes")]
     pub(crate) exact: bool,
-    /// Write the recipe here [default: beside the output, kept.recipe.json for kept.csv; none for a
-    /// dry run or `-o -`]
+    /// Write the recipe here [default: beside the output, kept.recipe.json for kept.csv; none with
+    /// --dry-run or `-o -`]
     #[arg(long, value_name = "FILE", help_heading = "Recipes")]
     pub(crate) save_recipe: Option<PathBuf>,
     /// Write no recipe
@@ -139,7 +139,7 @@ pub(crate) enum Compress {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Unscored {
-    /// Stop, and say how many there are
+    /// Fail, and say how many there are
     Fail,
     /// Keep them
     Keep,
@@ -149,14 +149,14 @@ pub(crate) enum Unscored {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Duplicates {
-    /// Stop, and say how many there are
+    /// Fail, and say how many there are
     Fail,
-    /// Decide about all of them alike
+    /// Treat them all alike
     Allow,
 }
 
 impl Filter {
-    /// The manifest's format, if an option names one that files have.
+    /// The manifest's format, if --format names a file format.
     pub(crate) fn file_format(&self) -> Option<ManifestFormat> {
         self.format.and_then(|format| match format {
             Format::Csv => Some(ManifestFormat::Csv),
@@ -167,13 +167,13 @@ impl Filter {
         })
     }
 
-    /// The column of keys; an image folder whose keys a map knows has one without being told.
+    /// The key column; an image folder with a key map has one by default.
     pub(crate) fn key(&self, image_folder: bool) -> Option<&str> {
         let images = image_folder && self.key_map.is_some();
         self.key.as_deref().or(images.then_some("file_name"))
     }
 
-    /// How to compress what goes to standard output; `None`: as the manifest is.
+    /// How to compress standard output; `None` means like the manifest.
     pub(crate) fn compression(&self) -> Option<ManifestCompression> {
         self.compress.map(|compress| match compress {
             Compress::Plain => ManifestCompression::Plain,

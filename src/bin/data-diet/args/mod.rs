@@ -1,4 +1,5 @@
-//! The command line's grammar, and nothing else; commands with many options have a file each.
+//! The arguments of the command, parsed and nothing else. Commands with many options have a file
+//! each.
 
 mod choice;
 mod compare;
@@ -13,7 +14,8 @@ pub(crate) use compare::{Between, Compare, Subject};
 pub(crate) use filter::{Filter, Format};
 pub(crate) use scores::Scores;
 
-/// Which training examples matter: score what a training run has recorded, and prune a data set.
+/// Find out which training examples matter: score what a training run has recorded, and prune a
+/// data set
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -32,20 +34,20 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what an experiment holds: its runs, and its hardest and easiest examples
+    /// Show the runs of an experiment, and its hardest and easiest examples
     Inspect(Inspect),
-    /// Compute the scores of every example over runs, and write them as one Parquet table
+    /// Compute the scores of every example and write them as one Parquet table
     Scores(Scores),
-    /// Compare scores with each other, between epochs or between seeds: rank correlation, kept sets
+    /// Compare scores with each other, between epochs or between seeds
     Compare(Compare),
-    /// Apply a choice by score to a manifest: CSV, TSV, JSONL or Parquet
+    /// Keep the rows of a manifest that a selection by score keeps: CSV, TSV, JSONL or Parquet
     Filter(Box<Filter>),
-    /// Bring back what interrupted runs have left unpublished
+    /// Recover what interrupted runs have left unpublished
     Recover(Recover),
-    /// Read every published byte and check it against its checksums and counts
+    /// Check every published byte against its checksums and counts
     ///
-    /// What was recorded, the tables of the geometry, and tables of scores that lie in the experiment's
-    /// directory.
+    /// Covers what was recorded, the geometry's tables, and tables of scores directly in the
+    /// experiment's directory.
     Verify(Verify),
 }
 

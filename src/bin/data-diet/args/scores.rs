@@ -1,4 +1,4 @@
-//! The grammar of `data-diet scores`.
+//! The arguments of `data-diet scores`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -42,15 +42,15 @@ pub(crate) struct Scores {
     /// Only these scores; repeat for several, in the order of the columns
     #[arg(long = "score", value_name = "NAME")]
     names: Vec<ScoreRequest>,
-    /// The epochs to take signals at: `all`, `last`, a list such as 1,5,10, or the mean over a range
-    /// such as 3..7, both ends included
+    /// The epochs at which to take signals: `all`, `last`, a list such as 1,5,10, or the mean over
+    /// a range such as 3..7, both ends included
     #[arg(long, value_name = "EPOCHS", value_parser = at_epoch)]
     at_epoch: Option<At>,
-    /// The steps to take signals at: a list such as 100,200, or the mean over a range such as 0..500,
-    /// both ends included
+    /// The steps at which to take signals: a list such as 100,200, or the mean over a range such as
+    /// 0..500, both ends included
     #[arg(long, value_name = "STEPS", value_parser = at_step, conflicts_with = "at_epoch")]
     at_step: Option<At>,
-    /// The phase to take signals in [default: both]
+    /// The phase in which to take signals [default: both]
     #[arg(long, value_name = "train|score")]
     phase: Option<Phase>,
     /// Only these runs; repeat for several
@@ -62,12 +62,12 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// Whether no score was asked for by name.
+    /// Returns whether no score was asked for by name.
     pub(crate) fn takes_the_standard(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// What to compute.
+    /// Returns what to compute.
     pub(crate) fn options(&self) -> data_diet::Result<ScoreOptions> {
         let mut options = ScoreOptions::default();
         options.runs.clone_from(&self.runs);
@@ -100,7 +100,7 @@ fn at_step(text: &str) -> Result<At, String> {
     moments(text, At::Steps, At::StepRange, "a list such as 100,200 or a range such as 0..500")
 }
 
-/// A list or a range.
+/// Parses a list or a range.
 fn moments<T: FromStr>(
     text: &str,
     list: fn(Vec<T>) -> At,

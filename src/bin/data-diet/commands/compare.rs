@@ -16,7 +16,7 @@ use crate::args::{Between, Compare, Subject};
 use crate::text::{counted, tell};
 use crate::{Failure, progress};
 
-/// Two scores by their names, and how they agree.
+/// Two scores by name, and their agreement.
 struct Comparison {
     first: String,
     second: String,
@@ -26,7 +26,7 @@ struct Comparison {
 pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, Failure> {
     let subject = arguments.subject().unwrap_or_else(|error| error.exit());
     let options = arguments.options();
-    // Before the long work.
+    // Checked before the long work.
     options.check()?;
     let (series, pairs) = match subject {
         Subject::Scores(scores) => {
@@ -123,7 +123,7 @@ fn tell_what_is_missing(comparisons: &[Comparison]) {
     }
 }
 
-/// A bar over the rows of some runs, of which not all may have to be read.
+/// A progress bar over the rows of some runs, not all of which may be read.
 fn rows_bar(experiment: &Experiment, runs: &[String]) -> data_diet::Result<indicatif::ProgressBar> {
     let mut rows = 0;
     for run in experiment.runs()? {

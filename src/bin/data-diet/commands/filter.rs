@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
     };
     let output = output.filter(|&path| path != Path::new(STANDARD_STREAM));
     tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
-    // Only now, so that there is no recipe of an output that does not exist.
+    // Written last, so that no recipe describes an output that does not exist.
     if let Some((path, mut file)) = plan.file() {
         file.outcome = Some(Outcome::new(&selection, &summary));
         file.write(&path)?;
@@ -52,7 +52,7 @@ fn filter_file(
     let summary = match &arguments.output {
         None => manifest.filter(selection, input, &mut io::sink())?,
         Some(path) if path == Path::new(STANDARD_STREAM) => {
-            // Whoever reads the pipe gets a whole manifest or nothing.
+            // The reader of a pipe gets a whole manifest or nothing.
             let mut spool = BufWriter::new(spool()?);
             let manifest = manifest.compression(arguments.compression());
             let summary = manifest.filter(selection, input, &mut spool)?;
@@ -120,7 +120,7 @@ fn tell(
     let mut classes = summary.classes.clone();
     let all = classes.len();
     if all > MOST_CLASSES {
-        // The least kept ones are those that a choice can ruin.
+        // Classes with the fewest kept examples come first: a selection can ruin them.
         let kept = |class: &ClassCounts| class.kept as f64 / (class.kept + class.pruned) as f64;
         classes.sort_by(|a, b| kept(a).total_cmp(&kept(b)));
         classes.truncate(MOST_CLASSES);
@@ -132,5 +132,5 @@ fn tell(
     table(output, &["class", "rows", "kept", "pruned", "kept"], &rows)
 }
 
-/// A longer table hides the sentence above it.
+/// A longer table would hide the sentence above it.
 const MOST_CLASSES: usize = 20;

@@ -98,7 +98,7 @@ fn show_examples(
             scores.examples()[at].to_string(),
             scores.labels()[at].to_string(),
             format!("{:.4}", el2n.mean[at]),
-            // One run has no deviation.
+            // A single run has no standard deviation.
             if el2n.std[at].is_nan() { "-".to_owned() } else { format!("{:.4}", el2n.std[at]) },
             el2n.count[at].to_string(),
         ]

@@ -12,7 +12,7 @@ use data_diet::Experiment;
 
 use crate::text::{counted, tell};
 
-/// Opens an experiment, and tells what that brought back.
+/// Opens an experiment, and reports what was recovered.
 fn open(path: &std::path::Path) -> data_diet::Result<Experiment> {
     let experiment = Experiment::open(path)?;
     for recovered in experiment.recovered() {

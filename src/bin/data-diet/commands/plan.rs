@@ -1,4 +1,4 @@
-//! What `data-diet filter` is to do: by its options, or by a recipe and what the options add to it.
+//! What `data-diet filter` is to do, from its options or from a recipe and the options beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use crate::Failure;
 use crate::args::{Filter, Format};
 use crate::text::tell;
 
-/// The path that stands for standard input or standard output.
+/// The path that means standard input or standard output.
 pub(super) const STANDARD_STREAM: &str = "-";
 
-/// A choice, and what it is applied to.
+/// A selection, and what to apply it to.
 pub(super) struct Plan {
     pub(super) recipe: Recipe,
     pub(super) scores: PathBuf,
     pub(super) manifest: PathBuf,
-    /// How the manifest is read; its path is that of [`manifest`](Self::manifest).
+    /// How to read the manifest, whose path is [`manifest`](Self::manifest).
     origin: ManifestOrigin,
-    /// Where the recipe of this call goes.
+    /// Where to write the recipe of this call.
     save_to: Option<PathBuf>,
     scores_origin: Option<ScoresOrigin>,
 }
@@ -33,12 +33,12 @@ impl Plan {
             return Err(Failure::Arguments(message.to_owned()));
         }
         let Some(path) = &arguments.recipe else {
-            // The grammar does not ask for what the other options exclude.
+            // The parser does not ask for what other options exclude.
             if arguments.exact {
                 return Err(Failure::Arguments("--exact goes with --recipe".to_owned()));
             }
             let recipe = arguments.choice.recipe().map_err(Failure::Arguments)?;
-            // The grammar has made sure of both.
+            // The parser guarantees both.
             let scores = arguments.scores.clone().unwrap_or_default();
             let manifest = arguments.manifest.clone().unwrap_or_default();
             let origin = origin(arguments, &manifest)?;
@@ -67,7 +67,7 @@ impl Plan {
         Ok(Self { recipe: file.recipe, scores, manifest, origin, save_to, scores_origin })
     }
 
-    /// The manifest's files, if it is a directory of them.
+    /// Returns the manifest's files, if it is a directory.
     pub(super) fn directory(&self) -> data_diet::Result<Option<ManifestDirectory<'static>>> {
         if self.origin.image_folder {
             return ManifestDirectory::image_folder(&self.manifest).map(Some);
@@ -77,7 +77,7 @@ impl Plan {
         is_directory.then(|| ManifestDirectory::open(&self.manifest, format)).transpose()
     }
 
-    /// How the manifest is read, with what other files have to say about it.
+    /// Returns how to read the manifest, with its key map and added scores.
     pub(super) fn read_as(&self) -> data_diet::Result<Manifest> {
         let mut manifest = self.origin.read_as.clone();
         if let Some(KeyMapOrigin { path, key, example }) = &self.origin.key_map {
@@ -89,7 +89,7 @@ impl Plan {
         Ok(manifest)
     }
 
-    /// Where to write the recipe, and all that is known before it was applied.
+    /// Returns where to write the recipe, and all that is known before it is applied.
     pub(super) fn file(self) -> Option<(PathBuf, RecipeFile)> {
         let mut file = RecipeFile::new(self.recipe);
         file.scores = self.scores_origin;
@@ -102,7 +102,7 @@ impl Plan {
     }
 }
 
-/// How the options say that the manifest of this path is read.
+/// Returns how the options say to read the manifest of this path.
 fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, Failure> {
     let (format, image_folder) = match arguments.format {
         Some(Format::Imagefolder) => (ManifestDirectory::image_folder(path)?.format(), true),
@@ -142,7 +142,7 @@ fn save_to(arguments: &Filter) -> Option<PathBuf> {
     arguments.save_recipe.clone().or(beside.filter(|_| !arguments.no_recipe))
 }
 
-/// Whether these are the scores that a recipe was made from.
+/// Compares the scores with those that the recipe was made from.
 fn compare(then: Option<&ScoresOrigin>, now: &ScoresOrigin, exact: bool) -> Result<(), Failure> {
     let differs = match then {
         Some(then) if then.has_content_of(now) => return Ok(()),

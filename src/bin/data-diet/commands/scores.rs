@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many rows the chosen runs have committed, as they say themselves.
+/// How many rows the chosen runs have committed, according to their metadata.
 fn rows(experiment: &Experiment, names: &[String]) -> data_diet::Result<u64> {
     let chosen = |run: &&Run| names.is_empty() || names.iter().any(|name| name == run.name());
     let runs = experiment.runs()?;

@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
     if arguments.experiment.is_file() {
         return tell_all(&Verification::of_scores(&arguments.experiment));
     }
-    // Looking must not change what is looked at.
+    // Verifying must not change the experiment.
     let experiment = Experiment::open_read_only(&arguments.experiment)?;
     for run in experiment.runs()? {
         if run.status() == RunStatus::Running {
@@ -43,7 +43,7 @@ fn tell_all(verification: &Verification) -> Result<ExitCode, Failure> {
     let mut output = io::stdout().lock();
     for finding in &verification.findings {
         match writeln!(output, "{}", finding.error) {
-            // Whoever has seen enough has not made the findings go away.
+            // A closed pipe does not make the findings go away.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             written => written?,
         }
