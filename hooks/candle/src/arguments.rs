@@ -1,4 +1,4 @@
-//! What a training loop may pass as example ids and as labels.
+//! What a training loop may pass as example ids, labels and gradient norms.
 
 use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
@@ -21,7 +21,7 @@ pub trait ExampleIds: sealed::Sealed {
     #[doc(hidden)]
     fn to_examples(&self) -> Result<Cow<'_, [i64]>>;
 
-    /// The tensor that they are, which may be on a device.
+    /// Returns the tensor, if they are one; it may be on a device.
     #[doc(hidden)]
     fn as_tensor(&self) -> Option<&Tensor> {
         None
@@ -39,15 +39,16 @@ pub trait Labels: sealed::Sealed {
     #[doc(hidden)]
     fn to_labels(&self) -> Result<OwnedLabels<'_>>;
 
-    /// The tensor that they are, which may be on a device.
+    /// Returns the tensor, if they are one; it may be on a device.
     #[doc(hidden)]
     fn as_tensor(&self) -> Option<&Tensor> {
         None
     }
 }
 
-/// Gradient norms of a batch, one per example: what [`GradientNorms`](crate::gradients::GradientNorms) gives, a slice,
-/// array or vector of `f32`, or a float tensor `[batch]`.
+/// Gradient norms of a batch, one per example: the result of
+/// [`GradientNorms`](crate::gradients::GradientNorms), a slice, array or vector of `f32`, or a
+/// float tensor `[batch]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be gradient norms",
     note = "gradient norms are `&` of an `ExampleNorms`, of `f32` in a slice, array or `Vec`, or of a \
@@ -67,7 +68,7 @@ pub enum OwnedLabels<'a> {
 }
 
 impl OwnedLabels<'_> {
-    /// The number of rows.
+    /// Returns the number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Classes(labels) => labels.len(),
@@ -75,7 +76,7 @@ impl OwnedLabels<'_> {
         }
     }
 
-    /// Some of the rows.
+    /// Returns some of the rows.
     pub(crate) fn slice(&self, rows: Range<usize>) -> OwnedLabels<'_> {
         match self {
             Self::Classes(labels) => OwnedLabels::Classes(Cow::Borrowed(&labels[rows])),
@@ -86,7 +87,7 @@ impl OwnedLabels<'_> {
         }
     }
 
-    /// The same in memory of their own.
+    /// Returns the same labels without borrowing.
     pub(crate) fn into_owned(self) -> OwnedLabels<'static> {
         match self {
             Self::Classes(labels) => OwnedLabels::Classes(Cow::Owned(labels.into_owned())),
@@ -94,7 +95,7 @@ impl OwnedLabels<'_> {
         }
     }
 
-    /// The same for a batch of this shape.
+    /// Returns the labels as targets for a batch of this shape.
     pub(crate) fn targets(&self, rows: usize, classes: usize) -> Result<Targets<'_>> {
         match self {
             Self::Classes(labels) => Ok(Targets::Classes(labels)),
@@ -112,15 +113,15 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// An id above `i64::MAX` becomes negative, which the batch refuses; its message would show the wrong
-/// number, so it is refused here.
+/// Refused here and not in the batch: an id above `i64::MAX` becomes negative, so that the batch's
+/// message would show the wrong number.
 fn example(id: impl TryInto<i64> + Copy + std::fmt::Display) -> Result<i64> {
     id.try_into().map_err(|_too_large| {
         Error::Argument(format!("ids: expected example ids in 0..2^63, got {id}"))
     })
 }
 
-/// Likewise for a label, which no number of classes reaches.
+/// Refused here for the same reason.
 fn label(class: impl TryInto<i64> + Copy + std::fmt::Display) -> Result<i64> {
     class.try_into().map_err(|_too_large| {
         Error::Argument(format!("labels: expected class indices, got {class}"))
@@ -249,7 +250,7 @@ macro_rules! ranges {
         impl sealed::Sealed for $range {}
         impl ExampleIds for $range {
             fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
-                // A range that nobody can mean must not take all memory before it is refused.
+                // A huge range is a mistake, and must not take all memory before it is refused.
                 let most = MOST_ROWS + 1;
                 let ids: Vec<_> = self.clone().take(most).map(example).collect::<Result<_>>()?;
                 if ids.len() == most {
@@ -323,7 +324,7 @@ impl Labels for Tensor {
     }
 }
 
-/// Whether logits have a row per id and a column per class, and a type that can be read.
+/// Checks that logits have a row per id, a column per class, and a supported dtype.
 pub(crate) fn check_logits(logits: &Tensor, rows: usize, classes: usize) -> Result<()> {
     if logits.dims() != [rows, classes] || rows == 0 {
         let got = logits.dims();

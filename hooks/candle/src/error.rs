@@ -1,4 +1,4 @@
-//! What can go wrong at the call site of a hook.
+//! The hook crate's error type.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,16 +13,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor is not what the hook's documentation asks for. Nothing of the batch was recorded.
+    /// An argument is not what the documentation asks for. Nothing of the batch was recorded.
     Argument(String),
-    /// The recorder refused: see [`data_diet::Error::kind`].
+    /// The recorder failed or refused; see [`data_diet::Error::kind`].
     Record(data_diet::Error),
-    /// candle refused to read a tensor.
+    /// candle could not compute or read a tensor.
     Candle(candle_core::Error),
 }
 
 impl Error {
-    /// The same error; if an argument is to blame, with words in front that tell where it was.
+    /// Adds a prefix to the message if an argument is at fault, to say where.
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         match self {
             Self::Argument(message) => Self::Argument(format!("{what}: {message}")),

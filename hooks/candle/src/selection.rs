@@ -1,17 +1,17 @@
-//! What a selection keeps, as a tensor to index a data set by.
+//! Selections as tensors, to index a data set by.
 
 use candle_core::{Device, Tensor};
 use data_diet::selection::Selection;
 
 use crate::error::{Error, Result};
 
-/// The kept examples as row numbers in ascending order, `[kept]` of `u32` on a device: what
-/// `index_select` takes to make a smaller data set of tensors whose rows are the examples.
+/// Returns the kept examples as row numbers in ascending order, `[kept]` of `u32` on a device, for
+/// `index_select` on tensors whose rows are the examples.
 ///
 /// # Errors
 ///
-/// [`Error::Record`] for an example id above the largest `u32`, which is no row number;
-/// [`Error::Candle`] if the device refuses.
+/// [`Error::Record`] for an example id above the largest `u32`, which is not a row number;
+/// [`Error::Candle`] if the device fails.
 ///
 /// # Examples
 ///
@@ -35,8 +35,8 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 ///
-/// The ids of the smaller set's rows stay those of the whole, so that it can be recorded under the
-/// same ids: `selection.examples()` has them in the order of the rows.
+/// The rows of the smaller set keep their ids, so that it can be recorded under the same ids:
+/// `selection.examples()` returns them in the order of the rows.
 pub fn kept_indices(selection: &Selection, device: &Device) -> Result<Tensor> {
     let indices = selection.indices()?;
     let kept = indices.len();

@@ -1,4 +1,5 @@
-//! How fast the tangent kernel of a model turns in the course of a run, on several groups of examples.
+//! Kernel velocity over a run: how fast the tangent kernel of a model turns, on several groups of
+//! examples.
 
 use candle_core::Tensor;
 use data_diet::geometry::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
@@ -9,10 +10,10 @@ use crate::weights::{Params, Weights};
 
 /// Measures kernel velocities over the snapshots of a run.
 ///
-/// For every group of examples and every two neighbouring snapshots there is one row: the
-/// [kernel distance](data_diet::geometry::kernel::distance) between the two, by the time between them. A kernel
-/// is computed once and used for both of its pairs, so that one kernel per group is kept in memory
-/// (4 MB for 100 examples of 10 classes).
+/// There is one row for every group of examples and every two consecutive snapshots: the
+/// [kernel distance](data_diet::geometry::kernel::distance) between the two, divided by the time
+/// between them. A kernel is computed once and used for both of its pairs, so one kernel per group
+/// is in memory (4 MB for 100 examples of 10 classes).
 ///
 /// # Examples
 ///
@@ -51,47 +52,47 @@ pub struct KernelVelocity<'a> {
     params: &'a Params,
     sets: Vec<(String, Tensor)>,
     options: GramOptions,
-    /// If time is counted in epochs, how many steps one has.
+    /// The number of steps of an epoch, if time is counted in epochs.
     steps_per_epoch: Option<u64>,
 }
 
 impl<'a> KernelVelocity<'a> {
-    /// For the model with these variables. Time is counted in steps.
+    /// Measures the model with these variables. Time is counted in steps.
     pub fn new(params: &'a Params) -> Self {
         let options = GramOptions::default();
         Self { params, sets: Vec::new(), options, steps_per_epoch: None }
     }
 
-    /// Measures on one more group of examples: its name, and its inputs `[examples, ...]`.
+    /// Adds a group of examples: its name, and its inputs `[examples, ...]`.
     pub fn set(mut self, name: impl Into<String>, inputs: Tensor) -> Self {
         self.sets.push((name.into(), inputs));
         self
     }
 
-    /// How kernels are computed.
+    /// Sets how kernels are computed.
     pub fn options(mut self, options: GramOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Counts time in epochs of this many steps, as fractions where snapshots lie closer.
+    /// Counts time in epochs of this many steps. Snapshots may be a fraction of an epoch apart.
     pub fn per_epoch(mut self, steps: u64) -> Self {
         self.steps_per_epoch = Some(steps);
         self
     }
 
-    /// Measures over these snapshots, in order of time. Rows that the table has already are not
-    /// computed again, and each snapshot's rows are on disk before the next one is asked for, so that
-    /// an interrupted measurement goes on where it was. `forward` makes logits as [`gram`](crate::ntk::gram)
-    /// asks; `progress` is called after every kernel with its group and step. The model's weights are
-    /// put back in the end, also after an error.
+    /// Measures over these snapshots, which must be in order of time. Rows that are already in the
+    /// table are skipped, and each snapshot's rows are on disk before the next one is read, so that
+    /// an interrupted measurement continues where it was. `forward` computes logits as for
+    /// [`gram`](crate::ntk::gram). `progress` is called after every kernel with its group and step.
+    /// The model's weights are restored at the end, also after an error.
     ///
     /// # Errors
     ///
-    /// If there is no group, a name occurs twice or a group has fewer than 2 examples, there are fewer than two snapshots or they are not
-    /// in order of time, an epoch has no step, the table has a group of the same name with another number
-    /// of examples, weights do not fit the model, or what computing a kernel or writing the
-    /// table meets.
+    /// If there is no group, a name occurs twice or a group has fewer than 2 examples; there are
+    /// fewer than two snapshots or they are not in order of time; an epoch has no steps; the table
+    /// has a group of the same name with another number of examples; or weights do not fit the
+    /// model. Any error of computing a kernel, or of writing the table.
     pub fn run(
         &self,
         snapshots: impl IntoIterator<Item = Result<Weights>>,

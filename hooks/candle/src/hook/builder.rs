@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::hook::DataDietHook;
 use crate::weights::{SnapshotSource, Snapshots};
 
-/// Options of a [`DataDietHook`]. Only [`classes`](Self::classes) has to be given.
+/// The options of a [`DataDietHook`]. Only [`classes`](Self::classes) is required.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub struct DataDietHookBuilder {
     format: BatchFormat,
     classes: Option<usize>,
     every: u64,
-    /// Where the clock starts, for a run that goes on.
+    /// The step and epoch at which a resumed run starts.
     resumed: Option<(u64, u32)>,
     experiment: PathBuf,
     rank: u32,
@@ -54,7 +54,7 @@ pub struct DataDietHookBuilder {
 /// Whether a variable of this name is copied.
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// The run whose weights a run begins with.
+/// The run whose weights a run starts with.
 #[derive(Clone)]
 struct Parent {
     variables: VarMap,
@@ -63,9 +63,9 @@ struct Parent {
 }
 
 impl DataDietHook {
-    /// Options for recording `run` into the directory `experiment`.
+    /// Returns options for recording `run` into the directory `experiment`.
     ///
-    /// Give each seed a run of its own: scores are means over runs.
+    /// Give each seed its own run: scores are means over runs.
     pub fn builder(experiment: impl Into<PathBuf>, run: impl Into<String>) -> DataDietHookBuilder {
         DataDietHookBuilder::new(experiment.into(), run.into())
     }
@@ -96,25 +96,25 @@ impl DataDietHookBuilder {
         }
     }
 
-    /// The number of classes, which is the number of logits per example; at least 2.
+    /// Sets the number of classes, which is the number of logits per example; at least 2.
     pub fn classes(mut self, classes: usize) -> Self {
         self.classes = Some(classes);
         self
     }
 
-    /// The number of examples, if ids are row numbers: ids at or above it are refused.
+    /// Declares the number of examples if ids are row numbers. Ids at or above it are refused.
     pub fn examples(mut self, examples: u64) -> Self {
         self.format.examples = Some(examples);
         self
     }
 
-    /// Rows with this label are not recorded: padding, or unlabelled examples. Often -100.
+    /// Leaves out rows with this label: padding, or unlabeled examples. Often -100.
     pub fn ignore_index(mut self, label: i64) -> Self {
         self.format.ignore_index = Some(label);
         self
     }
 
-    /// The signals to record. Default: EL2N, loss and margin, which scores are made from.
+    /// Sets the signals to record. Default: EL2N, loss and margin.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.format.signals = signals.into_iter().collect();
         self.format.signals.sort_unstable();
@@ -122,55 +122,57 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// How to record the logits. Default: every one as `f32`. With a thousand classes they take most
-    /// of the space: [`LogitsFormat::F16`] halves it, [`LogitsFormat::TopK`] all but removes it.
+    /// Sets how to record the logits. Default: every one as `f32`. With a thousand classes they
+    /// take most of the space: [`LogitsFormat::F16`] halves it, [`LogitsFormat::TopK`] takes almost
+    /// none.
     pub fn logits(mut self, format: LogitsFormat) -> Self {
         self.format.logits = format;
         self
     }
 
-    /// Records only training steps that are multiples of `steps`. Default: 1. Forgetting events need
-    /// every step; scores from the score phase do not.
+    /// Records only training steps that are multiples of `steps`. Default: 1. Forgetting events
+    /// need every step; scores from the score phase do not.
     pub fn every(mut self, steps: u64) -> Self {
         self.every = steps;
         self
     }
 
-    /// The seed of initialisation and order, kept with the run.
+    /// Sets the seed of initialization and order, which is kept with the run.
     pub fn seed(mut self, seed: u64) -> Self {
         self.recorder = self.recorder.seed(seed);
         self
     }
 
-    /// This process's number among those that record the same run, one per device, from 0.
+    /// Sets this process's number among those that record the same run, one per device, counted
+    /// from 0.
     pub fn rank(mut self, rank: u32) -> Self {
         self.recorder = self.recorder.rank(rank);
         self.rank = rank;
         self
     }
 
-    /// Goes on with this run from a checkpoint that was saved after `step` updates and `epoch` epochs.
-    /// What was recorded at that step or later is put aside, never counted twice and never deleted.
+    /// Resumes this run from a checkpoint that was saved after `step` updates and `epoch` epochs.
+    /// What was recorded at that step or later is moved aside: it is neither counted twice nor
+    /// deleted.
     pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
         self.recorder = self.recorder.resume_at(step, epoch);
         self.resumed = Some((step, epoch));
         self
     }
 
-    /// Copies the weights in `variables` at the moments of a schedule, into the table `snapshots`:
-    /// before the first update, and whenever a call of the hook brings a scheduled step or epoch. The
-    /// model has to be built before the hook; `BatchNorm`'s running statistics are among the
-    /// variables.
+    /// Copies the weights in `variables` on a schedule into the table `snapshots`: before the first
+    /// update, and whenever a call of the hook reaches a scheduled step or epoch. Build the model
+    /// before the hook. `BatchNorm`'s running statistics are among the variables.
     ///
-    /// The copy is made by the training thread between two updates, since candle's optimizers
-    /// overwrite weights in place; everything else is the recorder's work. Weights are the same on
-    /// every rank, so only rank 0 records them.
+    /// The training thread makes the copy between two updates, since candle's optimizers overwrite
+    /// weights in place; the recorder does the rest. Weights are the same on every rank, so only
+    /// rank 0 records them.
     pub fn snapshots(mut self, variables: &VarMap, schedule: Schedule) -> Self {
         self.snapshots = Some((variables.clone(), schedule));
         self
     }
 
-    /// Copies only the variables for whose name `filter` is true. Default: all.
+    /// Copies only the variables for whose name `filter` returns true. Default: all.
     pub fn snapshot_parameters(
         mut self,
         filter: impl Fn(&str) -> bool + Send + Sync + 'static,
@@ -185,10 +187,10 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// Begins with the weights that another run of this experiment had at `step`: loads its snapshot
-    /// into `variables`, goes on from that step and epoch, and keeps the link in `run.json`, by which
-    /// children of one parent find each other. A run that is resumed has its weights already and keeps
-    /// only the link.
+    /// Starts with the weights that another run of this experiment had at `step`: loads its
+    /// snapshot into `variables`, continues from that step and epoch, and stores the link in
+    /// `run.json`, by which children of one parent are found. A resumed run already has its weights
+    /// and only keeps the link.
     pub fn spawned_from(mut self, variables: &VarMap, run: impl Into<String>, step: u64) -> Self {
         let run = run.into();
         self.recorder = self.recorder.spawned_from(run.clone(), step);
@@ -196,7 +198,7 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// Removes what a run of this name has recorded before, if it exists, and the kernel velocities that were
+    /// Removes what a run of this name has recorded before, if anything, and the kernel velocities
     /// measured on its weights.
     pub fn overwrite(mut self) -> Self {
         self.recorder = self.recorder.overwrite();
@@ -263,12 +265,12 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// Takes the run and starts the recorder's thread.
+    /// Locks the run and starts the recorder's thread.
     ///
     /// # Errors
     ///
     /// If an option is missing or out of range, if the run exists and neither
-    /// [`resume_at`](Self::resume_at) nor [`overwrite`](Self::overwrite) was asked for, if another
+    /// [`resume_at`](Self::resume_at) nor [`overwrite`](Self::overwrite) was called, if another
     /// process records it, or if the directory cannot be written.
     pub fn build(mut self) -> Result<DataDietHook> {
         let classes = self.classes.ok_or_else(|| {
@@ -303,7 +305,8 @@ impl DataDietHookBuilder {
         }
         if let Some(snapshots) = &mut snapshots {
             match self.resumed {
-                // Its weights may be loaded later, and those of this step are recorded.
+                // A resumed run may load its weights later, and the weights of this step are
+                // already recorded.
                 Some((step, _)) if step > 0 => snapshots.go_on(clock),
                 _ => snapshots.begin(clock, &mut recorder)?,
             }

@@ -1,5 +1,5 @@
-//! `DataDietHook`: the life cycle of a recording as a training loop sees it. No mathematics, no input
-//! or output; it takes shared references to tensors and no optimizer, so it cannot alter training.
+//! `DataDietHook`: what a training loop calls. Computes nothing and writes nothing itself. It takes
+//! shared references to tensors and no optimizer, so it cannot alter training.
 
 mod builder;
 
@@ -19,8 +19,8 @@ use crate::weights::SnapshotSource;
 
 /// Records per-example signals from a candle training loop.
 ///
-/// The crate's front page shows a whole loop. Every call is cheap and none of them changes a tensor;
-/// files are written by a thread of the recorder's own.
+/// See the crate's front page for a whole loop. Every call is cheap and never changes a tensor; the
+/// recorder's thread writes files.
 pub struct DataDietHook {
     recording: Option<Recording>,
     clock: Clock,
@@ -36,7 +36,8 @@ struct Recording {
 }
 
 impl DataDietHook {
-    /// A hook that records nothing and costs nothing: switch recording off without touching the loop.
+    /// Returns a hook that records nothing and costs nothing, to switch recording off without
+    /// changing the loop.
     #[must_use]
     pub fn disabled() -> Self {
         Self { recording: None, clock: Clock::default() }
@@ -60,21 +61,23 @@ impl DataDietHook {
         Self { recording: Some(recording), clock }
     }
 
-    /// Call after every optimizer update, with the logits that its loss was computed from.
+    /// Records a training step. Call it after every optimizer update, with the logits that its loss
+    /// was computed from.
     ///
     /// `ids` are the examples of the batch, `logits` is `[batch, classes]` in f32, f16, bf16 or f64
     /// and may be a view, `labels` are class indices `[batch]` or soft targets `[batch, classes]`.
-    /// Afterwards the step counts one more.
+    /// Then increments the step.
     ///
-    /// On a CUDA device nothing waits: the signals are computed there, behind the work that the thread
-    /// has handed to the device so far. Call the hook on the thread that computed the logits.
+    /// On a CUDA device nothing waits: the signals are computed there, after the work that this
+    /// thread has queued. Call the hook on the thread that computed the logits.
     ///
     /// # Errors
     ///
-    /// An argument that does not fit, named, with what was expected and what came; nothing of the
-    /// batch is recorded then, and the step counts all the same, since the update was made. What is
-    /// wrong with ids or labels that are on a CUDA device is found when they have arrived: a later call
-    /// then returns it, naming the step, and does its own work all the same. If the hook was built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's failure.
+    /// [`Error::Argument`](crate::Error::Argument), naming the argument, what was expected and what
+    /// came. Nothing of the batch is recorded then, but the step is incremented, since the update
+    /// was made. Errors in ids or labels on a CUDA device are found when they arrive on the host: a
+    /// later call returns them, naming the step, and does its own work as well. If the hook was
+    /// built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's failure.
     pub fn on_step_end<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
@@ -86,8 +89,8 @@ impl DataDietHook {
         recorded.and(copied)
     }
 
-    /// Call for every batch of a gradient accumulation but the last, whose update is still to come:
-    /// records like [`on_step_end`](Self::on_step_end) and leaves the step as it is.
+    /// Records a batch of a gradient accumulation without incrementing the step. Call it for every
+    /// batch but the last, and [`on_step_end`](Self::on_step_end) for the last.
     ///
     /// # Errors
     ///
@@ -100,8 +103,8 @@ impl DataDietHook {
         self.record(Phase::Train, ids, logits, labels)
     }
 
-    /// Call for every batch of a pass over the data set with the weights held still and the model in
-    /// evaluation mode: the way in which the Data Diet paper scores examples at an epoch.
+    /// Records a batch of a scoring pass: a pass over the data set with the weights held still and
+    /// the model in evaluation mode, as the Data Diet paper scores examples at an epoch.
     ///
     /// # Errors
     ///
@@ -114,13 +117,13 @@ impl DataDietHook {
         self.record(Phase::Score, ids, logits, labels)
     }
 
-    /// Records gradient norms (`GraNd`) of some examples at the weights of this moment, in the table
-    /// `grand`. Call it where `on_score_batch` would be called, with what
-    /// [`GradientNorms`](crate::gradients::GradientNorms) gives, or other numbers of at least 0, one per example; NaN
-    /// where a gradient is not finite.
+    /// Records gradient norms (`GraNd`) of some examples at the current weights, in the table
+    /// `grand`. Call it where `on_score_batch` would be called, with the result of
+    /// [`GradientNorms`](crate::gradients::GradientNorms), or any numbers of at least 0, one per
+    /// example; NaN where a gradient is not finite.
     ///
-    /// At initialisation `GraNd` follows the norm of the input and prunes badly (Kirsch 2023): take it
-    /// after some epochs.
+    /// At initialization `GraNd` follows the norm of the input and prunes badly (Kirsch 2023):
+    /// record it after some epochs.
     ///
     /// # Errors
     ///
@@ -141,7 +144,7 @@ impl DataDietHook {
         Ok(recording.recorder.record(batch)?)
     }
 
-    /// Call when an epoch has been completed.
+    /// Increments the epoch. Call it when an epoch has been completed.
     ///
     /// # Errors
     ///
@@ -152,13 +155,13 @@ impl DataDietHook {
         self.copy_weights_if_due()
     }
 
-    /// Makes the next batch belong to this step, for loops that count their own. Call it when the
-    /// weights have received all updates before that step.
+    /// Sets the step of the next batch, for loops that count their own. Call it when the weights
+    /// have received all updates before that step.
     ///
     /// # Errors
     ///
-    /// If the step lies in the past: the order of presentations is what forgetting is defined by. If a
-    /// snapshot is due, what copying it meets.
+    /// If the step is in the past: forgetting is defined by the order of presentations. If a
+    /// snapshot is due, any error of copying it.
     pub fn set_step(&mut self, step: u64) -> Result<()> {
         self.clock.set_step(step)?;
         self.copy_weights_if_due()
@@ -168,43 +171,43 @@ impl DataDietHook {
     ///
     /// # Errors
     ///
-    /// If the epoch lies in the past.
+    /// If the epoch is in the past.
     pub fn set_epoch(&mut self, epoch: u32) -> Result<()> {
         self.clock.set_epoch(epoch)?;
         self.copy_weights_if_due()
     }
 
-    /// The optimizer updates made so far, which is the step of the next batch.
+    /// Returns the number of optimizer updates so far, which is the step of the next batch.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.clock.step()
     }
 
-    /// The epochs completed so far.
+    /// Returns the number of completed epochs.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.clock.epoch()
     }
 
-    /// Whether anything is recorded at all.
+    /// Returns whether anything is recorded.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.recording.is_some()
     }
 
-    /// Counters to show beside a progress bar, and the first failure if recording has stopped. All
-    /// zero for a disabled hook.
+    /// Returns counters to show beside a progress bar, and the first failure if recording has
+    /// stopped. All zero for a disabled hook.
     #[must_use]
     pub fn status(&self) -> RecorderStatus {
         self.recording.as_ref().map(|recording| recording.recorder.status()).unwrap_or_default()
     }
 
-    /// Waits until every batch so far would survive a crash; call it before saving a checkpoint that
-    /// training may be resumed from.
+    /// Waits until every batch so far would survive a crash of the process. Call it before saving a
+    /// checkpoint from which training may be resumed.
     ///
     /// # Errors
     ///
-    /// What keeps the rows from being written.
+    /// The failure that keeps the rows from being written.
     pub fn flush(&mut self) -> Result<()> {
         match &mut self.recording {
             Some(recording) => Ok(recording.recorder.flush()?),
@@ -212,8 +215,8 @@ impl DataDietHook {
         }
     }
 
-    /// Ends the recording: everything is written and published, and the report tells how it went. A
-    /// disabled hook has no report.
+    /// Ends the recording: writes and publishes everything, and returns a report. The report of a
+    /// disabled hook is empty.
     ///
     /// # Errors
     ///
@@ -262,7 +265,7 @@ impl DataDietHook {
         let batch = if logits.device().is_cpu() || format.logits != LogitsFormat::Off {
             HostTensor::new(logits)?.into_batch(format, moment, &examples, targets)?
         } else {
-            // Less to copy than the logits.
+            // Copies less than the logits would take.
             format.check_rows(&examples, targets)?;
             Batch::observed(
                 format,

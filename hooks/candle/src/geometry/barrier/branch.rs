@@ -12,7 +12,7 @@ pub struct Branch<'a> {
 }
 
 impl<'a> Branch<'a> {
-    /// A run's name and its snapshots, which are loaded one at a time.
+    /// Makes a branch from a run's name and its snapshots, which are loaded one at a time.
     pub fn new<I>(run: impl Into<String>, snapshots: I) -> Self
     where
         I: IntoIterator<Item = Result<Weights>>,

@@ -16,11 +16,11 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Positions 0, 1/n, 2/n, ..., 1.
+    /// The positions 0, 1/n, 2/n, ..., 1.
     ///
     /// # Errors
     ///
-    /// If there is no interval.
+    /// If `intervals` is 0.
     pub fn uniform(intervals: u32) -> Result<Self> {
         if intervals == 0 {
             return Err(Error::Argument("intervals: expected at least 1, got 0".to_owned()));
@@ -29,18 +29,18 @@ impl Grid {
         Ok(Self { alphas: (0..=intervals).map(alpha).collect(), refinements: 0 })
     }
 
-    /// These positions.
+    /// The given positions.
     ///
     /// # Errors
     ///
-    /// Unless they begin at 0, end at 1 and ascend without repeating.
+    /// Unless the positions begin at 0, end at 1 and ascend without repeating.
     pub fn at(alphas: Vec<f64>) -> Result<Self> {
         check_grid(&alphas)?;
         Ok(Self { alphas, refinements: 0 })
     }
 
-    /// Then looks closer, this many times: halves the intervals on both sides of the position where the
-    /// error rate rises farthest above the chord.
+    /// Refines the grid this many times: halves the intervals on both sides of the position where
+    /// the error rate rises highest above the chord.
     #[must_use]
     pub fn refined(mut self, times: u32) -> Self {
         self.refinements = times;
@@ -49,7 +49,7 @@ impl Grid {
 }
 
 impl Default for Grid {
-    /// 0, 0.1, ..., 1, as is, as the Data Diet paper's figures have about that many.
+    /// The positions 0, 0.1, ..., 1, about as many as the figures of the Data Diet paper have.
     fn default() -> Self {
         let alphas = (0..=10).map(|place| f64::from(place) / 10.0).collect();
         Self { alphas, refinements: 0 }
@@ -67,21 +67,23 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// For the model with these variables, on the default grid, with running statistics interpolated.
+    /// Makes a line for the model with these variables, on the default grid, with running
+    /// statistics interpolated.
     pub fn new(params: &'a Params) -> Self {
         Self { params, grid: Grid::default(), reestimate: None }
     }
 
-    /// Where to measure.
+    /// Sets where to measure.
     pub fn grid(mut self, grid: Grid) -> Self {
         self.grid = grid;
         self
     }
 
-    /// Estimates the running statistics of batch normalization anew at every position, the ends
-    /// included: `passes` runs the model in training mode over some data, without updates. The
-    /// statistics begin as the interpolated ones, of which n batches leave `(1 - momentum)^n`: 4 % after 30
-    /// with candle's 0.1. Whatever it changes is gone at the next position.
+    /// Re-estimates the running statistics of batch normalization at every position, including the
+    /// ends: `passes` runs the model in training mode over some data, without updates. The
+    /// statistics start from the interpolated ones, of which `(1 - momentum)^n` remains after n
+    /// batches: 4 % after 30 with candle's 0.1. Whatever `passes` changes is reset at the next
+    /// position.
     pub fn reestimate(mut self, passes: impl FnMut() -> candle_core::Result<()> + 'a) -> Self {
         self.reestimate = Some(Box::new(passes));
         self
@@ -91,14 +93,14 @@ impl<'a> Line<'a> {
         self.reestimate.is_some()
     }
 
-    /// Measures the model along the line: `first` lies at `alpha = 1`, `second` at 0. `measure` runs the
-    /// model, in evaluation mode, over the same examples at every position. The model's weights are
-    /// put back in the end, also after an error.
+    /// Measures the model along the line: `first` is at `alpha = 1`, `second` at 0. `measure` runs
+    /// the model, in evaluation mode, over the same examples at every position. The model's weights
+    /// are restored at the end, also after an error.
     ///
     /// # Errors
     ///
-    /// If the weights are not those of this model: the message lists every difference. If `measure` counts
-    /// no example, or another number of them than before. What the closures meet.
+    /// If the weights are not those of this model; the message lists every difference. If `measure`
+    /// counts no example, or a different number than before. Any error of the closures.
     pub fn curve(
         &mut self,
         first: &NamedTensors,
@@ -107,7 +109,7 @@ impl<'a> Line<'a> {
     ) -> Result<RiskCurve> {
         let params = self.params;
         params.preserving(|| {
-            // Both ends are checked, and where the model is, before anything is measured.
+            // Both ends, and the model's own weights, are checked before anything is measured.
             params.load(first).map_err(|error| error.context("first"))?;
             params.load(second).map_err(|error| error.context("second"))?;
             let (first, second) = (params.place(first)?, params.place(second)?);
@@ -133,7 +135,7 @@ impl<'a> Line<'a> {
             for _ in 0..self.grid.refinements {
                 let top = RiskCurve::new(points.clone())?.errors().by_chord().alpha;
                 let place = points.iter().position(|point| point.alpha == top).unwrap_or(0);
-                // From above, so that the places below stay.
+                // From the top, so that the lower indices stay valid.
                 for place in [place + 1, place] {
                     let neighbours =
                         place.checked_sub(1).zip((place < points.len()).then_some(place));
@@ -160,12 +162,12 @@ impl fmt::Debug for Line<'_> {
     }
 }
 
-/// Measures a model along the line between two sets of weights, on the default grid and with running
-/// statistics interpolated; see [`Line`] for more.
+/// Measures a model along the line between two sets of weights, on the default grid and with
+/// running statistics interpolated. See [`Line`] for more options.
 ///
 /// # Errors
 ///
-/// Those of [`Line::curve`].
+/// As for [`Line::curve`].
 ///
 /// # Examples
 ///

@@ -1,6 +1,7 @@
-//! How far error and loss rise on the straight line between two networks.
+//! Error barriers: how far error and loss rise on the straight line between two networks.
 //!
-//! What a barrier is stands in [`data_diet::geometry::barrier`]; here a model is moved along the line and measured.
+//! [`data_diet::geometry::barrier`] defines a barrier; here a model is moved along the line and
+//! measured.
 
 mod branch;
 mod line;

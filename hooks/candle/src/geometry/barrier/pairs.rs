@@ -1,4 +1,4 @@
-//! Barriers between runs that were once the same, in the course of training and on several sets.
+//! Barriers between runs that started from the same weights, over training and on several sets.
 
 use candle_core::Tensor;
 use data_diet::geometry::barrier::RiskCurve;
@@ -14,9 +14,9 @@ use crate::weights::{NamedTensors, Weights};
 
 /// Measures error barriers between runs that were spawned from the same weights.
 ///
-/// At every step at which two of the runs have a snapshot, each pair of them is measured on each set.
-/// Children of one parent give the paper's mean barrier
-/// ([`ErrorBarrierTable::means`]); a parent and one child are a pair like any other.
+/// At every step at which two of the runs have a snapshot, each pair is measured on each set.
+/// Children of one parent give the paper's mean barrier ([`ErrorBarrierTable::means`]); a parent
+/// and a child are a pair like any other.
 ///
 /// # Examples
 ///
@@ -61,17 +61,18 @@ pub struct ErrorBarrier<'a> {
 }
 
 impl<'a> ErrorBarrier<'a> {
-    /// Along this line, whose grid and treatment of running statistics hold for all pairs.
+    /// Measures along this line; its grid and its treatment of running statistics apply to all
+    /// pairs.
     pub fn new(line: Line<'a>) -> Self {
         Self { line, sets: Vec::new() }
     }
 
-    /// Measures on one more group of examples: its name, its inputs `[examples, ...]`, their labels (classes or
+    /// Adds a group of examples: its name, its inputs `[examples, ...]`, their labels (classes or
     /// soft targets), and how many go through the model at a time.
     ///
     /// # Errors
     ///
-    /// If the name is taken, or as for [`LabelledSet::new`].
+    /// If the name is taken; otherwise as for [`LabelledSet::new`].
     pub fn set<L: Labels + ?Sized>(
         mut self,
         name: impl Into<String>,
@@ -89,20 +90,21 @@ impl<'a> ErrorBarrier<'a> {
         Ok(self)
     }
 
-    /// Measures all pairs of runs at all steps that two of them share, an earlier run of the list as the
-    /// first of a pair. `spawn_step` is the step at which all of them were the same, if they
-    /// ever were. `forward` makes logits `[batch, classes]` in evaluation mode; `progress` is called
+    /// Measures all pairs of runs at all steps that both have, with the run that is earlier in the
+    /// list first. `spawn_step` is the step at which all of them had the same weights, if they ever
+    /// had. `forward` computes logits `[batch, classes]` in evaluation mode. `progress` is called
     /// after every curve with its row.
     ///
-    /// Curves that the table has already are not computed again, and those of a step are on disk before the
-    /// next snapshots are asked for. One snapshot of each run is in memory. The model's weights are put
-    /// back in the end, also after an error.
+    /// Curves that are already in the table are skipped, and the curves of a step are on disk
+    /// before the next snapshots are read. One snapshot of each run is in memory. The model's
+    /// weights are restored at the end, also after an error.
     ///
     /// # Errors
     ///
-    /// If there is no set, fewer than two runs, two of the same name, snapshots that are not in order of time or
-    /// older than `spawn_step`, no step that two runs share, or runs that differ at `spawn_step`; if weights
-    /// do not fit the model; what the closures or writing the table meet.
+    /// If there is no set, fewer than two runs, two of the same name, snapshots that are not in
+    /// order of time or older than `spawn_step`, no step that two runs share, or runs that differ
+    /// at `spawn_step`; if weights do not fit the model. Any error of the closures, or of writing
+    /// the table.
     pub fn run(
         &mut self,
         spawn_step: Option<u64>,
@@ -223,10 +225,10 @@ impl<'a> ErrorBarrier<'a> {
     }
 }
 
-/// What was the same at a step must hold the same weights there.
+/// Checks that two runs have the same weights at the step where they should.
 fn check_same(names: [&str; 2], [one, other]: [&Weights; 2]) -> Result<()> {
     let differs = |(name, tensor): (&String, &Tensor)| -> Result<Option<String>> {
-        // Another shape is told with every other difference when the weights are loaded.
+        // A different shape is reported with all other differences when the weights are loaded.
         let Some(other) = other.tensors.get(name).filter(|it| it.dims() == tensor.dims()) else {
             return Ok(None);
         };
@@ -246,14 +248,14 @@ fn check_same(names: [&str; 2], [one, other]: [&Weights; 2]) -> Result<()> {
     Ok(())
 }
 
-/// A run, and its snapshot that has been loaded.
+/// A run, and its current snapshot.
 struct Run<'a> {
-    /// In the list of runs.
+    /// Its index in the list of runs.
     place: usize,
     name: String,
     snapshots: Box<dyn Iterator<Item = Result<Weights>> + 'a>,
     head: Option<Weights>,
-    /// Of all snapshots so far.
+    /// The steps of all snapshots so far.
     steps: Vec<u64>,
 }
 

@@ -7,7 +7,7 @@ use crate::arguments::{Labels, OwnedLabels};
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
 
-/// Counts errors and adds up losses, batch by batch.
+/// Counts errors and sums losses, batch by batch.
 ///
 /// # Examples
 ///
@@ -32,14 +32,15 @@ pub struct Risk {
 impl Risk {
     /// Adds a batch: logits `[batch, classes]`, and class indices or soft targets.
     ///
-    /// An example counts as wrong unless its largest logit is that of its label, the lowest class winning
-    /// a tie; with a logit that is not finite it is wrong, and its loss NaN. The label of a soft target `y` is
-    /// its largest weight, again the lowest class winning a tie, and its loss `-sum y log p`.
+    /// An example counts as wrong unless its largest logit is that of its label; the lowest class
+    /// wins a tie. With a logit that is not finite, it is wrong and its loss is NaN. The label of a
+    /// soft target `y` is its largest weight (the lowest class wins a tie), and its loss is
+    /// `-sum y log p`.
     ///
     /// # Errors
     ///
-    /// If the logits are not floats of this shape with at least two classes, or the labels do not match
-    /// them: classes that there are, or rows of weights that are not negative and sum to 1.
+    /// If the logits are not floats of this shape with at least two classes, or the labels do not
+    /// match them.
     pub fn add<L: Labels + ?Sized>(&mut self, logits: &Tensor, labels: &L) -> Result<()> {
         self.add_labels(logits, &labels.to_labels()?)
     }
@@ -92,25 +93,26 @@ impl Risk {
         self.loss += f64::from(signals.loss);
     }
 
-    /// The number of examples.
+    /// Returns the number of examples.
     #[must_use]
     pub fn examples(&self) -> u64 {
         self.examples
     }
 
-    /// The number of examples with a logit that is not finite.
+    /// Returns the number of examples with a logit that is not finite.
     #[must_use]
     pub fn non_finite(&self) -> u64 {
         self.non_finite
     }
 
-    /// The error rate, 1 - accuracy, in `0..=1`; NaN without examples.
+    /// Returns the error rate, 1 - accuracy, in `0..=1`; NaN without examples.
     #[must_use]
     pub fn error(&self) -> f64 {
         self.wrong as f64 / self.examples as f64
     }
 
-    /// The mean loss (cross-entropy) in nats; NaN without examples or with a logit that is not finite.
+    /// Returns the mean cross-entropy in nats; NaN without examples or with a logit that is not
+    /// finite.
     #[must_use]
     pub fn loss(&self) -> f64 {
         self.loss / self.examples as f64

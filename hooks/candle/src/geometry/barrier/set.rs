@@ -1,4 +1,4 @@
-//! A group of labelled examples, measured batch by batch.
+//! A group of labeled examples, measured batch by batch.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use super::risk::Risk;
 use crate::arguments::{Labels, OwnedLabels};
 use crate::error::{Error, Result};
 
-/// A group of labelled examples, and how many of them go through a model at a time.
+/// A group of labeled examples, and how many of them go through a model at a time.
 ///
 /// # Examples
 ///
@@ -38,13 +38,13 @@ pub struct LabelledSet {
 }
 
 impl LabelledSet {
-    /// Inputs `[examples, ...]` and their labels, class indices or soft targets, of which `batch` go through a
-    /// model at a time.
+    /// Makes a group from inputs `[examples, ...]` and their labels, class indices or soft targets,
+    /// of which `batch` go through a model at a time.
     ///
     /// # Errors
     ///
-    /// If there is no example or not one label for each, soft targets are negative or do not sum to 1, or
-    /// `batch` is 0.
+    /// If there are no examples or not one label for each, soft targets are negative or do not sum
+    /// to 1, or `batch` is 0.
     pub fn new<L: Labels + ?Sized>(inputs: Tensor, labels: &L, batch: usize) -> Result<Self> {
         let examples = inputs.dims().first().copied().unwrap_or_default();
         if examples == 0 {
@@ -67,17 +67,18 @@ impl LabelledSet {
         Ok(Self { inputs, labels, batch })
     }
 
-    /// The number of examples.
+    /// Returns the number of examples.
     #[must_use]
     pub fn examples(&self) -> usize {
         self.labels.rows()
     }
 
-    /// Runs a model over all examples: `forward` makes logits `[batch, classes]` in evaluation mode.
+    /// Runs a model over all examples. `forward` computes logits `[batch, classes]` in evaluation
+    /// mode.
     ///
     /// # Errors
     ///
-    /// If the labels do not match the logits, as for [`Risk::add`]; what `forward` meets.
+    /// If the labels do not match the logits, as for [`Risk::add`]; any error of `forward`.
     pub fn risk(
         &self,
         mut forward: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,

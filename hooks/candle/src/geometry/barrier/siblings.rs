@@ -1,4 +1,4 @@
-//! Runs that began with the same weights of one parent.
+//! Finds runs that started from the same weights of one parent.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,8 @@ use super::branch::{Branch, describe_steps};
 use crate::error::{Error, Result};
 use crate::weights::Snapshots;
 
-/// Runs that were spawned from the same weights, as their recordings say; the parent may be one of them.
+/// Runs that were spawned from the same weights, according to their recordings. The parent may be
+/// one of them.
 ///
 /// # Examples
 ///
@@ -39,8 +40,8 @@ impl Siblings {
     ///
     /// # Errors
     ///
-    /// If the runs did not begin with the same weights of one parent, with what each began with; if there is no
-    /// such experiment or run, with those there are.
+    /// If the runs did not start from the same weights of one parent (the message lists what each
+    /// started from), or if there is no such experiment or run.
     pub fn open(experiment: impl Into<PathBuf>, runs: &[impl AsRef<str>]) -> Result<Self> {
         let experiment = Experiment::open_read_only(experiment)?;
         let point = experiment.common_spawn_point(runs)?;
@@ -51,23 +52,23 @@ impl Siblings {
         Ok(Self { point, runs: snapshots.collect::<Result<_>>()? })
     }
 
-    /// The parent.
+    /// Returns the name of the parent.
     #[must_use]
     pub fn parent(&self) -> &str {
         &self.point.run
     }
 
-    /// The step at which all of them had the same weights.
+    /// Returns the step at which all of them had the same weights.
     #[must_use]
     pub fn spawn_step(&self) -> u64 {
         self.point.step
     }
 
-    /// The last step of which every run has a snapshot.
+    /// Returns the last step at which every run has a snapshot.
     ///
     /// # Errors
     ///
-    /// If there is none since the spawn step, with the steps that there are.
+    /// If there is none since the spawn step; the message lists the steps of each run.
     pub fn last_common_step(&self) -> Result<u64> {
         let (_, first) = &self.runs[0];
         let everywhere =
@@ -84,7 +85,7 @@ impl Siblings {
         })
     }
 
-    /// All snapshots since the spawn step.
+    /// Returns all snapshots since the spawn step.
     #[must_use]
     pub fn branches(&self) -> Vec<Branch<'_>> {
         let since = |snapshots: &'_ Snapshots| {
@@ -98,15 +99,15 @@ impl Siblings {
         self.runs.iter().map(branch).collect()
     }
 
-    /// The snapshots of one step.
+    /// Returns the snapshots of one step.
     ///
     /// # Errors
     ///
-    /// If a run has none of this step, with the steps that it has.
+    /// If a run has no snapshot of this step; the message lists its steps.
     pub fn branches_at(&self, step: u64) -> Result<Vec<Branch<'_>>> {
         let branch = |(run, snapshots): &'_ (String, Snapshots)| {
             if !snapshots.steps().contains(&step) {
-                // The very message that reading it gives, before anything else is read.
+                // Fails with the same message as reading it would, before anything else is read.
                 snapshots.at(step)?;
             }
             let snapshots = snapshots.clone();

@@ -1,4 +1,4 @@
-//! Batches: from the logits on a device to the recorder.
+//! Records batches whose logits are on a CUDA device.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,19 +19,19 @@ use crate::transfer::{
     ElementKind, PendingCopy, Staging, StagingSlot, is_beside, is_float, locate,
 };
 
-/// The way of batches off every device that a hook has met.
+/// Moves batches from CUDA devices to the host.
 pub(crate) struct DeviceBatches {
     format: Arc<BatchFormat>,
     devices: Vec<DeviceContext>,
 }
 
-/// What a device has for it.
+/// The kernels and buffers of one device.
 struct DeviceContext {
     kernels: Kernels,
     staging: Arc<Staging>,
 }
 
-/// Something that each row has.
+/// Ids or labels, on the host or on the device.
 enum Given<'a, T> {
     Host(T),
     Device(Cow<'a, Tensor>),
@@ -42,8 +42,8 @@ impl DeviceBatches {
         Self { format: Arc::new(format.clone()), devices: Vec::new() }
     }
 
-    /// Records a batch whose logits are on a CUDA device: checks what can be checked without waiting, and
-    /// leaves the rest to the recorder's thread.
+    /// Records a batch whose logits are on a CUDA device: checks what can be checked without
+    /// waiting, and leaves the rest to the recorder's thread.
     pub(crate) fn record<I, L>(
         &mut self,
         recorder: &mut Recorder,
@@ -114,7 +114,7 @@ impl DeviceBatches {
         })
     }
 
-    /// Hands everything to the device that it has to do.
+    /// Queues the kernel and the copy on the device.
     fn start(
         &mut self,
         logits: &Tensor,
@@ -169,9 +169,9 @@ impl DeviceBatches {
             task.id_kind = place.kind as i32;
             task.id_stride = place.strides[0] as i64;
         }
-        // SAFETY: the tensors are alive here, and later work of this thread on their memory, freeing it
-        // included, is ordered after the kernel by the stream; the draft has room for every section, and
-        // its slot is not used again before the copy that follows has ended.
+        // SAFETY: the tensors are alive here, and the stream orders later work of this thread on
+        // their memory, including freeing it, after the kernel. The slot has room for every
+        // section, and is not reused before the copy that follows has ended.
         unsafe { device.kernels.launch(&stream, logits.dtype(), &task) }?;
         Ok(draft.send(&stream)?)
     }
@@ -198,7 +198,7 @@ impl<T> Given<'_, T> {
     }
 }
 
-/// Has the device read class indices from the host's memory.
+/// Lets the device read class indices from host memory.
 fn pass_labels(task: &mut Task, draft: &mut StagingSlot, labels: &[i64]) {
     task.labels = draft.upload(labels.iter().flat_map(|label| label.to_le_bytes()));
     task.label_kind = ElementKind::I64 as i32;
@@ -209,7 +209,8 @@ fn is_integer(tensor: &Tensor) -> bool {
     tensor.rank() == 1 && tensor.dtype().is_int() && ElementKind::of(tensor.dtype()).is_some()
 }
 
-/// Labels on the logits' device, if their shape and type fit; their values are checked when they arrive.
+/// Checks the shape and type of labels on the logits' device; their values are checked when they
+/// arrive.
 fn given_labels(tensor: &Tensor, rows: usize, classes: usize) -> Result<Given<'_, Cow<'_, [i64]>>> {
     match *tensor.dims() {
         [got] if is_integer(tensor) && got != rows => {

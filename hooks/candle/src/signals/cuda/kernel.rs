@@ -32,12 +32,12 @@ impl Kernels {
         dtypes.into_iter().map(load).collect::<Result<_>>().map(Self)
     }
 
-    /// Hands the kernel for logits of this type to the stream.
+    /// Queues the kernel for logits of this type on the stream.
     ///
     /// # Safety
     ///
-    /// What the task points to stays alive, and is not written to by anyone else, until the stream has
-    /// come past the kernel; its results have the room that the task says.
+    /// What the task points to must stay alive, and must not be written to by anyone else, until
+    /// the stream has passed the kernel. Its results must have the room that the task describes.
     pub(super) unsafe fn launch(
         &self,
         stream: &CudaStream,
@@ -52,14 +52,14 @@ impl Kernels {
             block_dim: (threads(task.classes as usize), 1, 1),
             shared_mem_bytes: 0,
         };
-        // SAFETY: the kernel takes one task, by value; the caller answers for what it points to.
+        // SAFETY: the kernel takes one task by value; the caller guarantees what it points to.
         unsafe { stream.launch_builder(kernel).arg(task).launch(config) }?;
         Ok(())
     }
 }
 
-/// The kernels for devices of this compute capability. Compiling takes a moment, so each hook of a
-/// process that records many runs uses the first one's.
+/// Returns the kernels for devices of this compute capability. Compiling takes a moment, so all
+/// hooks of a process share the result.
 fn compiled(capability: (i32, i32)) -> Result<Ptx> {
     static COMPILED: Mutex<Vec<((i32, i32), Ptx)>> = Mutex::new(Vec::new());
     let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,8 @@ fn compile((major, minor): (i32, i32)) -> Result<Ptx, CompileError> {
         ..CompileOptions::default()
     };
     let own = vec![format!("--gpu-architecture=compute_{major}{minor}")];
-    // A compiler that is older than the device compiles for an older one, which the driver adapts.
+    // A compiler that is older than the device compiles for an older architecture, which the driver
+    // translates.
     compile_ptx_with_opts(SOURCE, options(own))
         .or_else(|_unknown| compile_ptx_with_opts(SOURCE, options(Vec::new())))
 }

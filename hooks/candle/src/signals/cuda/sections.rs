@@ -1,11 +1,11 @@
-//! What a batch leaves in the memory through which it travels, and where.
+//! The layout of a batch's results in their buffer.
 
 use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
 
 use super::task::{CORRECT, FINITE, Task, columns};
 
-/// The places of a batch's columns within its bytes, each a multiple of 8, those that it does not have
-/// without length.
+/// The offset of each of a batch's columns in the buffer, each a multiple of 8. Columns that the
+/// batch does not have are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sections {
     labels: Section,
@@ -26,7 +26,7 @@ struct Section {
 }
 
 impl Sections {
-    /// `has_ids` and `has_weights`: whether ids, or soft targets, are on the device.
+    /// `has_ids` and `has_weights` say whether ids, or soft targets, are on the device.
     pub(super) fn new(format: &BatchFormat, rows: usize, has_ids: bool, has_weights: bool) -> Self {
         let mut bytes = 0;
         let mut section = |length: usize| {
@@ -54,7 +54,7 @@ impl Sections {
         }
     }
 
-    /// A task that writes there, and reads nothing yet.
+    /// Returns a task that writes to this layout; its inputs are not set yet.
     pub(super) fn task(&self, format: &BatchFormat, rows: usize, device: u64) -> Task {
         let at = |section: Section| {
             if section.length == 0 { 0 } else { device + section.start as u64 }
@@ -89,7 +89,7 @@ impl Sections {
         }
     }
 
-    /// The ids of the batch, where they were on the device.
+    /// Returns the ids of the batch, if they were on the device.
     pub(super) fn ids(&self, bytes: &[u8]) -> Vec<i64> {
         read(bytes, self.ids, i64::from_le_bytes)
     }
@@ -119,7 +119,7 @@ impl Sections {
     }
 }
 
-/// The elements of a section, each of `N` little-endian bytes.
+/// Reads the elements of a section, each of `N` little-endian bytes.
 fn read<T, const N: usize>(bytes: &[u8], section: Section, element: fn([u8; N]) -> T) -> Vec<T> {
     let bytes = &bytes[section.start..][..section.length];
     bytes.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
