@@ -1,8 +1,9 @@
-//! The signals of a batch by candle's own operations, on whatever device its logits are: for devices
-//! without a kernel of ours, where only these few numbers a row then have to be copied.
+//! Computes the signals of a batch with candle operations, on whatever device the logits are, for
+//! devices without a kernel of ours: only a few numbers per row then have to be copied to the host.
 //!
-//! In single precision, or double for double logits. What loses digits there is arranged like in the
-//! reference, `data_diet::observe::ExampleSignals`: the largest term of the softmax is left out of the sums.
+//! Computes in single precision, or in double for double logits. Where that loses digits, the terms
+//! are arranged as in the reference, `data_diet::observe::ExampleSignals`: the largest term of the
+//! softmax is left out of the sums.
 
 use candle_core::{D, DType, Tensor};
 use data_diet::observe::{BatchFormat, Observed, ObservedLogits, PerSignal, Signal, Targets};
@@ -10,13 +11,12 @@ use data_diet::observe::{BatchFormat, Observed, ObservedLogits, PerSignal, Signa
 use crate::error::Result;
 use crate::transfer::HostTensor;
 
-/// Rows of the result after the signals.
+/// Indices of the rows of the result that follow the signals.
 const CORRECT: usize = Signal::ALL.len();
 const FINITE: usize = CORRECT + 1;
 const ROWS: usize = FINITE + 1;
 
-/// What the logits `[batch, classes]` of a checked batch say about its rows, the logits themselves left
-/// out.
+/// Computes the signals of a checked batch from its logits `[batch, classes]`.
 pub(crate) fn observe(
     format: &BatchFormat,
     logits: &Tensor,
@@ -26,7 +26,7 @@ pub(crate) fn observe(
     let classes = format.classes as usize;
     let columns = match targets {
         Targets::Classes(labels) => {
-            // A label that is ignored may be no class.
+            // An ignored label may not be a class.
             let class = |&label: &i64| u32::try_from(label).unwrap_or(0).min(format.classes - 1);
             let labels: Vec<u32> = labels.iter().map(class).collect();
             Softmax::new(logits)?.columns(&Tensor::new(labels, logits.device())?, None)?
@@ -68,13 +68,13 @@ pub(crate) fn observe(
     })
 }
 
-/// The class with the largest weight, the lowest where several have it.
+/// Returns the class with the largest weight; the lowest wins a tie.
 fn most_likely(weights: &[f32]) -> i64 {
     let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     weights.iter().position(|&weight| weight == largest).unwrap_or_default() as i64
 }
 
-/// What does not depend on the labels; one row per example, `[batch, 1]` where not said otherwise.
+/// What does not depend on the labels. One row per example, `[batch, 1]` unless noted.
 struct Softmax {
     /// `[batch, classes]`, like the next three.
     logits: Tensor,
@@ -105,7 +105,7 @@ impl Softmax {
         Ok(Self { logits, is_top, depths, terms, top, largest, rest, total, log_total })
     }
 
-    /// The signals in the order of `Signal::ALL`, then two flags: `[ROWS, batch]`.
+    /// Returns the signals in the order of `Signal::ALL`, then two flags: `[ROWS, batch]`.
     fn columns(&self, labels: &Tensor, weights: Option<&Tensor>) -> Result<Tensor> {
         let zero = self.terms.zeros_like()?;
         let labels = labels.unsqueeze(1)?.contiguous()?;
@@ -118,7 +118,7 @@ impl Softmax {
         let lowest = (&zero - f64::INFINITY)?;
         let other = is_label.where_cond(&lowest, &self.logits)?.max_keepdim(D::Minus1)?;
         let confidence = (&label_term / &self.total)?;
-        // A term that underflows to zero weighs nothing, however deep it lies.
+        // A term that underflows to zero contributes nothing, however low its logit.
         let weighed = (&self.terms * &self.depths)?;
         let weighed = self.terms.gt(0.0)?.where_cond(&weighed, &zero)?;
         let weighed = self.is_top.where_cond(&zero, &weighed)?.sum_keepdim(D::Minus1)?;
@@ -144,7 +144,7 @@ impl Softmax {
             }
         };
         let margin = (label_logit - other)?;
-        // Zero times what is not finite is no number.
+        // Zero times a value that is not finite is NaN.
         let finite = (&self.logits * 0.0)?
             .eq(&zero)?
             .to_dtype(self.logits.dtype())?
@@ -163,14 +163,14 @@ impl Softmax {
     }
 }
 
-/// Where `[batch, classes]` the class of the row `[batch, 1]` is.
+/// Returns a mask `[batch, classes]` of the class of each row `[batch, 1]`.
 fn is_class(logits: &Tensor, class: &Tensor) -> Result<Tensor> {
     let classes = Tensor::arange(0_u32, logits.dim(1)? as u32, logits.device())?.unsqueeze(0)?;
     Ok(classes.broadcast_as(logits.shape())?.eq(&class.broadcast_as(logits.shape())?)?)
 }
 
-/// `ln(1 + x)` for `x >= 0` without losing a small `x`, given `1 + x` as it is rounded: the rounding
-/// changes numerator and denominator of `x * ln(1 + x) / ((1 + x) - 1)` alike (Kahan).
+/// `ln(1 + x)` for `x >= 0` without losing a small `x`, given `1 + x` as it is rounded: the
+/// rounding affects numerator and denominator of `x * ln(1 + x) / ((1 + x) - 1)` alike (Kahan).
 fn log_one_plus(x: &Tensor, one_plus_x: &Tensor) -> Result<Tensor> {
     let rounded = (one_plus_x - 1.0)?;
     let quotient = ((x * one_plus_x.log()?)? / &rounded)?;

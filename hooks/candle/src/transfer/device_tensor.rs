@@ -1,4 +1,4 @@
-//! Where tensors lie on a device.
+//! Addresses and strides of tensors on a CUDA device.
 
 use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, SyncOnDrop};
@@ -7,19 +7,19 @@ use candle_core::{Layout, Storage, Tensor};
 use super::element_kind::ElementKind;
 use crate::error::{Error, Result};
 
-/// A tensor's memory, as work on a stream may read it.
+/// A tensor's memory, for work on a stream to read.
 pub(crate) struct Located<'a> {
-    /// Of the first element.
+    /// The address of the first element.
     pub(crate) address: u64,
     pub(crate) kind: ElementKind,
     /// In elements, one per dimension.
     pub(crate) strides: &'a [usize],
-    /// Where the context keeps track of what its streams do, tells it of the reading when it has been
-    /// handed to the stream.
+    /// If the context tracks what its streams do, reports the reading to it when dropped, after the
+    /// work has been queued.
     _tracked: SyncOnDrop<'a>,
 }
 
-/// The memory behind a tensor's storage. `what` names the argument.
+/// Returns the memory behind a tensor's storage. `what` names the argument.
 pub(crate) fn locate<'a>(
     what: &str,
     storage: &'a Storage,
@@ -60,7 +60,7 @@ fn unsupported(what: &str) -> Error {
     Error::Argument(format!("{what}: expected integers of 8 to 64 bits or floats of 16 to 64 bits"))
 }
 
-/// Whether a tensor lies where the logits do.
+/// Returns whether a tensor is on the device of the logits.
 pub(crate) fn is_beside(tensor: &Tensor, logits: &Tensor) -> bool {
     tensor.device().is_cuda() && tensor.device().same_device(logits.device())
 }

@@ -1,8 +1,8 @@
-//! The element types that a CUDA kernel and a device-to-host copy understand.
+//! The element types that a CUDA kernel and a device-to-host copy support.
 
 use candle_core::DType;
 
-/// How the elements of a tensor are stored; the values are those of `Kind` in `signals.cu`.
+/// The element type of a tensor. The values are those of `Kind` in `signals.cu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum ElementKind {
@@ -18,7 +18,7 @@ pub(crate) enum ElementKind {
 }
 
 impl ElementKind {
-    /// That of a candle type, if the kernel knows it.
+    /// Returns the kind of a candle dtype, if the kernel supports it.
     pub(crate) fn of(dtype: DType) -> Option<Self> {
         Some(match dtype {
             DType::U8 => Self::U8,

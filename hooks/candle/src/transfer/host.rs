@@ -1,9 +1,8 @@
-//! The only place where device memory becomes host memory, or the other way round.
+//! Synchronous copies between host and device; works on every device.
 //!
-//! Tensors on the CPU are read where they lie. From another device they are made small first (a view
-//! would bring its whole backing storage along) and then copied from the calling thread, which orders
-//! the copy after the kernels that compute them: correct on every device, at the price of waiting for
-//! it.
+//! Tensors on the CPU are read in place. Tensors on another device are first made small (a view
+//! would bring its whole backing storage along) and then copied by the calling thread, which orders
+//! the copy after the kernels that compute them but has to wait for it.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,7 +14,7 @@ use data_diet::observe::{Batch, BatchFormat, Moment, Targets, TensorValues};
 
 use crate::error::{Error, Result};
 
-/// A tensor on the host, contiguous, with no autograd graph behind it.
+/// A contiguous tensor on the host, without an autograd graph.
 #[derive(Debug)]
 pub(crate) struct HostTensor(Tensor);
 
@@ -25,12 +24,12 @@ impl HostTensor {
         if tensor.device().is_cpu() {
             return Ok(Self(tensor.contiguous()?));
         }
-        // `copy` and a contiguous view keep the whole storage behind them, and `to_device` would bring
-        // it along: a batch of labels would cost the copy of the data set's.
+        // `copy` and a contiguous view keep the whole storage behind them, and `to_device` would
+        // copy all of it: a batch of labels would cost a copy of the data set's labels.
         Ok(Self(tensor.force_contiguous()?.to_device(&Device::Cpu)?))
     }
 
-    /// Its values as integers. `what` names the argument.
+    /// Returns the values as integers. `what` names the argument.
     pub(crate) fn integers(&self, what: &str) -> Result<Vec<i64>> {
         self.read(|storage, from, to| match storage {
             CpuStorage::U8(values) => Some(values[from..to].iter().map(|&v| v.into()).collect()),
@@ -46,7 +45,7 @@ impl HostTensor {
         })
     }
 
-    /// Its values as `f32`. `what` names the argument.
+    /// Returns the values as `f32`. `what` names the argument.
     pub(crate) fn floats(&self, what: &str) -> Result<Vec<f32>> {
         if !is_float(self.0.dtype()) {
             let got = self.0.dtype().as_str();
@@ -60,8 +59,8 @@ impl HostTensor {
         Ok(values.unwrap_or_default())
     }
 
-    /// A copy of its values, in their own dtype, in the memory of `spare` where that fits. `name` is
-    /// that of the tensor.
+    /// Copies the values in their own dtype, into the memory of `spare` if it fits. `name` is that
+    /// of the tensor.
     pub(crate) fn values(&self, name: &str, spare: Option<TensorValues>) -> Result<TensorValues> {
         macro_rules! copy {
             ($kind:ident, $values:expr) => {
@@ -92,7 +91,8 @@ impl HostTensor {
         })
     }
 
-    /// Its values as `f64`, which holds those of every other float exactly. `what` names the argument.
+    /// Returns the values as `f64`, which holds every other float exactly. `what` names the
+    /// argument.
     pub(crate) fn doubles(&self, what: &str) -> Result<Vec<f64>> {
         if !is_float(self.0.dtype()) {
             let got = self.0.dtype().as_str();
@@ -132,7 +132,7 @@ impl HostTensor {
         })
     }
 
-    /// A batch from these logits, read in their own dtype.
+    /// Makes a batch from these logits, read in their own dtype.
     pub(crate) fn into_batch(
         self,
         format: &BatchFormat,
@@ -159,13 +159,13 @@ impl HostTensor {
         let (storage, layout) = self.0.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(storage), Some((from, to))) => Ok(read(storage, from, to)),
-            // `new` moved the tensor to the CPU and made it contiguous.
+            // `new` has moved the tensor to the CPU and made it contiguous.
             _ => Err(Error::Argument("tensor: expected host memory".to_owned())),
         }
     }
 }
 
-/// The same tensor where a model is.
+/// Moves a tensor to the device of a model.
 pub(crate) fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
     Ok(tensor.to_device(device)?)
 }

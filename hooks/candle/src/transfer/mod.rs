@@ -1,8 +1,8 @@
 //! Moves tensors between devices and the host; the only room that waits for a device.
 //!
-//! [`HostTensor`] copies synchronously and works on every device. On CUDA, [`Staging`] copies behind the
-//! training stream through pinned buffers, and [`PendingCopy::wait`] blocks the recorder's thread alone.
-//! What the bytes mean is left to the callers: `signals` for batches, `weights` for snapshots.
+//! [`HostTensor`] copies synchronously and works on every device. On CUDA, [`Staging`] copies
+//! behind the training stream through pinned buffers, and only the recorder's thread waits, in
+//! [`PendingCopy::wait`]. What the bytes mean is left to `signals` and `weights`.
 
 #[cfg(feature = "cuda")]
 mod device_tensor;

@@ -1,5 +1,5 @@
-//! Memory through which results travel to the host: a buffer on the device, a pinned one on the host and
-//! two events, used again and again, and the stream that copies.
+//! Pinned buffers for device-to-host copies: reusable slots of a device buffer, a host buffer and
+//! two events, and the stream that copies.
 
 #![allow(
     unsafe_code,
@@ -26,15 +26,16 @@ impl From<DriverError> for Error {
 
 type DriverResult<T> = Result<T, DriverError>;
 
-/// The buffers of one device and the stream that empties them.
+/// The buffers of one device, and the stream that copies them.
 pub(crate) struct Staging {
     context: Arc<CudaContext>,
-    /// Made by hand: one of the context's own would make it record events for every kernel of training.
+    /// Created directly: a stream from `CudaContext` would make it record events for every kernel
+    /// of training.
     stream: sys::CUstream,
     slots: Mutex<Vec<Slot>>,
 }
 
-/// One result's place.
+/// The buffers of one result.
 struct Slot {
     host: NonNull<u8>,
     device: sys::CUdeviceptr,
@@ -43,29 +44,29 @@ struct Slot {
     computed: sys::CUevent,
     /// The result is in `host`.
     copied: sys::CUevent,
-    /// `copied` is known to have happened.
+    /// Whether `copied` is known to have happened.
     is_idle: bool,
 }
 
-// SAFETY: streams, events and addresses are handles of the driver, which any thread may use once the
-// context is bound to it, as every method here does first.
+// SAFETY: streams, events and addresses are handles of the driver, which any thread may use once
+// the context is bound to it, as every method here does first.
 unsafe impl Send for Staging {}
 // SAFETY: as above; the slots are behind a lock.
 unsafe impl Sync for Staging {}
 // SAFETY: a slot is the only owner of its buffers.
 unsafe impl Send for Slot {}
 
-/// A result that is about to be computed.
+/// A slot for a result that is about to be computed.
 pub(crate) struct StagingSlot {
-    /// Forgotten unless the result is sent: after a failure nobody knows what the device still does with
-    /// the buffers, so they are never used again.
+    /// Leaked unless the result is sent: after a failure it is unknown what the device still does
+    /// with the buffers, so they are never reused.
     slot: ManuallyDrop<Slot>,
-    /// The bytes that are copied to the host; what lies behind them goes the other way.
+    /// The number of bytes to copy to the host. Bytes after that go to the device.
     bytes: usize,
     staging: Arc<Staging>,
 }
 
-/// A result on its way.
+/// A copy in progress.
 pub(crate) struct PendingCopy {
     slot: Option<Slot>,
     bytes: usize,
@@ -86,8 +87,8 @@ impl Staging {
         &self.context
     }
 
-    /// Room for a result of `bytes`, and for `upload` bytes that the host passes along. Takes new memory
-    /// only while more results are on their way than ever before, or larger ones.
+    /// Returns a slot for a result of `bytes`, and for `upload` bytes that go to the device.
+    /// Allocates only if more results are in flight than ever before, or larger ones.
     pub(crate) fn draft(
         self: &Arc<Self>,
         bytes: usize,
@@ -103,7 +104,7 @@ impl Staging {
         Ok(StagingSlot { slot, bytes, staging: Arc::clone(self) })
     }
 
-    /// An idle slot of this capacity.
+    /// Takes an idle slot of this capacity.
     fn take(&self, capacity: usize) -> Option<Slot> {
         let mut slots = self.lock();
         let fits = |slot: &Slot| slot.capacity == capacity && slot.is_idle();
@@ -116,7 +117,7 @@ impl Staging {
     }
 }
 
-/// Sizes that differ a little share their slots.
+/// Rounds up, so that sizes that differ a little share their slots.
 fn capacity(bytes: usize) -> usize {
     const MEBIBYTE: usize = 1 << 20;
     if bytes < MEBIBYTE {
@@ -128,7 +129,7 @@ fn capacity(bytes: usize) -> usize {
 
 impl Slot {
     fn new(capacity: usize) -> DriverResult<Self> {
-        // What has been made is given back if the next step fails.
+        // If a later step fails, what has been created is freed.
         let mut slot = Self {
             host: NonNull::dangling(),
             device: 0,
@@ -152,12 +153,14 @@ impl Slot {
         // SAFETY: the pointers are to fields of this slot, and the context is bound.
         unsafe {
             sys::cuEventCreate(&raw mut self.computed, timeless).result()?;
-            // The recorder's thread sleeps until then; spinning would take a core from the data loader.
+            // The recorder's thread sleeps while it waits; spinning would take a core from the data
+            // loader.
             sys::cuEventCreate(&raw mut self.copied, timeless | CU_EVENT_BLOCKING_SYNC as c_uint)
                 .result()?;
-            // Not of the stream-ordered pool: no order between streams has to be kept for it.
+            // Not from the stream-ordered pool, which would need an order between the streams.
             self.device = result::malloc_sync(capacity)?;
-            // Plain pinned memory: write-combined memory is slow to read. The device may read it, too.
+            // Plain pinned memory: write-combined memory is slow to read. The device can read it,
+            // too.
             let host = result::malloc_host(capacity, sys::CU_MEMHOSTALLOC_DEVICEMAP)?;
             self.host = NonNull::new(host.cast()).unwrap_or(NonNull::dangling());
         }
@@ -170,10 +173,10 @@ impl Slot {
         self.is_idle || unsafe { result::event::query(self.copied) }.is_ok()
     }
 
-    /// Gives the memory back; the device must have finished with it.
+    /// Frees the memory. The device must be done with it.
     fn free(self) {
-        // Failures are those of a context that is going down, which takes the memory along.
-        // SAFETY: the slot owns what it frees, and zero or null stands for what was never made.
+        // A failure means that the context is being destroyed, which frees the memory anyway.
+        // SAFETY: the slot owns what it frees, and zero or null stands for what was never created.
         unsafe {
             if self.capacity > 0 {
                 let _ = result::free_host(self.host.as_ptr().cast());
@@ -191,16 +194,16 @@ impl Slot {
 }
 
 impl StagingSlot {
-    /// Where the device leaves the result.
+    /// Returns the address where the device writes the result.
     pub(crate) fn device(&self) -> sys::CUdeviceptr {
         self.slot.device
     }
 
-    /// Passes bytes to the device, and tells where it can read them.
+    /// Makes bytes readable by the device, and returns their address.
     pub(crate) fn upload(&mut self, bytes: impl IntoIterator<Item = u8>) -> u64 {
         let start = self.bytes.next_multiple_of(8);
-        // SAFETY: the slot is idle and this draft its only owner, and memory for `capacity` bytes was
-        // taken; bytes that were never written are written before they are read.
+        // SAFETY: the slot is idle and has no other owner, and memory for `capacity` bytes was
+        // allocated; bytes that were never written are written before they are read.
         let room = unsafe {
             let room = self.slot.host.as_ptr().add(start).cast::<std::mem::MaybeUninit<u8>>();
             std::slice::from_raw_parts_mut(room, self.slot.capacity - start)
@@ -212,13 +215,13 @@ impl StagingSlot {
         self.slot.host.as_ptr() as u64 + start as u64
     }
 
-    /// Has the result copied to the host once everything that was handed to `stream` so far is done.
+    /// Queues the copy of the result to the host after everything queued on `stream` so far.
     pub(crate) fn send(self, stream: &CudaStream) -> DriverResult<PendingCopy> {
         let Self { slot, bytes, staging } = self;
         let own = staging.stream;
-        // SAFETY: events, streams and buffers live as long as the slot, which the copy owns, and its
-        // staging; the host's buffer is not touched before `copied` has happened, and neither buffer is
-        // used again before.
+        // SAFETY: events, streams and buffers live as long as the slot, which the copy owns, and
+        // its staging; the host's buffer is not touched before `copied` has happened, and neither
+        // buffer is reused before.
         unsafe {
             result::event::record(slot.computed, stream.cu_stream())?;
             let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
@@ -246,7 +249,7 @@ impl PendingCopy {
 
 impl Drop for PendingCopy {
     fn drop(&mut self) {
-        // If nobody waited, whoever takes the slot next asks whether the copy has ended.
+        // If nobody has waited, the next user of the slot asks whether the copy has ended.
         self.staging.lock().extend(self.slot.take());
     }
 }
@@ -254,8 +257,8 @@ impl Drop for PendingCopy {
 impl HostBuffer {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0.slot {
-            // SAFETY: the copy has filled that many bytes and ended, and nothing else writes to the slot
-            // while this owns it.
+            // SAFETY: the copy has filled that many bytes and ended, and nothing else writes to the
+            // slot while this owns it.
             Some(slot) => unsafe { std::slice::from_raw_parts(slot.host.as_ptr(), self.0.bytes) },
             None => &[],
         }
@@ -264,12 +267,12 @@ impl HostBuffer {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Of a context that fails here the driver takes everything back by itself.
+        // If the context fails here, the driver frees everything.
         if self.context.bind_to_thread().is_err() {
             return;
         }
-        // SAFETY: the stream is this one's own; once it has come to its end, no slot is in use, and the
-        // stream can go.
+        // SAFETY: the stream belongs to this struct. Once it is synchronized, no slot is in use,
+        // and the stream can be destroyed.
         unsafe {
             if result::stream::synchronize(self.stream).is_err() {
                 return;

@@ -1,4 +1,5 @@
-//! Weights: a copy on the device between two updates, then the same way as batches.
+//! Snapshots of weights on a CUDA device: copied on the device between two updates, then to the
+//! host like batches.
 
 #![allow(unsafe_code, reason = "a copy that nobody waits for takes addresses")]
 
@@ -12,13 +13,14 @@ use data_diet::record::Recorder;
 use crate::error::{Error, Result};
 use crate::transfer::{ElementKind, PendingCopy, Staging, is_beside, locate};
 
-/// The way of weights off a device; its own, so that batches do not queue behind them.
+/// Copies weights from CUDA devices to the host, on a stream of its own so that batches do not
+/// queue behind them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeviceSnapshots {
     staging: Option<Arc<Staging>>,
 }
 
-/// A tensor among the bytes of a copy.
+/// The position of a tensor in the buffer.
 struct Place {
     name: String,
     shape: Vec<usize>,
@@ -27,7 +29,7 @@ struct Place {
     length: usize,
 }
 
-/// Why no copy was begun.
+/// Why no copy was started.
 enum Refusal {
     /// The device or the host has no room for a second copy of the weights.
     NoRoom,
@@ -41,9 +43,9 @@ impl From<data_diet::Error> for Refusal {
 }
 
 impl DeviceSnapshots {
-    /// Begins a copy of the weights as they are at this point of the thread's stream. Returns whether that
-    /// is settled: weights that are not on one CUDA device, or that it has no room to copy, have to take
-    /// the slow way.
+    /// Queues a copy of the weights at this point of the thread's stream. Returns whether that
+    /// worked: weights that are not all on one CUDA device, or that it has no room to copy, need a
+    /// synchronous copy.
     pub(crate) fn copy(
         &mut self,
         clock: Clock,
@@ -68,7 +70,7 @@ impl DeviceSnapshots {
                 start: bytes,
                 length,
             });
-            // Copies of whole words are the fast ones.
+            // Copies of aligned words are fast.
             bytes += length.next_multiple_of(16);
         }
         let handed_over = recorder.record_pending_snapshot(clock.step(), bytes, || {
@@ -95,16 +97,16 @@ impl DeviceSnapshots {
                 Some(staging) if staging.context() == stream.context() => Arc::clone(staging),
                 _ => Arc::clone(self.staging.insert(Staging::new(stream.context())?)),
             };
-            // Any failure to take memory is met by the way that needs none.
+            // If memory cannot be allocated, the synchronous copy needs none.
             let Ok(draft) = staging.draft(bytes, 0) else { return Ok(None) };
             for ((name, variable), place) in variables.iter().zip(places) {
-                // Freed after the copy has been handed over, in the order of the stream.
+                // Freed after the copy has been queued, in stream order.
                 let whole: Tensor = variable.contiguous()?;
                 let (storage, layout) = whole.storage_and_layout();
                 let located = locate(name, &storage, layout, &stream)?;
                 let to = draft.device() + place.start as u64;
-                // SAFETY: the source is alive until the stream has come past the copy, since freeing it
-                // is ordered after that; the places lie within the draft and do not overlap.
+                // SAFETY: the source is alive until the stream has passed the copy, since freeing
+                // it is ordered after that; the places are within the slot and do not overlap.
                 unsafe {
                     result::memcpy_dtod_async(to, located.address, place.length, stream.cu_stream())
                 }?;
@@ -119,7 +121,7 @@ impl DeviceSnapshots {
     }
 }
 
-/// The copy on the host, in the memory of an earlier one where that fits.
+/// Reads the copy on the host, into the memory of an earlier snapshot where it fits.
 fn received(
     clock: Clock,
     copy: PendingCopy,

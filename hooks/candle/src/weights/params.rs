@@ -1,7 +1,7 @@
-//! The weights of a model as a list in the order of their names: copied, put back, interpolated.
+//! The weights of a model by name, in order: copied, restored, interpolated.
 //!
-//! candle's batch normalization keeps its running statistics in the `VarMap` too, so they are among the
-//! weights here, like every other variable.
+//! candle's batch normalization keeps its running statistics in the `VarMap`, so they are among the
+//! weights here.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ pub type NamedTensors = BTreeMap<String, Tensor>;
 
 /// Handles to the variables of a model, in the order of their names.
 ///
-/// A handle shows what its variable holds now: training goes on under it.
+/// A handle always shows the current value of its variable.
 ///
 /// # Examples
 ///
@@ -40,21 +40,21 @@ pub type NamedTensors = BTreeMap<String, Tensor>;
 pub struct Params(BTreeMap<String, Var>);
 
 impl Params {
-    /// The variables that a map holds now. Build the model first.
+    /// Takes the variables that a map holds now. Build the model first.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If the map is empty.
     pub fn from_varmap(variables: &VarMap) -> Result<Self> {
         let data = variables.data().lock().unwrap_or_else(PoisonError::into_inner);
         Self::new(data.iter().map(|(name, variable)| (name.clone(), variable.clone())))
     }
 
-    /// Named variables, in any order.
+    /// Takes named variables, in any order.
     ///
     /// # Errors
     ///
-    /// If there is none, or a name occurs twice.
+    /// If there are none, or a name occurs twice.
     pub fn new(variables: impl IntoIterator<Item = (String, Var)>) -> Result<Self> {
         let mut sorted = BTreeMap::new();
         for (name, variable) in variables {
@@ -72,11 +72,11 @@ impl Params {
         Ok(Self(sorted))
     }
 
-    /// Only those of a name for which `keep` says yes, such as all but frozen ones.
+    /// Keeps only the variables for whose name `keep` returns true, such as all but frozen ones.
     ///
     /// # Errors
     ///
-    /// If none is left, with the names there are.
+    /// If none is left; the message lists the names.
     pub fn only(self, keep: impl Fn(&str) -> bool) -> Result<Self> {
         let names: Vec<String> = self.0.keys().cloned().collect();
         let mut kept = self.0;
@@ -90,22 +90,22 @@ impl Params {
         Ok(Self(kept))
     }
 
-    /// The names, in order.
+    /// Returns the names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The variables, in the order of their names.
+    /// Returns the variables, in the order of their names.
     pub fn variables(&self) -> impl Iterator<Item = &Var> {
         self.0.values()
     }
 
-    /// Copies the weights as they are now, on their device and in their dtypes. What happens to the
-    /// variables later does not show in the copy.
+    /// Copies the current weights, on their device and in their dtypes. Later changes of the
+    /// variables do not affect the copy.
     ///
     /// # Errors
     ///
-    /// What candle refuses.
+    /// If candle cannot copy a tensor.
     pub fn copy(&self) -> Result<NamedTensors> {
         let copy = |(name, variable): (&String, &Var)| {
             Ok((name.clone(), variable.as_detached_tensor().force_contiguous()?))
@@ -117,9 +117,9 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// If the names, shapes or dtypes are not those of the variables: the message lists every difference,
-    /// and no variable is changed. If a tensor shares the memory of a variable, as a handle to it does
-    /// and a [copy](Self::copy) does not.
+    /// If the names, shapes or dtypes are not those of the variables; the message lists every
+    /// difference, and no variable is changed. If a tensor shares the memory of a variable, as a
+    /// handle to it does but a [copy](Self::copy) does not.
     pub fn load(&self, weights: &NamedTensors) -> Result<()> {
         let differences = differences(
             self.0.iter().map(|(name, variable)| (name, variable.as_tensor())),
@@ -140,12 +140,12 @@ impl Params {
         Ok(())
     }
 
-    /// Does some work that changes the weights, and puts them back as they were: also when the work
-    /// fails or panics.
+    /// Runs `work`, which may change the weights, and restores them afterwards, also if it fails or
+    /// panics.
     ///
     /// # Errors
     ///
-    /// That of the work; else what copying or putting back the weights meets.
+    /// Any error of `work`; otherwise any error of copying or restoring the weights.
     pub fn preserving<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut original = Original { params: self, weights: Some(self.copy()?) };
         let outcome = work();
@@ -155,7 +155,7 @@ impl Params {
         Ok(value)
     }
 
-    /// The same weights on the devices of the variables.
+    /// Returns the same weights on the devices of the variables.
     pub(crate) fn place(&self, weights: &NamedTensors) -> Result<NamedTensors> {
         let place = |(name, tensor): (&String, &Tensor)| {
             let tensor = match self.0.get(name) {
@@ -181,20 +181,21 @@ impl Original<'_> {
 
 impl Drop for Original<'_> {
     fn drop(&mut self) {
-        // Only a panic comes here with weights still to be put back; there is nobody to tell more.
+        // Reached with weights to restore only after a panic; a second error cannot be reported.
         let _ = self.restore();
     }
 }
 
-/// The weights on the straight line between two networks: `alpha w + (1 - alpha) w'`.
+/// Returns the weights on the straight line between two networks: `alpha w + (1 - alpha) w'`.
 ///
-/// Half floats are blended in `f32` and rounded once. At `alpha` 1 and 0 the result is `first` and
-/// `second`, and wherever the two hold the same number the result is that number, to the bit.
+/// Half floats are interpolated in `f32` and rounded once. At `alpha` 1 and 0 the result is exactly
+/// `first` and `second`, and wherever the two hold the same number the result is that number, to
+/// the bit.
 ///
 /// # Errors
 ///
-/// If `alpha` lies outside `0..=1`; if the two differ in names, shapes or dtypes, or hold something else
-/// than floats: the message lists every difference.
+/// If `alpha` is outside `0..=1`; if the two differ in names, shapes or dtypes, or hold anything
+/// but floats; the message lists every difference.
 ///
 /// # Examples
 ///
@@ -244,11 +245,11 @@ fn blend(first: &Tensor, second: &Tensor, alpha: f64) -> Result<Tensor> {
     let dtype = first.dtype();
     let wide = blending_dtype(dtype).unwrap_or(dtype);
     let sum = ((first.to_dtype(wide)? * alpha)? + (second.to_dtype(wide)? * (1.0 - alpha))?)?;
-    // Rounding could move a weight that both ends agree on.
+    // Rounding could change a weight that both ends have in common.
     Ok(first.eq(second)?.where_cond(first, &sum.to_dtype(dtype)?)?)
 }
 
-/// In which type weights of a type are added up.
+/// Returns the type in which weights of a type are interpolated.
 fn blending_dtype(dtype: DType) -> Option<DType> {
     match dtype {
         DType::F16 | DType::BF16 | DType::F32 => Some(DType::F32),
@@ -257,7 +258,7 @@ fn blending_dtype(dtype: DType) -> Option<DType> {
     }
 }
 
-/// Everything in which the tensors of `other` are not like those of `model`, in the order of their names.
+/// Lists all differences between the tensors of `other` and those of `model`, by name.
 fn differences<'a>(
     model: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
     other: &NamedTensors,

@@ -1,4 +1,4 @@
-//! Which weights are copied, and when.
+//! Which weights to snapshot, and when.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use crate::transfer::HostTensor;
 /// Whether a variable of this name is copied.
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// The variables to copy, and the moments that are still to come.
+/// The variables to copy, and the moments at which to copy them.
 #[derive(Clone)]
 pub(crate) struct SnapshotSource {
     variables: VarMap,
@@ -42,7 +42,7 @@ impl SnapshotSource {
         }
     }
 
-    /// Whether this makes sense for a model that has been built.
+    /// Checks the schedule, and that the filter takes some of the model's variables.
     pub(crate) fn check(&self) -> Result<()> {
         self.schedule.check()?;
         let data = self.variables.data().lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,19 +63,19 @@ impl SnapshotSource {
         Ok(())
     }
 
-    /// Copies the weights with which a run begins.
+    /// Copies the weights at the beginning of a run.
     pub(crate) fn begin(&mut self, clock: Clock, recorder: &mut Recorder) -> Result<()> {
         self.plan(clock);
         self.copy(clock, recorder)
     }
 
-    /// Waits for the moments after this one, of a run that goes on.
+    /// Continues the schedule after this moment, in a resumed run.
     pub(crate) fn go_on(&mut self, clock: Clock) {
         self.plan(clock);
         self.latest = Some(clock.step());
     }
 
-    /// Copies the weights if a moment of the schedule has come since the last call.
+    /// Copies the weights if a scheduled moment has come since the last call.
     pub(crate) fn copy_if_due(&mut self, clock: Clock, recorder: &mut Recorder) -> Result<()> {
         let is_due = self.next_step.is_some_and(|step| step <= clock.step())
             || self.next_epoch.is_some_and(|epoch| epoch <= clock.epoch());
@@ -86,7 +86,7 @@ impl SnapshotSource {
         self.copy(clock, recorder)
     }
 
-    /// Copies the weights with which a run ends, if the schedule says so.
+    /// Copies the weights at the end of a run, if scheduled.
     pub(crate) fn end(&mut self, clock: Clock, recorder: &mut Recorder) -> Result<()> {
         if self.schedule.includes_end() { self.copy(clock, recorder) } else { Ok(()) }
     }
@@ -118,7 +118,7 @@ impl SnapshotSource {
         Ok(())
     }
 
-    /// The variables to copy: handles, whose contents the next update will change.
+    /// Returns the variables to copy: handles, whose contents the next update will change.
     fn variables(&self) -> Vec<(String, Var)> {
         let data = self.variables.data().lock().unwrap_or_else(PoisonError::into_inner);
         let copied = |name: &str| self.filter.as_ref().is_none_or(|filter| filter(name));
@@ -132,7 +132,7 @@ impl SnapshotSource {
     }
 }
 
-/// The elements as they are now, in the memory of others where that fits.
+/// Copies the current elements, into the memory of an earlier snapshot where it fits.
 fn host_copy(name: &str, variable: &Tensor, spare: Option<TensorValues>) -> Result<SnapshotTensor> {
     let values = HostTensor::new(variable)?.values(name, spare)?;
     Ok(SnapshotTensor::new(name, variable.dims().to_vec(), values)?)

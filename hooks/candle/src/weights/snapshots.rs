@@ -31,22 +31,22 @@ impl Snapshots {
     ///
     /// # Errors
     ///
-    /// If there is no such experiment or run, with the runs there are.
+    /// If there is no such experiment or run; the message lists the runs.
     pub fn open(experiment: impl Into<PathBuf>, run: &str) -> Result<Self> {
         Ok(Self(Experiment::open_read_only(experiment)?.run(run)?.snapshots()?))
     }
 
-    /// The steps, ascending: optimizer updates already applied.
+    /// Returns the steps, ascending: optimizer updates already applied.
     #[must_use]
     pub fn steps(&self) -> &[u64] {
         self.0.steps()
     }
 
-    /// The weights after `step` updates, on the CPU.
+    /// Reads the weights after `step` updates, on the CPU.
     ///
     /// # Errors
     ///
-    /// If there is no snapshot of this step, with the steps there are, or its file is damaged.
+    /// If there is no snapshot of this step (the message lists the steps), or its file is damaged.
     pub fn at(&self, step: u64) -> Result<Weights> {
         let snapshot = self.0.at(step)?;
         let (step, epoch) = (snapshot.step(), snapshot.epoch());
@@ -59,7 +59,7 @@ impl Snapshots {
 }
 
 impl Snapshots {
-    /// Every snapshot, in order of time, each read when it is asked for.
+    /// Reads every snapshot in order of time, each when it is asked for.
     pub fn iter(&self) -> impl Iterator<Item = Result<Weights>> + '_ {
         self.steps().iter().map(|&step| self.at(step))
     }
@@ -84,12 +84,12 @@ pub struct Weights {
 
 impl Weights {
     /// Overwrites the variables of a model with these weights, bit for bit. Variables that the
-    /// snapshot was told to leave out keep their values.
+    /// snapshot left out keep their values.
     ///
     /// # Errors
     ///
     /// If a tensor has no variable of its name, or one of another shape or dtype; the message lists
-    /// every difference, and no variable is changed then.
+    /// every difference, and no variable is changed.
     pub fn load_into(&self, variables: &VarMap) -> Result<()> {
         let params = Params::from_varmap(variables)?;
         let known = self.tensors.keys().all(|name| params.names().any(|other| other == name));
@@ -111,7 +111,7 @@ impl Weights {
         Ok(safetensors::save(&tensors, path)?)
     }
 
-    /// Reads weights from a safetensors file, as those of this moment.
+    /// Reads weights from a safetensors file, as weights of this moment.
     ///
     /// # Errors
     ///

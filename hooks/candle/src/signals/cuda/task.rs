@@ -1,9 +1,9 @@
-//! What the signal kernel is told: the same layout as `Task` in `signals.cu`.
+//! The arguments of the signal kernel, laid out like `Task` in `signals.cu`.
 
 use candle_core::DType;
 use data_diet::observe::{PerSignal, Signal};
 
-/// See `Task` in `signals.cu`; addresses are the device's, 0 for none.
+/// See `Task` in `signals.cu`. Addresses are on the device; 0 means none.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Task {
@@ -29,16 +29,16 @@ pub(crate) struct Task {
     pub(crate) label_kind: i32,
     pub(crate) id_kind: i32,
     pub(crate) top_k: i32,
-    /// The place of each signal among those recorded, or -1, in the kernel's order.
+    /// The index of each signal among those recorded, or -1, in the kernel's order.
     pub(crate) columns: [i32; Signal::ALL.len()],
 }
 
-/// The bit of `Task::status` that says correct.
+/// The bit of `Task::status` for a correct row.
 pub(crate) const CORRECT: u8 = 1;
-/// The bit of `Task::status` that says that every logit was finite.
+/// The bit of `Task::status` for a row whose logits are all finite.
 pub(crate) const FINITE: u8 = 2;
 
-/// The kernel for logits of this type.
+/// Returns the name of the kernel for logits of this type.
 pub(crate) fn kernel_name(logits: DType) -> Option<&'static str> {
     Some(match logits {
         DType::F32 => "observe_f32",
@@ -49,7 +49,7 @@ pub(crate) fn kernel_name(logits: DType) -> Option<&'static str> {
     })
 }
 
-/// `Task::columns` for the signals of a format.
+/// Returns `Task::columns` for the signals of a format.
 pub(crate) fn columns(signals: &[Signal]) -> [i32; Signal::ALL.len()] {
     // The order of `Signal` in `signals.cu`.
     let order = PerSignal { el2n: 0, loss: 1, margin: 2, el1n: 3, confidence: 4, entropy: 5 };
@@ -61,9 +61,10 @@ pub(crate) fn columns(signals: &[Signal]) -> [i32; Signal::ALL.len()] {
     columns
 }
 
-/// The threads of a block, one block per row: a power of two, a warp at least.
+/// The number of threads of a block, one block per row: a power of two, at least a warp.
 pub(crate) fn threads(classes: usize) -> u32 {
     const MOST: usize = 256;
-    // Below four classes a thread the threads would mostly add each other up.
+    // With fewer than four classes per thread, most of the work would be adding up the threads'
+    // sums.
     classes.div_ceil(4).next_power_of_two().clamp(32, MOST) as u32
 }
