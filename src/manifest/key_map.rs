@@ -1,5 +1,5 @@
-//! Maps keys that are text, such as file names and hashes, to example ids. A hash map of owned
-//! strings would take about three times the memory.
+//! Maps keys that are text, such as file names and hashes, to example ids. A standard hash map
+//! would hold each key as an allocation of its own.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

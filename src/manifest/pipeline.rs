@@ -1,6 +1,5 @@
 //! Streams the bytes of a text manifest through a splitter that decides about rows. Reading,
 //! deciding and writing run on a thread each if there are processors for it, always in order.
-//! Channels connect them; a pool such as rayon's has no order and no bound.
 //!
 //! ```text
 //! ManifestInput -> blocks -> Splitter (takes whole rows off a window of bytes) -> blocks -> output

@@ -1,6 +1,5 @@
 //! Decodes `DELTA_BINARY_PACKED`, the encoding of ids, steps and epochs, a whole page at a time.
-//! The Parquet crate's decoder is private, and reading through its public one took 3.6 of the 28
-//! seconds of a large fold.
+//! The Parquet crate's decoder is private; its public readers go through levels and record batches.
 //!
 //! A page is a header (block size, miniblocks per block, number of values, first value) and blocks; a
 //! block is its smallest delta, a bit width per miniblock, and the miniblocks' bit-packed deltas above

@@ -1,6 +1,5 @@
-//! Runs work on several threads and returns the results in order. `rayon` and channels would do,
-//! but not with a bound on the results that wait while the calling thread works too, which is what
-//! bounds the memory of a fold.
+//! Runs work on several threads and returns the results in order, with a bound on the number of
+//! results that wait: that bounds the memory of a fold. The calling thread works too.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

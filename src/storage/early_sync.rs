@@ -1,6 +1,5 @@
-//! Starts writing a long file to disk while the rest of it is still being made. No crate does this:
-//! the standard library can only sync at the end, which in the filter benchmark doubled the wall
-//! time of large outputs.
+//! Starts writing a long file to disk while the rest of it is still being made; the standard
+//! library can only sync at the end.
 //!
 //! A file that appears only when it is complete has to be on the disk before it gets its name. An
 //! operating system with free memory writes nothing until it is asked to, so all of the writing

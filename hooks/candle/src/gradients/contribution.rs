@@ -1,10 +1,11 @@
-//! What a layer's parameters' example gradients are made of, and the sums of their squares.
+//! How one parameter contributes to the gradient of each example, and the sums of squares of these
+//! gradients.
 //!
-//! The gradient of a matrix of weights is a sum over positions of outer products. Its norm is had from
-//! the two factors: with a single position it is the product of their norms; otherwise the gradient is
-//! formed, `L R^T`, or the Gram matrices of the positions are, `sum((L^T L) * (R^T R))`, whichever
-//! takes fewer operations. A weight that is used several times has the gradient that is the sum over
-//! its uses, which is to say over all their positions.
+//! The gradient of a weight matrix is a sum of outer products over positions. Its norm follows from
+//! the two factors. With a single position it is the product of their norms. Otherwise either the
+//! gradient is formed, `L R^T`, or the Gram matrices of the positions are,
+//! `sum((L^T L) * (R^T R))`, whichever takes fewer operations. The gradient of a weight that is
+//! used several times is the sum over its uses, that is, over all their positions.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -12,21 +13,22 @@ use crate::gradients::patches::Geometry;
 use crate::gradients::products::batched_product;
 use crate::gradients::squares::{product_dtype, sum_dtype, sums_of_squares};
 
-/// How one use of a parameter adds to its example gradients.
+/// What one use of a parameter contributes to the gradient of each example.
 #[derive(Clone, Debug)]
 pub(crate) enum Contribution {
     /// The example gradients themselves, `[batch, ...]`.
     Gradient(Tensor),
-    /// Outer products of `left` and `right`, summed over positions, apart for each of `groups`.
+    /// Outer products of `left` and `right`, summed over positions, separately for each of
+    /// `groups`.
     Outer { left: Factor, right: Factor, groups: usize },
 }
 
-/// One factor of a sum of outer products, of every example.
+/// One factor of a sum of outer products, for every example.
 #[derive(Clone, Debug)]
 pub(crate) enum Factor {
     /// `[batch, positions, features]`.
     Rows(Tensor),
-    /// `[images, features, positions]`, one or more images an example.
+    /// `[images, features, positions]`, with one or more images per example.
     Maps(Tensor),
     /// The patches of images `[images, channels, height, width]`.
     Patches(Tensor, Geometry),
@@ -34,10 +36,10 @@ pub(crate) enum Factor {
     OneHot(Tensor),
 }
 
-/// The largest intermediate on the host that is not slower for leaving the caches.
+/// The largest intermediate on the host that still fits in the caches.
 pub(crate) const CACHED_BYTES: usize = 1 << 20;
 
-/// One example takes more memory than is allowed.
+/// One example needs more memory than is allowed.
 #[derive(Debug)]
 pub(crate) struct TooLarge {
     pub(crate) bytes: usize,
@@ -45,8 +47,8 @@ pub(crate) struct TooLarge {
 
 type Bounded = std::result::Result<Tensor, TooLarge>;
 
-/// Sums of squares of every example's gradient, `[batch]`, of the parameter that these are the uses
-/// of. [`TooLarge`] if what one example takes is more than `max_bytes`.
+/// Returns the sum of squares of every example's gradient, `[batch]`, for the parameter whose uses
+/// these are. Fails with [`TooLarge`] if one example needs more than `max_bytes`.
 pub(crate) fn example_squares(
     uses: &[Contribution],
     parameter: &Tensor,
@@ -78,8 +80,8 @@ pub(crate) fn example_squares(
     }
 }
 
-/// The gradients themselves, `[count, values]`, of `count` examples from `start` on, of the parameter
-/// that these are the uses of.
+/// Returns the gradients themselves, `[count, values]`, of `count` examples from `start` on, for
+/// the parameter whose uses these are.
 pub(crate) fn example_gradients(
     uses: &[Contribution],
     parameter: &Tensor,
@@ -126,7 +128,7 @@ struct Products<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Plan {
-    /// Every use has one position: products of norms.
+    /// Every use has one position: a product of norms.
     Norms,
     /// `sum((L^T L) * (R^T R))` over positions.
     Gram,
@@ -158,7 +160,7 @@ impl Products<'_> {
         Tensor::cat(&squares, 0).map(Ok)
     }
 
-    /// The cheapest way, and what it takes of memory for an example.
+    /// Returns the cheapest method, and the memory that it needs per example.
     fn plan(&self, max_bytes: usize) -> Result<(Plan, usize)> {
         let values = self.parameter.elem_count();
         let size = if self.parameter.dtype() == DType::F64 { 8 } else { 4 };
@@ -181,8 +183,8 @@ impl Products<'_> {
         let gram_bytes =
             8 * (2 * positions * positions * first.groups + positions * features) + size * factors;
         let gram = (Plan::Gram, gram_bytes);
-        // Gram matrices cancel where a gradient is small beside its terms, so they are formed in f64,
-        // which Metal lacks and which takes most other devices, unlike the host, far longer.
+        // Gram matrices cancel where a gradient is small compared with its terms, so they are
+        // computed in f64. Metal lacks f64, and on most devices except the host it is far slower.
         let device = self.parameter.device();
         if device.is_metal() {
             return Ok(form);
@@ -197,7 +199,7 @@ impl Products<'_> {
         })
     }
 
-    /// Whether the positions of all uses can stand side by side.
+    /// Returns whether the positions of all uses can be concatenated.
     fn is_one_kind(&self) -> bool {
         self.gradients.is_none()
             && self.outer.iter().all(|outer| {
@@ -218,8 +220,8 @@ impl Products<'_> {
         let groups = self.outer[0].groups;
         let gram_of = |factors: &mut dyn Iterator<Item = &Factor>| -> Result<Tensor> {
             let rows = factors.map(|factor| {
-                // What a half-precision layer hands over is exact in this, and a tensor is converted
-                // far faster as it lies than turned.
+                // f32 is exact for the values of a half-precision layer, and converting a tensor is
+                // far faster before it is transposed.
                 if let (Factor::Rows(rows), 1) = (factor, groups) {
                     return rows.narrow(0, start, count)?.to_dtype(DType::F64);
                 }
@@ -231,12 +233,12 @@ impl Products<'_> {
         };
         let left = gram_of(&mut self.outer.iter().map(|outer| outer.left))?;
         let product = (left * gram_of(&mut self.outer.iter().map(|outer| outer.right))?)?;
-        // Rounding may leave a gradient of zero on the wrong side of it; NaN stays.
+        // Rounding may make a zero gradient negative; NaN stays NaN.
         let sums = product.reshape((count, ()))?.sum(1)?;
         sums.lt(0.0)?.where_cond(&sums.zeros_like()?, &sums)
     }
 
-    /// `[count, values]`: the example gradients.
+    /// Returns the gradients of examples, `[count, values]`.
     fn formed(&self, start: usize, count: usize) -> Result<Tensor> {
         let mut sum = match &self.gradients {
             Some(gradients) => Some(gradients.narrow(0, start, count)?),
@@ -278,7 +280,7 @@ impl Products<'_> {
 }
 
 impl Contribution {
-    /// The bytes of what the output's gradient went into; a layer's input is held anyway.
+    /// Returns the bytes computed from the output's gradient; a layer's input is held anyway.
     pub(crate) fn bytes(&self) -> usize {
         let made = match self {
             Self::Gradient(gradient) => gradient,
@@ -291,7 +293,7 @@ impl Contribution {
 }
 
 impl Factor {
-    /// Positions of an example.
+    /// Returns the number of positions of an example.
     pub(crate) fn positions(&self, batch: usize) -> Result<usize> {
         Ok(match self {
             Self::Rows(rows) => rows.dim(1)?,
@@ -301,14 +303,14 @@ impl Factor {
         })
     }
 
-    /// Its bytes as it is held.
+    /// Returns the bytes of the factor as it is held.
     pub(crate) fn bytes(&self) -> usize {
         let (Self::Rows(held) | Self::Maps(held) | Self::Patches(held, _) | Self::OneHot(held)) =
             self;
         held.elem_count() * held.dtype().size_in_bytes()
     }
 
-    /// Features of all groups together.
+    /// Returns the number of features of all groups together.
     pub(crate) fn features(&self) -> Result<usize> {
         match self {
             Self::Rows(rows) => rows.dim(2),
@@ -318,7 +320,7 @@ impl Factor {
         }
     }
 
-    /// Values of an example that are copied before they can be multiplied.
+    /// Returns the number of values of an example that must be copied before a product.
     fn copied(&self, batch: usize) -> Result<usize> {
         match self {
             Self::Patches(..) => Ok(self.positions(batch)? * self.features()?),
@@ -329,7 +331,7 @@ impl Factor {
         }
     }
 
-    /// `[count * groups, features / groups, positions]` of some examples, in f32 at least.
+    /// Returns `[count * groups, features / groups, positions]` of some examples, in f32 at least.
     pub(crate) fn columns(
         &self,
         start: usize,
@@ -367,8 +369,9 @@ impl Factor {
     }
 }
 
-/// The squares of embedding gradients without forming them. The gradient's row of a token is the sum
-/// of the rows of `right` where the token stands; each of these places counts for its share.
+/// Computes the sums of squares of embedding gradients without forming them. The gradient's row of
+/// a token is the sum of the rows of `right` at the token's positions; each position counts for its
+/// share.
 fn repeated_rows(outer: &OuterProducts<'_>, batch: usize, max_bytes: usize) -> Result<Bounded> {
     let Factor::OneHot(indices) = outer.left else { candle_core::bail!("expected one-hot rows") };
     let positions = indices.dim(1)?;
@@ -391,7 +394,8 @@ fn repeated_rows(outer: &OuterProducts<'_>, batch: usize, max_bytes: usize) -> R
     Tensor::cat(&squares, 0).map(Ok)
 }
 
-/// `[count, rows, features]`: every position's features added to the row of its index.
+/// Returns `[count, rows, features]`: the features of every position, added to the row of its
+/// index.
 fn scatter_rows(indices: &Tensor, columns: &Tensor, rows: usize) -> Result<Tensor> {
     let (count, features, positions) = columns.dims3()?;
     let device = columns.device();

@@ -1,5 +1,5 @@
-//! Convolutions as matrix products: an input unfolded into the patches that a kernel meets, and
-//! patches folded back.
+//! Convolutions as matrix products: unfolds an input into the patches under a kernel, and folds
+//! patches back.
 
 use candle_core::{Device, Result, Storage, Tensor, WithDType, bail};
 
@@ -17,7 +17,7 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Height and width of the output.
+    /// Returns height and width of the output.
     pub(crate) fn output(&self) -> (usize, usize) {
         let along = |size: usize, kernel: usize, padding: usize| {
             (size + 2 * padding - self.dilation * (kernel - 1) - 1) / self.stride + 1
@@ -28,7 +28,7 @@ impl Geometry {
         )
     }
 
-    /// Whether the kernel has a place at all.
+    /// Returns whether the kernel fits in the image.
     pub(crate) fn fits(&self) -> bool {
         let fits = |size: usize, kernel: usize, padding: usize| {
             kernel > 0 && size > 0 && size + 2 * padding > self.dilation * (kernel - 1)
@@ -38,24 +38,24 @@ impl Geometry {
             && fits(self.width, self.kernel.1, self.padding.1)
     }
 
-    /// Whether the patches are the pixels as they lie.
+    /// Returns whether the patches are the pixels in order.
     fn is_pointwise(&self) -> bool {
         self.kernel == (1, 1) && self.padding == (0, 0) && self.stride == 1
     }
 
-    /// Places of the kernel.
+    /// Returns the number of positions of the kernel.
     pub(crate) fn positions(&self) -> usize {
         let (height, width) = self.output();
         height * width
     }
 
-    /// Values that the kernel meets in one place.
+    /// Returns the number of values under the kernel at one position.
     pub(crate) fn patch(&self) -> usize {
         self.channels * self.kernel.0 * self.kernel.1
     }
 
-    /// `[examples, channels, height, width]` to `[examples, patch, positions]`, zero where the kernel
-    /// lies outside.
+    /// Unfolds `[examples, channels, height, width]` to `[examples, patch, positions]`, zero
+    /// outside the image.
     pub(crate) fn unfold(&self, images: &Tensor) -> Result<Tensor> {
         let examples = images.dim(0)?;
         let shape = (examples, self.patch(), self.positions());
@@ -74,7 +74,7 @@ impl Geometry {
         }
     }
 
-    /// The transpose of [`unfold`](Self::unfold), on the host: every value of a patch is added to the
+    /// The transpose of [`unfold`](Self::unfold), on the host: adds every value of a patch to the
     /// pixel that it came from.
     pub(crate) fn fold(&self, patches: &Tensor) -> Result<Tensor> {
         let examples = patches.dim(0)?;
@@ -94,15 +94,15 @@ impl Geometry {
         }
     }
 
-    /// Every run of pixels that a kernel element meets in a row of the output: (where in the output,
-    /// where in the image, how many), `stride` pixels apart in the image.
+    /// Visits every run of pixels under one kernel element in a row of the output: (offset in the
+    /// output, offset in the image, length). Pixels are `stride` apart in the image.
     fn each_run(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (output_height, output_width) = self.output();
         let (padding_y, padding_x) = self.padding;
         let positions = output_height * output_width;
         for y in 0..self.kernel.0 {
             for x in 0..self.kernel.1 {
-                // The first and the last place in a row at which this element meets a pixel.
+                // The first and the last position in a row at which this element is over a pixel.
                 let offset = x * self.dilation;
                 let first = padding_x.saturating_sub(offset).div_ceil(self.stride);
                 let Some(furthest) = (self.width - 1 + padding_x).checked_sub(offset) else {
@@ -184,7 +184,8 @@ impl Geometry {
         Ok(pixels)
     }
 
-    /// Unfolds on any device, by the index of every value; one index more stands for the outside.
+    /// Unfolds on any device by gathering each value's index; one extra index stands for the
+    /// outside.
     fn unfold_by_index(&self, images: &Tensor) -> Result<Tensor> {
         let outside = self.height * self.width;
         let values = self.kernel.0 * self.kernel.1 * self.positions();
@@ -281,7 +282,7 @@ mod tests {
             assert_eq!(values(&host), expected, "{geometry:?}");
             let indexed = geometry.unfold_by_index(&images).unwrap();
             assert_eq!(values(&indexed), expected, "{geometry:?}");
-            // Of another dtype likewise.
+            // Another dtype.
             let wide = geometry.unfold(&images.to_dtype(DType::F64).unwrap()).unwrap();
             assert_eq!(values(&wide.to_dtype(DType::F32).unwrap()), expected, "{geometry:?}");
         }

@@ -1,14 +1,14 @@
-//! Matrix products: what every device computes, and many small matrices on the host.
+//! Matrix products: those that every device supports, and many small ones on the host.
 
 use candle_core::{Result, Tensor};
 
-/// From so many multiplications on, candle computes a product of two matrices on several threads.
+/// From this many multiplications on, candle computes a product of two matrices on several threads.
 const SPREAD: usize = 48 * 48 * 256;
-/// Below so many, that takes longer than on one.
+/// Below this many, several threads take longer than one.
 const WORTH_SPREADING: usize = 4 * SPREAD;
 
-/// `[batch, rows, inner]` times `[batch, inner, columns]`. A product that is small, but not small enough
-/// for candle to keep it on one thread, is computed by a few of its rows at a time.
+/// `[batch, rows, inner]` times `[batch, inner, columns]`. A product that is small, but not small
+/// enough for candle to keep it on one thread, is computed a few rows at a time.
 pub(crate) fn batched_product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let (_, rows, inner) = left.dims3()?;
     let row = inner * right.dim(2)?;
@@ -25,8 +25,8 @@ pub(crate) fn batched_product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     Tensor::cat(&products.collect::<Result<Vec<_>>>()?, 1)
 }
 
-/// `left` times `right`, matrix by matrix. candle multiplies matrices with gaps between rows or columns on
-/// the host only; for other devices they are copied first.
+/// `left` times `right`, matrix by matrix. candle multiplies matrices with gaps between rows or
+/// columns on the host only; for other devices they are copied first.
 pub(crate) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     if left.device().is_cpu() {
         return left.matmul(right);
@@ -42,13 +42,13 @@ fn without_gaps(matrices: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Whether matrices lie neither row after row nor column after column, or are not evenly spaced.
+/// Returns whether matrices are neither row-major nor column-major, or not evenly spaced.
 fn has_gaps(dims: &[usize], strides: &[usize]) -> bool {
     let ([batches @ .., rows, columns], [steps @ .., row_step, column_step]) = (dims, strides)
     else {
         return false;
     };
-    // The step between elements of a dimension that has only one does not matter.
+    // The stride of a dimension of size 1 does not matter.
     let lies = |inner: usize, inner_step: usize, outer: usize, outer_step: usize| {
         (inner_step == 1 || inner == 1) && (outer_step == inner || outer == 1)
     };
@@ -110,7 +110,7 @@ mod tests {
         let same = [
             matrix.clone(),
             matrix.t().unwrap(),
-            // Rows of a larger matrix, one column of it alone as a row, and a matrix for all batches.
+            // Rows of a larger matrix, one of its columns as a row, and one matrix for all batches.
             matrix.narrow(0, 1, 2).unwrap(),
             matrix.narrow(0, 1, 1).unwrap().t().unwrap(),
             batch.narrow(0, 1, 2).unwrap(),

@@ -1,18 +1,18 @@
-//! Sums of squares, one per example, added up in f64.
+//! Sums of squares, one per example, accumulated in f64.
 
 use candle_core::{DType, Result, Storage, Tensor, WithDType};
 
-/// What sums over parameters are added up in: f64, which Metal lacks.
+/// Returns the dtype of sums over parameters: f64, except on Metal, which lacks it.
 pub(crate) fn sum_dtype(tensor: &Tensor) -> DType {
     if tensor.device().is_metal() { DType::F32 } else { DType::F64 }
 }
 
-/// What products are computed in: f32 at least.
+/// Returns the dtype of products: f32 at least.
 pub(crate) fn product_dtype(tensor: &Tensor) -> DType {
     if tensor.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
-/// The sum of the squares of every row: `[rows, ...]` to `[rows]`, in [`sum_dtype`].
+/// Returns the sum of squares of every row: `[rows, ...]` to `[rows]`, in [`sum_dtype`].
 pub(crate) fn sums_of_squares(tensor: &Tensor) -> Result<Tensor> {
     let rows = tensor.dim(0)?;
     let tensor = tensor.detach().to_dtype(product_dtype(tensor))?.contiguous()?;
@@ -33,7 +33,7 @@ fn on_device(tensor: &Tensor, rows: usize) -> Result<Tensor> {
     tensor.reshape((rows, ()))?.to_dtype(sum_dtype(tensor))?.sqr()?.sum(1)
 }
 
-/// Without a temporary the size of the tensor, which would cost more than the sums.
+/// Without a temporary of the tensor's size, which would cost more than the sums.
 fn on_host<T: WithDType + Into<f64>>(tensor: &Tensor, rows: usize) -> Result<Vec<f64>> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { candle_core::bail!("expected a host tensor") };
@@ -42,7 +42,7 @@ fn on_host<T: WithDType + Into<f64>>(tensor: &Tensor, rows: usize) -> Result<Vec
 }
 
 fn sum_of_squares<T: WithDType + Into<f64>>(values: &[T]) -> f64 {
-    // Independent sums, which the processor can add at the same time.
+    // Independent sums, which the processor can add in parallel.
     let mut sums = [0.0_f64; 16];
     let chunks = values.chunks_exact(16);
     let rest = chunks.remainder();
@@ -74,7 +74,7 @@ mod tests {
                 .map(|row| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
                 .collect();
             let tensor = Tensor::from_slice(&numbers, (rows, values), &Device::Cpu).unwrap();
-            // A view that starts elsewhere, and one of another order.
+            // A view with an offset, and one in another order.
             let padded = tensor.pad_with_zeros(0, 2, 1).unwrap().narrow(0, 2, rows).unwrap();
             let turned = tensor.t().unwrap().contiguous().unwrap().t().unwrap();
             for tensor in [&tensor, &padded, &turned, &tensor.to_dtype(DType::F64).unwrap()] {

@@ -1,14 +1,14 @@
-//! The tape: while one is running, the layers of [`nn`](crate::nn) let it see what each example does
-//! to their parameters.
+//! The tape: while one is running, the layers of [`nn`](crate::nn) record how each example
+//! contributes to the gradients of their parameters.
 //!
-//! A layer on a tape computes its output as ever, from a detached input, and attaches it to
-//! the graph through one operation of the tape's own. When candle's backward pass reaches that
-//! operation, the layer gets the gradient of its output, keeps what its parameters' example gradients
-//! are made of (a [`Contribution`] each), and answers with the gradient of its input. So one backward
-//! pass shows every layer, and no gradient of a weight is ever formed.
+//! A layer on a tape computes its output as usual, but from a detached input, and attaches it to
+//! the graph by one operation of the tape. When candle's backward pass reaches that operation, the
+//! layer receives the gradient of its output, records a [`Contribution`] for each of its
+//! parameters, and returns the gradient of its input. So one backward pass covers every layer, and
+//! no gradient of a weight is ever formed.
 //!
-//! What the contributions amount to is the business of [`contribution`](crate::gradients::contribution); which
-//! parameters went unseen, that of [`grand`](crate::gradients::norms).
+//! [`contribution`](crate::gradients::contribution) turns contributions into sums of squares;
+//! [`norms`](crate::gradients::norms) finds the parameters that the tape has not seen.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -24,55 +24,55 @@ use candle_core::{
 use crate::gradients::contribution::Contribution;
 
 thread_local! {
-    /// The innermost one is the last: a forward pass may itself ask for gradient norms.
+    /// A stack: a forward pass may itself compute gradient norms.
     static RUNNING: RefCell<Vec<Arc<Tape>>> = const { RefCell::new(Vec::new()) };
 }
 
 pub(crate) struct Tape {
     batch: usize,
-    /// Whether a layer's input may have several rows for each example, one after the other.
+    /// Whether a layer's input may have several consecutive rows per example.
     several_rows: bool,
-    /// Where in the record each parameter's contributions go.
+    /// The index of each parameter's contributions in the record.
     parameters: HashMap<TensorId, usize>,
-    /// Parameters whose gradients candle itself is to form.
+    /// Parameters whose gradients candle itself must form.
     attached: HashSet<TensorId>,
-    /// candle follows an operation back only if one of its arguments leads to a variable, and the
-    /// first layer's input does not. Nothing is ever added to its gradient.
+    /// candle follows an operation in the backward pass only if one of its arguments leads to a
+    /// variable, which the first layer's input does not. Nothing is ever added to its gradient.
     anchor: Var,
     record: Mutex<Record>,
 }
 
-/// What a tape has seen.
+/// What a tape has recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    /// Of each parameter, in order of the forward pass reversed.
+    /// For each parameter, in reverse order of the forward pass.
     pub(crate) contributions: Vec<Vec<Contribution>>,
     /// Why a layer left a parameter to candle.
     pub(crate) reasons: Vec<Option<String>>,
-    /// Tensors that layers keep beside their parameters and that no gradient trains.
+    /// Tensors of layers that no gradient trains.
     pub(crate) buffers: HashSet<TensorId>,
-    /// Whether each layer's input had a row per example, or several.
+    /// Whether each layer's input had one row per example, or several.
     pub(crate) single_rows: Vec<bool>,
     pub(crate) outputs: Outputs,
     refusal: Option<String>,
 }
 
-/// How large the layers' outputs are.
+/// The size of the layers' outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outputs {
-    /// All of them together.
+    /// The bytes of all outputs.
     pub(crate) bytes: usize,
-    /// Values of the largest.
+    /// The number of values of the largest output.
     pub(crate) largest: usize,
 }
 
-/// The gradient of a layer's output, as the layer gets it.
+/// The gradient of a layer's output, as the layer receives it.
 #[derive(Debug)]
 pub(crate) struct OutputGradient<'a> {
     pub(crate) tape: &'a Tape,
-    /// Contiguous, shaped like the output.
+    /// Contiguous, with the shape of the output.
     pub(crate) gradient: Tensor,
-    /// Whether anything before the layer asks for the gradient of its input.
+    /// Whether the gradient of the layer's input is needed.
     pub(crate) input_wanted: bool,
 }
 
@@ -85,9 +85,10 @@ impl Outputs {
 }
 
 impl Tape {
-    /// A tape for batches of `batch` examples that sorts contributions by `parameters` and leaves
-    /// those of `attached` to candle. Layers whose inputs have more rows than that are taken to have
-    /// `several_rows` for each example, one after the other, or are left to candle.
+    /// Makes a tape for batches of `batch` examples that sorts contributions by `parameters` and
+    /// leaves those of `attached` to candle. With `several_rows`, a layer whose input has more rows
+    /// than examples is assumed to have several consecutive rows per example; without, it is left
+    /// to candle.
     pub(crate) fn new(
         batch: usize,
         several_rows: bool,
@@ -110,12 +111,12 @@ impl Tape {
         }))
     }
 
-    /// The tape that is running on this thread.
+    /// Returns the tape that is running on this thread.
     pub(crate) fn running() -> Option<Arc<Self>> {
         RUNNING.with_borrow(|tapes| tapes.last().cloned())
     }
 
-    /// Runs the tape while `forward` does.
+    /// Runs `forward` on the tape.
     pub(crate) fn run<T>(self: &Arc<Self>, forward: impl FnOnce() -> T) -> T {
         struct Running;
         impl Drop for Running {
@@ -128,28 +129,29 @@ impl Tape {
         forward()
     }
 
-    /// How many examples there are.
+    /// Returns the number of examples.
     pub(crate) fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Everything seen so far.
+    /// Takes everything recorded so far.
     pub(crate) fn take(&self) -> Record {
         std::mem::take(&mut *self.record())
     }
 
-    /// What parameters have got since the last call, for a model that is run backward several times.
+    /// Takes the contributions since the last call, for a model that is run backward several times.
     pub(crate) fn take_contributions(&self) -> Vec<Vec<Contribution>> {
         let mut record = self.record();
         let empty = record.contributions.iter().map(|_| Vec::new()).collect();
         std::mem::replace(&mut record.contributions, empty)
     }
 
-    /// Whether a layer with these parameters can be taped on this input. If not, it must run as ever,
-    /// with its parameters in candle's graph, where their gradients show that they went unseen.
+    /// Returns whether a layer with these parameters can be taped on this input. If not, it must
+    /// run as usual, with its parameters in candle's graph, where their gradients show that the
+    /// tape has not seen them.
     pub(crate) fn takes(&self, input: &Tensor, parameters: &[Option<&Tensor>]) -> bool {
         let parameters = || parameters.iter().flatten();
-        // A weight that is computed from something else trains what it was computed from.
+        // A weight that is computed from another tensor trains that tensor.
         let computed = |tensor: &&&Tensor| !tensor.is_variable() && tensor.track_op();
         if parameters().any(|tensor| self.attached.contains(&tensor.id()))
             || parameters().find(computed).is_some()
@@ -175,8 +177,9 @@ impl Tape {
         true
     }
 
-    /// Puts `output`, which a layer has computed from `input` and from its parameters, into candle's
-    /// graph; `backward` gets its gradient and answers with the gradient of the input, if wanted.
+    /// Puts `output`, which a layer has computed from `input` and its parameters, into candle's
+    /// graph. `backward` receives its gradient and returns the gradient of the input if it is
+    /// needed.
     pub(crate) fn attach(
         self: &Arc<Self>,
         input: &Tensor,
@@ -195,7 +198,7 @@ impl Tape {
         input.apply_op3(&output, &self.anchor, layer)
     }
 
-    /// Keeps what a parameter's example gradients are made of, if anyone asks for them.
+    /// Records a contribution to a parameter, if the parameter is of interest.
     pub(crate) fn add(
         &self,
         parameter: &Tensor,
@@ -208,12 +211,12 @@ impl Tape {
         Ok(())
     }
 
-    /// Notes that no gradient trains this tensor.
+    /// Records that no gradient trains this tensor.
     pub(crate) fn add_buffer(&self, tensor: &Tensor) {
         self.record().buffers.insert(tensor.id());
     }
 
-    /// Ends the forward pass with the reason why its gradients would not be those of single examples.
+    /// Ends the forward pass: its gradients would not be those of single examples, for this reason.
     pub(crate) fn refuse(&self, reason: &str) -> Error {
         self.record().refusal.get_or_insert_with(|| reason.to_owned());
         Error::Msg(reason.to_owned())
@@ -224,7 +227,7 @@ impl Tape {
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
-        // A panic of the model's leaves the record as it was.
+        // A panic of the model leaves the record as it was.
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,11 @@
-//! Loops over a tensor's values on the host, spread over threads where there are enough of them.
+//! Loops over a tensor's values on the host, on several scoped threads if there are enough values.
+//! One loop does not justify a dependency on a thread pool.
 
 /// Fewer values than this are done before a thread has started.
 const WORTH_A_THREAD: usize = 1 << 18;
 
-/// Calls `fill` for every run of whole blocks of `values`, with the number of the run's first block.
-/// The runs may be on several threads.
+/// Calls `fill` for every run of whole blocks of `values` with the index of the run's first block.
+/// Runs may be on several threads.
 pub(crate) fn fill_blocks<T: Send>(
     values: &mut [T],
     block: usize,

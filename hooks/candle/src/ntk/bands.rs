@@ -1,4 +1,4 @@
-//! Adds up a kernel: what the parameters give, in bands that fit into memory.
+//! Sums a kernel over parameters, in bands that fit in memory.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -16,13 +16,15 @@ use super::square::Square;
 use crate::error::{Error, Result};
 use crate::weights::Params;
 
-/// Rows that are compared with the held ones at a time: enough for a matrix product to pay.
+/// The number of rows that are multiplied with the held ones at a time: enough for an efficient
+/// matrix product.
 const MOST_PASSING_ROWS: usize = 64;
-/// Products of the same two gradients may differ by this much, in units of the product of their norms.
+/// How much the products of the same two gradients may differ, in units of the product of their
+/// norms.
 const CHECK_TOLERANCE: f64 = 1e-3;
 const HALF_CHECK_TOLERANCE: f64 = 1e-1;
 
-/// A kernel in the making.
+/// A kernel that is being summed.
 pub(super) struct Kernel {
     square: Square,
     examples: usize,
@@ -41,7 +43,7 @@ impl Kernel {
         self.backward_passes
     }
 
-    /// Adds the products of gradients in these parameters, a backward pass for each.
+    /// Adds the products of gradients in these parameters, with a backward pass for each gradient.
     pub(super) fn add_rows(
         &mut self,
         params: &Params,
@@ -87,9 +89,9 @@ impl Kernel {
         }
     }
 
-    /// Adds the products of gradients in parameters that the tape sees: `weights`, whose layers' outputs take
-    /// `output_bytes` for an example. `false` if layers do not have the same positions whatever the number
-    /// of examples.
+    /// Adds the products of gradients in parameters that the tape sees: `weights`, whose layers'
+    /// outputs take `output_bytes` per example. Returns `false` if the positions of a layer depend
+    /// on the number of examples.
     pub(super) fn add_factors(
         &mut self,
         params: &Params,
@@ -115,7 +117,8 @@ impl Kernel {
         Ok(true)
     }
 
-    /// The kernel, if all of it is finite: an entry is not if one of its gradients is not.
+    /// Returns the kernel if all of it is finite. An entry is not finite if one of its gradients is
+    /// not.
     pub(super) fn finite(&self) -> Result<Vec<f32>> {
         let values = self.square.rounded();
         let side = self.examples * self.classes;
@@ -131,8 +134,8 @@ impl Kernel {
         Ok(values)
     }
 
-    /// Compares the products of some gradients with what they are one example at a time; the first
-    /// difference in words, if there is one.
+    /// Compares the products of some gradients with those of single examples. Returns a description
+    /// of the first difference, if any.
     pub(super) fn difference<F>(
         &self,
         rows: &mut Rows<'_, F>,
@@ -208,7 +211,8 @@ fn add_part(
     }
 }
 
-/// How many of `total` to hold, and how many to let pass by them at a time, where `fit` fit.
+/// Returns how many of `total` to hold, and how many to multiply with them at a time, if `fit` fit
+/// in memory.
 fn bands(fit: usize, total: usize, most_passing: usize) -> (usize, usize) {
     if fit >= total {
         return (total, 0);

@@ -1,4 +1,4 @@
-//! Products of gradients that are never formed, from the factors of their outer products.
+//! Products of gradients that are never formed, computed from their factors.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use crate::gradients::contribution::CACHED_BYTES;
 use crate::gradients::products::product;
 use crate::transfer::HostTensor;
 
-/// Contracted factors that are made at a time, at most.
+/// The most bytes of contracted factors that are made at a time.
 const CONTRACTED_BYTES: usize = 4 * CACHED_BYTES;
 
-/// Adds the products of gradients with a single position: those of the output's gradients, times those of
-/// the inputs.
+/// Adds the products of gradients with a single position: the products of the output gradients
+/// times those of the inputs.
 pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()> {
     let classes = factors[0].left.dim(1)?;
     let (mut left, mut right) = (Vec::new(), Vec::new());
@@ -50,9 +50,10 @@ pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()>
     Ok(())
 }
 
-/// Adds the products of gradients with several positions, pair by pair of examples: the inputs' products
-/// contract one example's output gradients to what the other's are multiplied by. In double precision, in
-/// about `max_bytes`. The factors are those of the groups from `first_group` of `groups` on.
+/// Adds the products of gradients with several positions, pair by pair of examples: the products of
+/// the inputs contract one example's output gradients, which are then multiplied with the other's.
+/// In double precision, in about `max_bytes`. The factors are those of the groups from
+/// `first_group` of `groups` on.
 pub(super) fn add_contracted(
     square: &mut Square,
     factors: &[&Factors],
@@ -68,7 +69,7 @@ pub(super) fn add_contracted(
             groups * inputs.dim(2)?
         }
     };
-    // Two tiles, each as it comes and wide, and the products of the inputs of both.
+    // Two tiles, each in its own dtype and widened, and the products of the inputs of both.
     let example_bytes = 8 * 3 * positions * (classes * features + input_numbers);
     let pair_bytes = 8 * 2 * positions * positions;
     let tile = (max_bytes / (2 * example_bytes).max(1)).min((max_bytes / 2 / pair_bytes).isqrt());
@@ -153,8 +154,8 @@ impl Tile {
         Ok(Self { first, classes, left, right })
     }
 
-    /// Adds the products of these gradients with others, of which those before the tile's own are left out.
-    /// As many examples are contracted at a time as fit into `most_bytes`.
+    /// Adds the products of these gradients with others, leaving out those before the tile's own.
+    /// As many examples are contracted at a time as fit in `most_bytes`.
     fn add_products(&self, others: &Self, most_bytes: usize, square: &mut Square) -> Result<()> {
         let (count, groups, features, positions) = self.left.dims4()?;
         let other_count = others.left.dim(0)?;
@@ -174,7 +175,7 @@ impl Tile {
                 let column = (others.first + example) * self.classes;
                 let of_inputs = of_inputs.narrow(2, example, 1)?.squeeze(2)?;
                 let other = other.get(example)?.contiguous()?.reshape((self.classes, ()))?.t()?;
-                // A pair of examples counts once, and that above the diagonal.
+                // A pair of examples counts once, above the diagonal.
                 let end = (others.first + example + 1).saturating_sub(self.first).min(count);
                 for start in (0..end).step_by(tile) {
                     let tile = tile.min(end - start);

@@ -7,25 +7,25 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::gradients::contribution::Factor;
 
-/// What is kept of some examples in a part of a parameter.
+/// What is kept of some examples for a part of a parameter.
 #[derive(Debug)]
 pub(super) enum Kept {
     /// The gradients, `[examples * classes, values]`.
     Gradients(Tensor),
-    /// What they are made of.
+    /// The factors whose products they are.
     Factors(Factors),
 }
 
 /// Two factors of outer products.
 #[derive(Debug)]
 pub(super) struct Factors {
-    /// Of the output's gradient: `[examples, classes, features, positions]`.
+    /// From the gradient of the output: `[examples, classes, features, positions]`.
     pub(super) left: Tensor,
-    /// Of the input.
+    /// From the input.
     pub(super) right: Inputs,
 }
 
-/// The inputs of each use, all their features.
+/// The inputs of each use, with all their features.
 #[derive(Debug)]
 pub(super) enum Inputs {
     Factors(Vec<Factor>),
@@ -40,7 +40,7 @@ impl Factors {
 }
 
 impl Inputs {
-    /// `[count, groups, inputs, positions]` of some of `batch` examples.
+    /// Returns `[count, groups, inputs, positions]` of some of `batch` examples.
     pub(super) fn columns(
         factors: &[Factor],
         which: Range<usize>,
@@ -55,7 +55,7 @@ impl Inputs {
     }
 }
 
-/// The positions of all uses, after one another.
+/// Concatenates the positions of all uses.
 pub(super) fn side_by_side(mut columns: Vec<Tensor>) -> candle_core::Result<Tensor> {
     match columns.len() {
         1 => Ok(columns.remove(0)),

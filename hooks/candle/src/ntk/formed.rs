@@ -1,4 +1,4 @@
-//! Gradients that are formed, as columns of a matrix, and the products of its rows.
+//! Forms gradients as columns of a matrix, and adds the products of its rows to a kernel.
 
 use std::ops::Range;
 
@@ -12,18 +12,18 @@ use crate::gradients::contribution::CACHED_BYTES;
 use crate::gradients::products::product;
 use crate::transfer::HostTensor;
 
-/// Columns whose products are added up in the model's own precision.
+/// The number of columns whose products are summed in the model's own precision.
 const SEGMENT: usize = 1 << 16;
 
-/// Rows whose products with all rows from them on are computed at a time: the fewer, the less is computed
-/// below the diagonal; the more, the faster.
+/// The number of rows whose products with all later rows are computed at a time: fewer rows compute
+/// less below the diagonal, more rows are faster.
 pub(super) const BLOCK: usize = 256;
 
-/// Unfolded inputs that are made at a time.
+/// The bytes of unfolded inputs that are made at a time.
 const UNFOLDED_BYTES: usize = 4 * CACHED_BYTES;
 
-/// The gradients of all logits in some units of a layer, `[examples * classes, values]`. The factors have
-/// these `units` among theirs, which begin with the layer's unit `first`.
+/// Forms the gradients of all logits for some units of a layer, `[examples * classes, values]`. The
+/// factors contain these `units`, and begin with the layer's unit `first`.
 pub(super) fn form(
     weight: &Weight,
     factors: &[&Factors],
@@ -41,7 +41,7 @@ pub(super) fn form(
     let rows = Tensor::zeros((examples * classes, width), left.dtype(), left.device())?;
     let example_bytes = groups * inputs * positions * left.dtype().size_in_bytes();
     let tile = (UNFOLDED_BYTES / example_bytes.max(1)).max(1);
-    // A group has inputs of its own; of a layer without groups, each unit has all of them.
+    // A group has inputs of its own; in a layer without groups, each unit has all inputs.
     let (each, of_groups) =
         if groups == 1 { (features, 0..1) } else { (unit, first + units.start..first + units.end) };
     let mut row = 0;
@@ -82,13 +82,13 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Few columns are collected in about this many bytes, so that there are not many small products.
+    /// Collects columns in about this many bytes, so that there are not many small products.
     pub(super) fn new(square: &'a mut Square, max_bytes: usize) -> Self {
         let most = (max_bytes / (4 * square.side()).max(1)).clamp(1, SEGMENT);
         Self { square, most, pending: Vec::new(), width: 0 }
     }
 
-    /// How many columns are best handed over at a time.
+    /// Returns the best number of columns to push at a time.
     pub(super) fn most(&self) -> usize {
         self.most
     }

@@ -1,9 +1,10 @@
-//! The ways to the products of gradients in one parameter, and which of them is the cheapest.
+//! The forms in which the products of gradients in one parameter can be computed, and which of them
+//! is cheapest.
 //!
-//! In a layer that multiplies, logit `c` of example `i` has the gradient `G_ic = sum_p l_icp r_ip^T`: outer
-//! products of the gradient of the layer's output (`outputs` numbers) and of its input (`inputs` numbers),
-//! summed over positions. The input is the same for every class. What the products of `m` examples and `C`
-//! classes take, in multiplications:
+//! In a layer that multiplies, logit `c` of example `i` has the gradient
+//! `G_ic = sum_p l_icp r_ip^T`: outer products of the gradient of the layer's output (`outputs`
+//! numbers) and of its input (`inputs` numbers), summed over positions. The input is the same for
+//! every class. The cost for `m` examples and `C` classes in multiplications:
 //!
 //! | form | `G_ic . G_jd` | multiplications |
 //! |---|---|---|
@@ -11,12 +12,13 @@
 //! | [`Form::Contracted`] | `sum_q (sum_p l_icp A_pq) . l_jdq` with `A_pq = r_ip . r_jq`, once for all classes of a pair | `m^2 / 2 (p^2 inputs + C p^2 outputs + C^2 p outputs)` |
 //! | [`Form::Formed`] | as it stands | `m C p outputs inputs + m^2 C^2 / 2 outputs inputs` |
 //!
-//! Fully connected layers have a single position. Of a convolution, `p` shrinks from layer to layer while
-//! `outputs * inputs` grows: first layers are formed, last ones contracted. (Multiplying all Gram matrices
-//! of positions, `C^2 p^2 outputs` for a pair, is never cheaper than to contract.) An embedding is
-//! contracted alike: its input is one-hot, and `A_pq` tells whether two tokens are the same.
+//! Fully connected layers have a single position. In a convolutional network, `p` shrinks from
+//! layer to layer while `outputs * inputs` grows, so first layers are formed and last ones
+//! contracted. (Multiplying all Gram matrices of positions, `C^2 p^2 outputs` for a pair, is never
+//! cheaper than contracting.) An embedding is contracted in the same way: its input is one-hot, and
+//! `A_pq` says whether two tokens are the same.
 //!
-//! All three are sums over the layer's outputs, so that what does not fit into memory is computed for some
+//! All three are sums over the layer's outputs, so what does not fit in memory is computed for some
 //! of the outputs at a time, for all examples and classes at once: no product is computed twice.
 
 use candle_core::{DType, Var};
@@ -24,7 +26,7 @@ use candle_core::{DType, Var};
 use crate::error::Result;
 use crate::gradients::contribution::{Contribution, Factor};
 
-/// A way to products of gradients.
+/// A form of the products of gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Grams,
@@ -32,39 +34,42 @@ pub(super) enum Form {
     Formed,
 }
 
-/// How much longer a multiplication takes than one of `f32` in a large product: in `f64`, which is what
-/// contracting takes, of inputs with inputs; with a narrow matrix of one pair's; with that of ten classes.
-/// Where a gradient is small beside its terms, products of products of positions cancel.
+/// How much longer a multiplication takes than one of `f32` in a large product, for the three
+/// products of contracting in `f64`: of inputs with inputs, with a narrow matrix of one pair, and
+/// with that of ten classes. Contracting needs `f64` because products of products of positions
+/// cancel where a gradient is small compared with its terms.
 const CONTRACTED_COSTS: [f64; 3] = [2.0, 3.0, 4.0];
 
-/// What is computed of a symmetric matrix in blocks of rows, above the diagonal.
+/// The share of a symmetric matrix that is computed when it is computed in blocks of rows, above
+/// the diagonal.
 const UPPER: f64 = 0.6;
 
-/// What gradients in a parameter are made of.
+/// What the gradients in a parameter are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Makeup {
-    /// A layer's outer products, apart for each of `groups`, of `inputs` each.
+    /// A layer's outer products, separately for each of `groups`, with `inputs` each.
     Layer { groups: usize, outputs: usize, inputs: usize, positions: usize },
     /// Rows of an embedding, looked up at these positions.
     Tokens { features: usize, positions: usize },
-    /// Anything else, added up to the gradient as it comes.
+    /// Anything else, added to the gradient as it comes.
     Other,
 }
 
-/// What is known of a parameter before the passes over all examples.
+/// What is known about a parameter before the passes over all examples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weight {
     pub(super) makeup: Makeup,
     pub(super) form: Form,
     pub(super) values: usize,
-    /// Bytes of a number.
+    /// The size of a number in bytes.
     size: usize,
-    /// Bytes of the inputs of an example.
+    /// The size of the inputs of an example in bytes.
     inputs_bytes: usize,
 }
 
 impl Weight {
-    /// Of a parameter that `batch` examples use like this. `forced`: the form where there is a choice.
+    /// Describes a parameter that `batch` examples use like this. `forced` is the form to use where
+    /// there is a choice.
     pub(super) fn new(
         uses: &[Contribution],
         parameter: &Var,
@@ -90,7 +95,7 @@ impl Weight {
         Ok(Self { makeup, form, values, size, inputs_bytes })
     }
 
-    /// Into how many parts of the same size the parameter can be split.
+    /// Returns into how many equal parts the parameter can be split.
     pub(super) fn units(&self) -> usize {
         match self.makeup {
             Makeup::Layer { groups: 1, outputs, .. } => outputs,
@@ -100,7 +105,7 @@ impl Weight {
         }
     }
 
-    /// The features of an output in such a part.
+    /// Returns the number of features of an output in such a part.
     pub(super) fn unit_features(&self) -> usize {
         match self.makeup {
             Makeup::Layer { outputs, .. } => outputs / self.units(),
@@ -108,7 +113,8 @@ impl Weight {
         }
     }
 
-    /// Whether gradients take no more memory than what they are made of, so that they are formed at once.
+    /// Returns whether gradients take no more memory than their factors, so that they are formed at
+    /// once.
     pub(super) fn is_formed_at_once(&self) -> bool {
         match self.makeup {
             Makeup::Layer { inputs, positions, .. } => {
@@ -119,7 +125,7 @@ impl Weight {
         }
     }
 
-    /// What is held of each part, in bytes for a logit.
+    /// Returns the bytes held for each part, per logit.
     pub(super) fn unit_bytes(&self) -> usize {
         let numbers = match self.makeup {
             Makeup::Layer { inputs, .. } if self.is_formed_at_once() => inputs,
@@ -129,12 +135,12 @@ impl Weight {
         numbers * self.unit_features() * self.size
     }
 
-    /// What is held besides, in bytes for an example.
+    /// Returns the bytes held for all parts together, per example.
     pub(super) fn shared_bytes(&self) -> usize {
         if self.is_formed_at_once() { 0 } else { self.inputs_bytes }
     }
 
-    /// What an example takes while its gradients are formed at once, in bytes.
+    /// Returns the bytes that an example needs while its gradients are formed.
     pub(super) fn passing_bytes(&self, classes: usize) -> usize {
         match self.makeup {
             Makeup::Layer { outputs, positions, .. } if self.is_formed_at_once() => {
@@ -170,7 +176,7 @@ impl Makeup {
                 Self::Layer { groups, outputs, inputs, positions }
             }
             [Self::Tokens { features, .. }] => Self::Tokens { features, positions },
-            // Such as a table that looks tokens up and tells them apart again.
+            // Such as a table that both embeds tokens and classifies them.
             _ => Self::Other,
         })
     }
@@ -193,7 +199,7 @@ impl Makeup {
             Self::Tokens { features, positions } => (features, 1, 1, positions),
             Self::Other => return Form::Formed,
         };
-        // Devices other than the host take many times longer in double precision.
+        // Double precision is many times slower on devices other than the host.
         if !parameter.device().is_cpu() {
             return Form::Formed;
         }
@@ -225,7 +231,7 @@ mod tests {
         Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
     }
 
-    /// A convolution of 3 x 3 that pads, of as many channels as it has outputs.
+    /// A padded 3 x 3 convolution with as many channels as outputs.
     fn convolution(outputs: usize, side: usize, groups: usize, logits: [usize; 2]) -> Weight {
         let geometry = Geometry {
             channels: outputs,
@@ -260,20 +266,20 @@ mod tests {
             (Form::Contracted, false),
         ];
         assert_eq!(forms, expected);
-        // A depthwise one has few weights however many channels.
+        // A depthwise convolution has few weights however many channels.
         assert_eq!(convolution(512, 4, 512, [100, 10]).form, Form::Formed);
     }
 
     #[test]
     fn what_is_held_are_the_gradients_of_outputs_or_of_weights() {
-        // 1,000 logits, of 1,024 positions for a gradient in 576 weights of an output.
+        // 1,000 logits, with 1,024 positions for a gradient of 576 weights per output.
         let first = convolution(64, 32, 1, [100, 10]);
         assert_eq!((first.units(), first.unit_bytes(), first.shared_bytes()), (64, 576 * 4, 0));
         assert_eq!(first.passing_bytes(10), 10 * 64 * 1024 * 4);
         let last = convolution(512, 4, 1, [100, 10]);
         assert_eq!((last.units(), last.unit_bytes()), (512, 16 * 4));
         assert_eq!((last.shared_bytes(), last.passing_bytes(10)), (512 * 16 * 4, 0));
-        // Of groups, whole ones.
+        // Whole groups.
         let grouped = convolution(64, 4, 8, [100, 10]);
         assert_eq!((grouped.units(), grouped.unit_features()), (8, 8));
     }

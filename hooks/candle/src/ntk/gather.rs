@@ -1,4 +1,4 @@
-//! Gathers from backward passes of many examples at once what their gradients are made of.
+//! Gathers the factors of gradients from backward passes of many examples at once.
 
 use std::ops::Range;
 
@@ -15,21 +15,21 @@ use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
 use crate::weights::Params;
 
-/// Takes the passes of a round, and counts them.
+/// Runs the passes of a round, and counts them.
 pub(super) struct Passes<'a, F> {
     pub(super) params: &'a Params,
     pub(super) weights: &'a [Weight],
     pub(super) inputs: &'a Tensor,
     pub(super) classes: usize,
-    /// Whether layers whose inputs have more rows than there are examples have several for each.
+    /// Whether layers whose inputs have more rows than examples have several rows per example.
     pub(super) several_rows: bool,
     pub(super) forward: F,
     pub(super) taken: usize,
 }
 
 impl<F: FnMut(&Tensor) -> candle_core::Result<Tensor>> Passes<'_, F> {
-    /// For every part of the round, what is kept of all examples, chunk by chunk. `None` if layers do not
-    /// have the same positions whatever the number of examples.
+    /// Returns what is kept of all examples, chunk by chunk, for every part of the round. Returns
+    /// `None` if the positions of a layer depend on the number of examples.
     pub(super) fn round(&mut self, plan: &Plan, round: &[Part]) -> Result<Option<Vec<Vec<Kept>>>> {
         let examples = self.inputs.dim(0)?;
         let mut kept: Vec<Vec<Kept>> = round.iter().map(|_| Vec::new()).collect();
@@ -62,7 +62,7 @@ impl<F: FnMut(&Tensor) -> candle_core::Result<Tensor>> Passes<'_, F> {
             pending.push(Pending::new(weight, part, parameter, [examples, self.classes])?);
         }
         for class in 0..self.classes {
-            // Examples do not depend on one another, so the sum's gradient is made of theirs.
+            // Examples are independent, so the gradient of the sum consists of theirs.
             logits.narrow(1, class, 1)?.sum_all()?.backward()?;
             self.taken += 1;
             for (pending, uses) in pending.iter_mut().zip(tape.take_contributions()) {
@@ -100,11 +100,11 @@ impl<F: FnMut(&Tensor) -> candle_core::Result<Tensor>> Passes<'_, F> {
     }
 }
 
-/// A chunk's part of a parameter, class by class.
+/// A chunk's part of a parameter, filled class by class.
 struct Pending<'a> {
     weight: Weight,
     parameter: &'a Var,
-    /// Of the features, or where they are not told apart, of the values.
+    /// A range of features, or of values where features are not separate.
     range: Range<usize>,
     examples: usize,
     /// `[examples, classes, features, positions]`, or `[examples, classes, values]`.
@@ -133,7 +133,7 @@ impl<'a> Pending<'a> {
         Ok(Self { weight, parameter, range, examples, rows, right: None, is_used: false })
     }
 
-    /// Whether the parameter is used like this.
+    /// Returns whether the parameter is used in the expected way.
     fn takes(&self, uses: &[Contribution]) -> Result<bool> {
         let makeup = self.weight.makeup;
         Ok(makeup == Makeup::Other || Makeup::new(uses, self.examples)? == makeup)
@@ -174,14 +174,14 @@ impl<'a> Pending<'a> {
         Ok(())
     }
 
-    /// Keeps the part's range of what a class has, `[examples, features, ...]`.
+    /// Stores the part's range of one class, `[examples, features, ...]`.
     fn set(&self, class: usize, of_class: &Tensor) -> Result<()> {
         let of_part = of_class.narrow(1, self.range.start, self.range.len())?;
         let of_part = of_part.detach().contiguous()?.unsqueeze(1)?;
         Ok(self.rows.slice_set(&of_part, 1, class)?)
     }
 
-    /// `None` if no class uses the parameter.
+    /// Returns `None` if no class uses the parameter.
     fn finish(self) -> Result<Option<Kept>> {
         if !self.is_used {
             return Ok(None);

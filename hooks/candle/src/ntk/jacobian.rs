@@ -1,4 +1,4 @@
-//! Gradients of single logits, and blocks of them as matrices whose products are kernels.
+//! Gradients of single logits, and blocks of them as matrices whose products give a kernel.
 
 use std::ops::Range;
 
@@ -11,29 +11,29 @@ use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
 use crate::weights::Params;
 
-/// Parameters whose products are added up in the model's own precision.
+/// The number of parameters whose products are summed in the model's own precision.
 const SEGMENT: usize = 1 << 16;
 
-/// The bytes of one gradient.
+/// Returns the size of one gradient in bytes.
 pub(super) fn row_bytes(params: &Params) -> usize {
     params.variables().map(|variable| variable.elem_count() * dtype(variable).size_in_bytes()).sum()
 }
 
-/// The type in which gradients of a variable are kept.
+/// Returns the dtype in which gradients of a variable are kept.
 fn dtype(variable: &Var) -> DType {
     if variable.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
 /// Computes the gradients of a model's logits, one logit of one example at a time.
 ///
-/// Only that example goes through the model: a backward pass from one row of a batch would cost as much
-/// as one of the whole batch.
+/// Only that example goes through the model: a backward pass from one row of a batch would cost as
+/// much as one of the whole batch.
 pub(super) struct Rows<'a, F> {
     params: &'a Params,
     inputs: &'a Tensor,
     classes: usize,
     forward: F,
-    /// The logits of the example that was asked for last.
+    /// The logits of the current example.
     current: Option<(usize, Tensor)>,
     backward_passes: usize,
 }
@@ -68,7 +68,7 @@ where
 
     fn logits(&mut self, example: usize) -> Result<Tensor> {
         let input = self.inputs.narrow(0, example, 1)?;
-        // Attached to a tape, layers with fused kernels answer with the gradient of their formula.
+        // On a tape, layers with fused kernels return the gradient of their formula.
         let ids: Vec<_> = self.params.variables().map(|variable| variable.id()).collect();
         let tape = Tape::new(1, true, self.inputs.device(), &[], &ids)?;
         let logits = tape.run(|| (self.forward)(&input));
@@ -94,22 +94,23 @@ where
     }
 }
 
-/// Gradients of several logits: one matrix per segment of parameters, a row for each logit.
+/// Gradients of several logits: one matrix for each segment of the parameters, with a row for each
+/// logit.
 pub(super) struct Block {
     segments: Vec<Segment>,
 }
 
 struct Segment {
-    /// The place of the variable among the parameters, and of the segment in it.
+    /// The index of the variable among the parameters, and of the segment in it.
     variable: usize,
     offset: usize,
     rows: Tensor,
-    /// Whether anything but zeros was ever written.
+    /// Whether anything but zeros was written.
     used: bool,
 }
 
 impl Block {
-    /// Memory for this many gradients.
+    /// Allocates memory for this many gradients.
     pub(super) fn new(params: &Params, rows: usize) -> Result<Self> {
         let mut segments = Vec::new();
         for (place, variable) in params.variables().enumerate() {
@@ -157,7 +158,8 @@ impl Block {
         Ok(())
     }
 
-    /// The inner products of some of these gradients with some of another block, `[rows, columns]`.
+    /// Returns the inner products of some of these gradients with some of another block,
+    /// `[rows, columns]`.
     pub(super) fn products(
         &self,
         rows: Range<usize>,

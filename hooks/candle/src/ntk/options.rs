@@ -1,4 +1,4 @@
-//! How a kernel is computed: from what it takes of the caller, which parameters go which way.
+//! The options of a kernel, and which method to use for each parameter.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub struct GramOptions {
     max_bytes: usize,
     one_by_one: bool,
     allow_unused: bool,
-    /// The form of products where there is a choice.
+    /// The form of products to use where there is a choice.
     form: Option<Form>,
 }
 
@@ -31,52 +31,54 @@ impl GramOptions {
     /// The default of [`max_bytes`](Self::max_bytes): 2 GiB.
     pub const DEFAULT_MAX_BYTES: usize = 2 << 30;
 
-    /// How many bytes of gradients, or of what they are made of, are held at a time, on the device of the
-    /// model. The kernel itself comes on top, and so does what all this is computed with, such as a backward
-    /// pass of some of the examples: about half as much again, if an example alone takes no more.
+    /// Sets how many bytes of gradients, or of their factors, are held at a time on the model's
+    /// device. The kernel itself is not included, nor is what the computation needs, such as a
+    /// backward pass of some of the examples: about half as much again, unless a single example
+    /// needs more. Default: [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES).
     ///
-    /// For layers of [`nn`](crate::nn), the gradients of the outputs of as many weights are held as fit, of
-    /// all examples and all classes, and each weight's part of the kernel is computed from them at once.
-    /// If not those of all weights fit, that takes several rounds, each of a backward pass of all examples
-    /// for each class: about as many as the bytes of all of them over `max_bytes`. No product is computed
-    /// twice.
+    /// For layers of [`nn`](crate::nn), the output gradients of as many weights as fit are held,
+    /// for all examples and classes, and each weight's part of the kernel is computed from them at
+    /// once. If those of all weights do not fit, that takes several rounds, each of a backward pass
+    /// of all examples for each class: about as many as the bytes of all of them divided by
+    /// `max_bytes`. No product is computed twice.
     ///
-    /// For parameters that are taken one example at a time, a gradient takes 4 bytes per parameter (8 for a
-    /// model in `f64`). If the gradients of all `examples * classes` logits fit, each is computed once.
-    /// Else the matrix is computed in `n` bands of rows, where `n` is about the bytes of all gradients
-    /// over `max_bytes`, and a gradient is computed once for its own band and once for each band
-    /// before it: `(n + 1) / 2` times on average.
+    /// For parameters that are handled one example at a time, a gradient takes 4 bytes per
+    /// parameter (8 for a model in `f64`). If the gradients of all `examples * classes` logits fit,
+    /// each is computed once. Otherwise the matrix is computed in `n` bands of rows, where `n` is
+    /// about the bytes of all gradients divided by `max_bytes`, and a gradient is computed once for
+    /// its own band and once for each band before it: `(n + 1) / 2` times on average.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Takes a backward pass for each logit of each example for every parameter, whatever the layers.
+    /// Takes a backward pass for each logit of each example for every parameter, whatever the
+    /// layers.
     pub fn one_by_one(mut self) -> Self {
         self.one_by_one = true;
         self
     }
 
-    /// Lets parameters that no gradient reaches add nothing to the kernel. Otherwise they are an error,
-    /// since candle's fused kernels stop gradients in silence.
+    /// Lets parameters that no gradient reaches add nothing to the kernel. By default they are an
+    /// error, since candle's fused kernels silently stop gradients.
     pub fn allow_unused(mut self) -> Self {
         self.allow_unused = true;
         self
     }
 
-    /// The same kernel in one form where there is a choice.
+    /// Forces one form of products where there is a choice.
     #[cfg(test)]
     pub(super) fn form(mut self, form: Form) -> Self {
         self.form = Some(form);
         self
     }
 
-    /// Computes the kernel of a model with its weights as they are now. See [`gram`](super::gram).
+    /// Computes the kernel of a model at its current weights. See [`gram`](super::gram).
     ///
     /// # Errors
     ///
-    /// Those of [`gram`](super::gram); and if `max_bytes` does not hold two gradients of the parameters that
-    /// are taken one example at a time.
+    /// As for [`gram`](super::gram); also if `max_bytes` does not hold two gradients of the
+    /// parameters that are handled one example at a time.
     pub fn gram(
         self,
         params: &Params,
@@ -98,8 +100,9 @@ impl GramOptions {
         let classes = check_forward(params, inputs, &mut forward)?;
         let difference = match self.attempt(params, inputs, classes, true, &mut forward)? {
             Attempt::Done(gram) => return Ok(gram),
-            // Rows beyond the batch need not be the examples' own: positions that all share, or
-            // positions before examples. Left to candle, such layers take longer and are right.
+            // Rows beyond the batch need not belong to single examples: positions may be shared, or
+            // come before examples in the layout. Such layers are left to candle, which is slower
+            // and correct.
             Attempt::Differs { several_rows: true, .. } => {
                 match self.attempt(params, inputs, classes, false, &mut forward)? {
                     Attempt::Done(gram) => return Ok(gram),
@@ -150,7 +153,7 @@ impl GramOptions {
         Ok(Attempt::Done(Gram { values, examples, classes, backward_passes }))
     }
 
-    /// Which parameters the tape sees, and which have a gradient without it.
+    /// Finds which parameters the tape sees, and which have a gradient without it.
     fn coverage(
         self,
         params: &Params,
@@ -178,7 +181,7 @@ impl GramOptions {
                 others.insert(name);
             } else if !uses.is_empty() {
                 let weight = Weight::new(uses, variable, 2, logits_of_all, self.form)?;
-                // Where a part of it does not fit for all examples, one gradient after the other may.
+                // If a part does not fit for all examples, single gradients may.
                 if fits(&weight, logits_of_all, self.max_bytes) {
                     output_bytes += uses.iter().map(Contribution::bytes).sum::<usize>() / 2;
                     weights.push(weight);
@@ -225,7 +228,7 @@ impl Default for GramOptions {
 
 enum Attempt {
     Done(Gram),
-    /// The kernel of single examples is another one.
+    /// The kernel differs from that of single examples.
     Differs {
         difference: String,
         several_rows: bool,
@@ -234,20 +237,20 @@ enum Attempt {
 
 struct Coverage {
     taped: Option<Params>,
-    /// Of each taped parameter.
+    /// For each taped parameter.
     weights: Vec<Weight>,
-    /// What the outputs of their layers take for an example.
+    /// The bytes of the layers' outputs per example.
     output_bytes: usize,
     others: Option<Params>,
     /// Whether a layer's input had more rows than there were examples.
     several_rows: bool,
 }
 
-/// Runs the model on two examples, and on one of them beside itself: the logits have to be of the right
-/// shape, and the same for the same example. Returns the number of classes.
+/// Runs the model on two examples, and on one of them twice: the logits must have the right shape,
+/// and be equal for the same example. Returns the number of classes.
 ///
-/// Two examples at a time, because batch normalization in training mode makes NaN of the running
-/// statistics from a single one. What it made of them otherwise is undone.
+/// Two examples at a time, because batch normalization in training mode makes its running
+/// statistics NaN from a single one. Its changes are undone.
 fn check_forward(
     params: &Params,
     inputs: &Tensor,
@@ -275,7 +278,7 @@ fn check_forward(
         let (with_other, with_itself) = (first(&with_other)?, first(&with_itself)?);
         let scale = with_other.iter().fold(1.0_f64, |most, logit| most.max(logit.abs()));
         for (class, (a, b)) in with_other.iter().zip(&with_itself).enumerate() {
-            // Logits that are not finite are told as such when their rows come.
+            // Logits that are not finite are reported when their rows come.
             if (a - b).abs() > tolerance * scale {
                 return Err(Error::Argument(format!(
                     "forward: expected the model in evaluation mode, but logit {class} of the first \

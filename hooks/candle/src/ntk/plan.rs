@@ -1,42 +1,43 @@
-//! Which parts of which parameters are held at a time, and how many examples go through the model at once.
+//! Plans which parts of which parameters are held at a time, and how many examples go through the
+//! model at once.
 
 use std::ops::Range;
 
 use super::forms::Weight;
 
-/// What a pass keeps of an example's activations beside the outputs of the layers, in units of them: copies
-/// of them, what stands between the layers, and the gradients of both.
+/// The memory of a pass besides the outputs of the layers, in units of these outputs: copies,
+/// tensors between the layers, and the gradients of both.
 const ACTIVATIONS: usize = 8;
 
-/// Less than this share of a parameter is not begun in the memory that another has left over.
+/// Less than this share of a parameter is not worth starting in the memory that another one leaves.
 const LEAST_SHARE: usize = 4;
 
 /// A part of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// The place of the parameter.
+    /// The index of the parameter.
     pub(super) place: usize,
     /// See [`Weight::units`].
     pub(super) units: Range<usize>,
 }
 
-/// How a kernel is computed in the memory that is allowed.
+/// How to compute a kernel in the allowed memory.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Each takes a backward pass of all examples for each class.
+    /// Each round takes a backward pass of all examples for each class.
     pub(super) rounds: Vec<Vec<Part>>,
-    /// Examples that go through the model at once.
+    /// The number of examples that go through the model at once.
     pub(super) chunk: usize,
 }
 
-/// Whether the least part of a parameter fits.
+/// Returns whether the smallest part of a parameter fits.
 pub(super) fn fits(weight: &Weight, [examples, classes]: [usize; 2], max_bytes: usize) -> bool {
     let part = examples * (weight.shared_bytes() + classes * weight.unit_bytes());
     part.max(2 * weight.passing_bytes(classes)) <= max_bytes
 }
 
 impl Plan {
-    /// `output_bytes`: those of all layers' outputs for one example.
+    /// `output_bytes` is the size of all layers' outputs for one example.
     pub(super) fn new(
         weights: &[Weight],
         output_bytes: usize,
@@ -57,7 +58,7 @@ impl Plan {
                 if rounds.is_empty() || !is_worth_it {
                     rounds.push(Vec::new());
                     free = max_bytes;
-                    // What does not fit at all has been sorted out, see `fits`.
+                    // What does not fit at all has been sorted out; see `fits`.
                     count = fit(free).clamp(1, units - start);
                 }
                 if let Some(round) = rounds.last_mut() {
@@ -82,7 +83,7 @@ mod tests {
     use crate::gradients::contribution::{Contribution, Factor};
     use crate::ntk::forms::Form;
 
-    /// A fully connected layer that two examples run through.
+    /// A fully connected layer that two examples pass through.
     fn weight([outputs, inputs, positions]: [usize; 3], form: Option<Form>) -> Weight {
         let rows = |features: usize| {
             Tensor::zeros((2, positions, features), DType::F32, &Device::Cpu).map(Factor::Rows)
@@ -94,7 +95,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every part of every parameter is in one round, and no round holds more than fits.
+        /// Every part of every parameter is in one round, and every round fits.
         #[test]
         fn every_part_has_its_round(
             shapes in prop::collection::vec([1..9_usize, 1..9_usize, 1..9_usize], 1..6),

@@ -1,7 +1,7 @@
-//! A symmetric matrix that is added up in pieces.
+//! A symmetric matrix that is summed in pieces.
 
-/// Sums in `f64`. What lies below the diagonal mirrors what lies above it: a product and its mirror image
-/// may be rounded differently.
+/// Sums are in `f64`. The lower triangle mirrors the upper one: a product and its mirror image may
+/// be rounded differently.
 #[derive(Debug)]
 pub(super) struct Square {
     side: usize,
@@ -17,7 +17,7 @@ impl Square {
         self.side
     }
 
-    /// Adds a piece of a row, from this column on. What lies below the diagonal does not count.
+    /// Adds a piece of a row, starting at this column. Values below the diagonal are ignored.
     pub(super) fn add(&mut self, row: usize, column: usize, piece: &[f64]) {
         let below = row.saturating_sub(column).min(piece.len());
         let at = row * self.side + column;
@@ -31,7 +31,7 @@ impl Square {
         self.values[row.min(column) * self.side + row.max(column)]
     }
 
-    /// The whole matrix, rounded to `f32`.
+    /// Returns the whole matrix, rounded to `f32`.
     pub(super) fn rounded(&self) -> Vec<f32> {
         let mut rounded: Vec<f32> = self.values.iter().map(|&value| value as f32).collect();
         for row in 1..self.side {

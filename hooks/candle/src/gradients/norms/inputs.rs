@@ -1,4 +1,4 @@
-//! What a forward pass may take: a tensor, or several that go together.
+//! The inputs of a forward pass: a tensor, or several that belong together.
 
 use candle_core::Tensor;
 
@@ -7,23 +7,23 @@ use crate::error::{Error, Result};
 /// The inputs of a batch: a tensor whose first dimension counts the examples, or a tuple, array or
 /// vector of those.
 pub trait Inputs: Sized {
-    /// How many examples there are.
+    /// Returns the number of examples.
     ///
     /// # Errors
     ///
-    /// If the tensors have no first dimension, or do not agree in it.
+    /// If a tensor has no first dimension, or they disagree in it.
     fn examples(&self) -> Result<usize>;
 
-    /// One of the examples, as a batch of its own.
+    /// Returns one of the examples as a batch of one.
     ///
     /// # Errors
     ///
     /// If there is no such example.
     fn example(&self, row: usize) -> Result<Self>;
 
-    /// `count` of the examples from `start` on, as a batch of their own; `None` where a batch can only
-    /// be had whole or one by one. Batches that can be cut are passed through a model in pieces that
-    /// fit into the processor's caches.
+    /// Returns `count` examples from `start` on as a batch; `None` if a batch can only be used
+    /// whole or one by one. Batches that can be split go through a model in pieces that fit in the
+    /// processor's caches.
     ///
     /// # Errors
     ///

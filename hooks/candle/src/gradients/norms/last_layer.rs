@@ -1,4 +1,4 @@
-//! The gradient norm in the last layer alone, in closed form.
+//! The gradient norm in the last layer only, in closed form.
 
 use candle_core::Tensor;
 
@@ -8,13 +8,15 @@ use crate::error::{Error, Result};
 use crate::gradients::squares::sums_of_squares;
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
 
-/// The L2 norm of the gradient of each example's cross-entropy in the last linear layer's parameters:
-/// `||p - y|| sqrt(||h||^2 + 1)`, without the 1 if the layer has no bias. NaN where it is not finite.
+/// Returns the L2 norm of the gradient of each example's cross-entropy in the last linear layer's
+/// parameters: `||p - y|| sqrt(||h||^2 + 1)`, without the 1 if the layer has no bias. NaN where it
+/// is not finite.
 ///
-/// `logits` are `[batch, classes]`, `features` are what the last layer made them of, `[batch, size]`.
+/// `logits` are `[batch, classes]`, `features` are the input of the last layer, `[batch, size]`.
 ///
-/// This approximates GraNd for models that are not built from [`nn`](crate::nn): it leaves out every
-/// other layer. The [warning](crate::gradients::GradientNorms) about initialization holds for it too.
+/// This approximates GraNd for models that are not built from [`nn`](crate::nn): it leaves out
+/// every other layer. The [warning](crate::gradients::GradientNorms) about initialization applies
+/// to it, too.
 ///
 /// # Errors
 ///

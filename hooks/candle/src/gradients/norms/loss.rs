@@ -1,4 +1,5 @@
-//! What is differentiated: a scalar whose gradient is that of every example's own loss.
+//! What is differentiated: a scalar whose gradient is the sum of the gradients of each example's
+//! own loss.
 
 use candle_core::{D, DType, Tensor};
 use data_diet::observe::Targets;
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 /// The loss of the examples of a batch.
 pub(crate) enum Objective<'a> {
     CrossEntropy(OwnedLabels<'a>),
-    /// `[batch]` losses of logits and targets.
+    /// A loss of logits and targets, `[batch]`.
     Custom {
         targets: &'a Tensor,
         loss: &'a dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
@@ -17,7 +18,7 @@ pub(crate) enum Objective<'a> {
 }
 
 impl Objective<'_> {
-    /// The scalar for these examples, which are `logits`' rows.
+    /// Returns the scalar for these examples, which are the rows of `logits`.
     pub(crate) fn scalar(&self, logits: &Tensor, start: usize, count: usize) -> Result<Tensor> {
         if logits.dims().first() != Some(&count) {
             return Err(Error::Argument(format!(
@@ -36,8 +37,8 @@ impl Objective<'_> {
                 if !crate::transfer::is_float(logits.dtype()) {
                     return Err(crate::transfer::unsupported_logits(logits.dtype()));
                 }
-                // The scalar sum(z * (p - y)), with p - y held still, has the gradient p - y of the
-                // summed cross-entropies.
+                // The scalar sum(z * (p - y)), with p - y held constant, has the gradient p - y of
+                // the summed cross-entropies.
                 let residuals = residuals(&logits.detach(), labels, start)?;
                 Ok((logits.to_dtype(residuals.dtype())? * residuals)?.sum_all()?)
             }
@@ -54,7 +55,7 @@ impl Objective<'_> {
         }
     }
 
-    /// Whether there is a label for every example, and soft ones are distributions.
+    /// Checks that there is a label for every example, and that soft labels are distributions.
     pub(crate) fn check(&self, batch: usize) -> Result<()> {
         let (got, what) = match self {
             Self::CrossEntropy(OwnedLabels::Classes(labels)) => (labels.len(), "labels"),
@@ -75,7 +76,7 @@ impl Objective<'_> {
     }
 }
 
-/// Whether soft labels are distributions, as for every batch that is recorded.
+/// Checks that soft labels are distributions, with the tolerance of the recorder.
 pub(crate) fn check_soft(labels: &OwnedLabels<'_>) -> Result<()> {
     if let OwnedLabels::Soft { weights, shape: (_, classes) } = labels {
         Targets::Soft(weights).check_soft(*classes)?;
@@ -83,9 +84,9 @@ pub(crate) fn check_soft(labels: &OwnedLabels<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `p - y`, `[batch, classes]`, in f32 at least, with as many good digits where an example is all but
-/// learned as elsewhere: for a class index y it is `p_k` for the other classes, and `p_y - 1` is had
-/// as minus their sum. `logits` are those of the labels from `start` on.
+/// Returns `p - y`, `[batch, classes]`, in f32 at least. It keeps its relative precision for
+/// examples that are almost learned: for a class index y it is `p_k` for the other classes, and
+/// `p_y - 1` is computed as minus their sum. `logits` belong to the labels from `start` on.
 pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize) -> Result<Tensor> {
     let (count, classes) = logits.dims2()?;
     let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
@@ -107,7 +108,8 @@ pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize)
                 hot[row * classes + class] = 1.0;
             }
             let hot = Tensor::from_vec(hot, (count, classes), device)?;
-            // Chosen, not multiplied away, so that an infinite power does not become NaN elsewhere.
+            // Selected, not multiplied by 0, so that an infinite power does not become NaN
+            // elsewhere.
             let others = hot.ne(0.0)?.where_cond(&powers.zeros_like()?, &powers)?;
             let all_others = others.sum_keepdim(D::Minus1)?;
             let hot = hot.to_dtype(dtype)?;
@@ -122,7 +124,7 @@ pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize)
             }
             let weights = &weights[start * classes..(start + count) * classes];
             let targets = Tensor::from_slice(weights, (count, classes), device)?.to_dtype(dtype)?;
-            // d/dz of -sum(y log p) is p sum(y) - y, and rounded targets do not sum to 1 exactly.
+            // d/dz of -sum(y log p) is p sum(y) - y, and rounded targets do not sum to exactly 1.
             let mass = targets.sum_keepdim(D::Minus1)?;
             let probabilities = powers.broadcast_div(&sums)?.broadcast_mul(&mass)?;
             Ok((probabilities - targets)?)

@@ -1,6 +1,6 @@
-//! `GradientNorms` as its users see it: parameters, options, and the norms of a batch. The passes over
-//! the model are in `passes`, the layers' part in [`tape`](crate::gradients::tape) and [`nn`](crate::nn), the
-//! arithmetic in [`contribution`](crate::gradients::contribution).
+//! Gradient norms: parameters, options, and the norms of a batch. `passes` runs the model,
+//! [`tape`](crate::gradients::tape) and [`nn`](crate::nn) observe the layers, and
+//! [`contribution`](crate::gradients::contribution) does the arithmetic.
 
 mod inputs;
 mod last_layer;
@@ -28,14 +28,15 @@ use pieces::Pieces;
 /// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
 /// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
 ///
-/// For layers of [`nn`](crate::nn) the norms of a whole batch take one forward and one backward pass,
-/// exactly. Parameters that are used otherwise take a backward pass per example, and the
-/// [report](NormsReport) names them; none is left out in silence. On the host a batch goes through the
-/// model in pieces that fit into the processor's caches, so the forward pass is called with some of the
-/// examples at a time; how a batch is cut is the business of [`Inputs::part`].
+/// For layers of [`nn`](crate::nn), one forward and one backward pass give the exact norms of a
+/// whole batch. Every other parameter takes a backward pass per example, and the
+/// [report](NormsReport) names it; no parameter is left out silently. On the host a batch goes
+/// through the model in pieces that fit in the processor's caches, so the forward pass receives
+/// some of the examples at a time; [`Inputs::part`] splits the batch.
 ///
-/// Run the model in evaluation mode, so that an example's gradient does not depend on its batch. To be
-/// sure, the first batch's examples of the largest norm and in the last row are also looked at alone.
+/// Run the model in evaluation mode, so that an example's gradient does not depend on its batch. To
+/// verify this, the first batch's examples with the largest norm and in the last row are also
+/// computed alone.
 ///
 /// GraNd is a mean over runs. **At initialization it tracks the norm of the input and prunes poorly**
 /// (Kirsch, *Does "Deep Learning on a Data Diet" reproduce?*, 2023): take it after some epochs.
@@ -70,10 +71,11 @@ pub struct GradientNorms {
     check: usize,
     one_by_one: bool,
     allow_unused: bool,
-    /// Whether a layer's input may have several rows per example; until a look at one alone says no.
+    /// Whether a layer's input may have several rows per example, until the check of a single
+    /// example shows otherwise.
     several_rows: bool,
     pieces: Pieces,
-    /// What was covered, and how, in batches that were checked.
+    /// How batches were covered that have been checked.
     checked: BTreeSet<Coverage>,
 }
 
@@ -81,11 +83,10 @@ pub struct GradientNorms {
 type Coverage = (Vec<usize>, Vec<bool>);
 
 impl GradientNorms {
-    /// The memory that a layer may take beyond a training step's, in bytes, unless
-    /// [set](Self::max_bytes).
+    /// The default of [`max_bytes`](Self::max_bytes).
     pub const DEFAULT_MAX_BYTES: usize = 256 << 20;
 
-    /// Norms in all variables of a map.
+    /// Computes norms over all variables of a map.
     ///
     /// # Errors
     ///
@@ -95,11 +96,11 @@ impl GradientNorms {
         Self::of_parameters(map.iter().map(|(name, var)| (name.clone(), var.clone())))
     }
 
-    /// Norms in these variables, by name: those that an optimizer trains, if not all of a map.
+    /// Computes norms over these named variables, for instance those that an optimizer trains.
     ///
     /// # Errors
     ///
-    /// If there is none, or a name or a variable comes twice.
+    /// If there are none, or a name or a variable occurs twice.
     pub fn of_parameters<N: Into<String>>(
         parameters: impl IntoIterator<Item = (N, Var)>,
     ) -> Result<Self> {
@@ -135,17 +136,18 @@ impl GradientNorms {
         })
     }
 
-    /// How much memory a layer may take, in bytes, for unfolded inputs and for gradients that have to
-    /// be formed. Beyond it the work is split. The forward and the backward pass take what a training step
-    /// with as many examples takes, and this does not count them.
+    /// Sets how much memory a layer may use, in bytes, for unfolded inputs and for gradients that
+    /// must be formed. Beyond it the work is split. The forward and the backward pass need what a
+    /// training step with as many examples needs, which does not count. Default:
+    /// [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES).
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How many examples are also looked at alone in the first batch, and whenever a batch is covered
-    /// in another way than those before: 2, and 0 for none. It takes an ordinary backward pass each.
+    /// Sets how many examples are also computed alone in the first batch, and whenever a batch is
+    /// covered in a new way. Default: 2; 0 for none. Each takes an ordinary backward pass.
     #[must_use]
     pub fn check(mut self, examples: usize) -> Self {
         self.check = examples;
@@ -159,31 +161,31 @@ impl GradientNorms {
         self
     }
 
-    /// Passes every batch through the model whole, for a forward pass that holds something for each
-    /// example of the batch beside its inputs. Better make that an input too: examples that are
-    /// [looked at alone](Self::check) need theirs.
+    /// Passes every batch through the model whole, for a forward pass that holds data for each
+    /// example of the batch besides its inputs. Making that data an input is better: examples that
+    /// are [computed alone](Self::check) need theirs.
     #[must_use]
     pub fn whole_batches(mut self) -> Self {
         self.pieces.keep_whole();
         self
     }
 
-    /// Counts parameters that no gradient reaches as having a gradient of zero, and names them in the
-    /// report. Otherwise they are an error, since candle's fused kernels stop gradients in silence.
+    /// Treats parameters that no gradient reaches as having a zero gradient, and names them in the
+    /// report. By default they are an error, since candle's fused kernels silently stop gradients.
     #[must_use]
     pub fn allow_unused(mut self) -> Self {
         self.allow_unused = true;
         self
     }
 
-    /// The norms for the cross-entropy of logits `[batch, classes]` that `forward` makes of `inputs` or of
-    /// some of them, with class indices or soft targets as labels.
+    /// Returns the norms for the cross-entropy of logits `[batch, classes]`, which `forward`
+    /// computes from `inputs` or from some of them, with class indices or soft targets as labels.
     ///
     /// # Errors
     ///
-    /// If labels do not fit the inputs or the logits; if no gradient reaches a parameter, which is
-    /// named; if an example's norm depends on its batch; if an example takes more than
-    /// [`max_bytes`](Self::max_bytes); or with what `forward` fails with.
+    /// If labels do not fit the inputs or the logits; if no gradient reaches a parameter (the
+    /// message names it); if an example's norm depends on its batch; if an example needs more than
+    /// [`max_bytes`](Self::max_bytes). Any error of `forward`.
     pub fn cross_entropy<I, L>(
         &mut self,
         inputs: &I,
@@ -197,13 +199,13 @@ impl GradientNorms {
         self.norms(inputs, &Objective::CrossEntropy(labels.to_labels()?), &forward)
     }
 
-    /// The norms for a loss of one's own. `forward` makes of `inputs` or of some of them what `loss` takes
-    /// together with their `targets`, whose first dimension counts the examples; `loss` answers with the
-    /// loss of each example, `[batch]`.
+    /// Returns the norms for another loss. `loss` takes what `forward` computes from `inputs` or
+    /// from some of them, and their `targets`, whose first dimension counts the examples. It
+    /// returns the loss of each example, `[batch]`.
     ///
     /// # Errors
     ///
-    /// As [`cross_entropy`](Self::cross_entropy).
+    /// As for [`cross_entropy`](Self::cross_entropy).
     pub fn of_losses<I: Inputs>(
         &mut self,
         inputs: &I,
@@ -229,12 +231,14 @@ impl GradientNorms {
         loop {
             match self.attempt(&question)? {
                 Attempt::Done(norms) => return Ok(norms),
-                // Rows beyond the batch need not be the examples' own: positions that all share, or
-                // positions before examples. Left to candle, such layers take longer and are right.
+                // Rows beyond the batch need not belong to single examples: positions may be
+                // shared, or come before examples in the layout. Such layers are left to candle,
+                // which is slower and correct.
                 Attempt::Differs { several_rows: true, .. } if self.several_rows => {
                     self.several_rows = false;
                 }
-                // As many positions as a piece has examples look like examples.
+                // If a piece has as many examples as a sequence has positions, positions look like
+                // examples.
                 Attempt::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
                 Attempt::Differs { error, .. } => return Err(error),
             }

@@ -1,5 +1,5 @@
-//! The passes that gradient norms take: one of the whole batch on a tape, one per example for what it
-//! does not cover, and a look at some examples alone.
+//! The passes over a model that gradient norms need: one of the batch on a tape, one per example
+//! for parameters that it does not cover, and a check of some examples alone.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::gradients::squares::{sum_dtype, sums_of_squares};
 use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
 
-/// Norms of the same example in the batch and alone may differ by this much of themselves. Rounding
-/// stays far below in f32; an example that depends on its batch differs far more.
+/// How much the norms of an example in the batch and alone may differ, relative to the norm.
+/// Rounding stays far below in f32; an example that depends on its batch differs far more.
 const CHECK_TOLERANCE: f64 = 1e-3;
 const HALF_CHECK_TOLERANCE: f64 = 1e-1;
 
@@ -27,14 +27,14 @@ pub(super) struct Question<'a, I> {
     pub(super) forward: &'a dyn Fn(&I) -> candle_core::Result<Tensor>,
 }
 
-/// How a batch has gone.
+/// The result of a pass over a batch.
 pub(super) enum Attempt {
     Done(ExampleNorms),
-    /// An example alone has another norm.
+    /// An example has another norm when it is alone.
     Differs {
         error: Error,
         several_rows: bool,
-        /// Whether the batch was taken in pieces.
+        /// Whether the batch was split into pieces.
         cut: bool,
     },
 }
@@ -44,9 +44,9 @@ struct Pass {
     pieces: Vec<Piece>,
     reasons: Vec<Option<String>>,
     single_rows: Vec<bool>,
-    /// How each parameter was reached in any piece, the last of [`Reached`] if in several ways.
+    /// How each parameter was reached in any piece; the last of [`Reached`] if in several ways.
     reached: Vec<Reached>,
-    /// Sorted into: seen on the tape, left to candle, reached by nothing.
+    /// Indices of parameters: seen on the tape, left to candle, reached by no gradient.
     covered: Vec<usize>,
     uncovered: Vec<usize>,
     unused: Vec<usize>,
@@ -55,14 +55,14 @@ struct Pass {
 /// What the pass over a piece has shown.
 struct Piece {
     examples: usize,
-    /// Of each parameter that was seen on the tape, the examples' sums of squares.
+    /// For each parameter seen on the tape, the examples' sums of squares.
     squares: Vec<Option<Tensor>>,
 }
 
-/// What the pass over a piece has shown of a parameter.
+/// How a pass over a piece has reached a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reached {
-    /// Tensors of a layer that no gradient trains.
+    /// A tensor of a layer that no gradient trains.
     Buffer,
     Nowhere,
     OnTape,
@@ -70,7 +70,8 @@ enum Reached {
 }
 
 impl Pass {
-    /// Sums of squares of every example over all parameters that are covered, if any is.
+    /// Returns the sum of squares of every example over all covered parameters; `None` if there are
+    /// none.
     fn covered_squares(&self, dtype: DType, device: &Device) -> Result<Option<Tensor>> {
         if self.covered.is_empty() {
             return Ok(None);
@@ -107,7 +108,7 @@ impl GradientNorms {
         }
         let mut values = match squares {
             Some(squares) => HostTensor::new(&squares.sqrt()?)?.floats("norms")?,
-            // Allowed: nothing reaches any parameter.
+            // Allowed: no gradient reaches any parameter.
             None => vec![0.0; question.batch],
         };
         let checked = match self.check_alone(question, &pass, &values)? {
@@ -126,7 +127,7 @@ impl GradientNorms {
         Ok(Attempt::Done(ExampleNorms { values, report }))
     }
 
-    /// A forward and a backward pass of each piece of the batch.
+    /// Runs a forward and a backward pass of each piece of the batch.
     fn pass<I: Inputs>(&mut self, question: &Question<'_, I>) -> Result<Pass> {
         let mut pass = Pass {
             pieces: vec![],
@@ -160,7 +161,7 @@ impl GradientNorms {
         Ok(pass)
     }
 
-    /// A forward and a backward pass of some examples.
+    /// Runs a forward and a backward pass of some examples.
     fn pass_piece<I: Inputs>(
         &mut self,
         question: &Question<'_, I>,
@@ -178,7 +179,7 @@ impl GradientNorms {
         self.pieces.learn(count, record.outputs);
         let mut squares = vec![None; self.parameters.len()];
         for (at, (name, var)) in self.parameters.iter().enumerate() {
-            // Forgotten as soon as they are added up.
+            // Freed as soon as they have been added.
             let uses = std::mem::take(&mut record.contributions[at]);
             let this = if gradients.as_ref().is_some_and(|all| all.get(var).is_some()) {
                 Reached::ByCandle
@@ -190,7 +191,7 @@ impl GradientNorms {
             } else {
                 Reached::Nowhere
             };
-            // Another piece may have gone another way.
+            // Another piece may have taken another path.
             pass.reached[at] = pass.reached[at].max(this);
             pass.reasons[at] = pass.reasons[at].take().or(record.reasons[at].take());
         }
@@ -201,7 +202,8 @@ impl GradientNorms {
         Ok(())
     }
 
-    /// Sums of squares, `[examples]`, of the gradients in a parameter that these are the uses of.
+    /// Returns the sums of squares, `[examples]`, of the gradients in the parameter whose uses
+    /// these are.
     fn squares(
         &self,
         uses: &[Contribution],
@@ -218,7 +220,7 @@ impl GradientNorms {
         })
     }
 
-    /// The sum of squares, `[1]`, of an example's gradient in some parameters.
+    /// Returns the sum of squares, `[1]`, of an example's gradient in some parameters.
     fn alone<I: Inputs>(
         &self,
         question: &Question<'_, I>,
@@ -239,8 +241,8 @@ impl GradientNorms {
         Ok(sum)
     }
 
-    /// Looks at some examples alone, unless a batch that was covered like this one has been looked at;
-    /// the inner error is that one of them differs.
+    /// Computes some examples alone, unless a batch that was covered like this one has been
+    /// checked. The inner error says that one of them differs.
     fn check_alone<I: Inputs>(
         &mut self,
         question: &Question<'_, I>,
@@ -252,7 +254,7 @@ impl GradientNorms {
             return Ok(Ok(0));
         }
         let all: Vec<usize> = (pass.covered.iter().chain(&pass.uncovered)).copied().collect();
-        // Where norms are largest, rounding matters least.
+        // Rounding matters least where norms are largest.
         let mut rows: Vec<usize> = (0..values.len()).filter(|&row| values[row] > 0.0).collect();
         rows.retain(|&row| values[row].is_finite());
         rows.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
@@ -311,15 +313,16 @@ impl GradientNorms {
     }
 }
 
-/// candle-nn's batch normalization keeps its running statistics, which no gradient trains, among the
-/// variables; on a tape, ours says so itself.
+/// Returns whether a variable has the name of a running statistic: candle-nn's batch normalization
+/// keeps these among the variables, although no gradient trains them. Ours reports them to the
+/// tape.
 pub(crate) fn names_statistics(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last == "running_mean" || last == "running_var"
 }
 
-/// A forward and a backward pass of some examples on a tape; none of the latter if the loss depends on
-/// no variable.
+/// Runs a forward and a backward pass of some examples on a tape; no backward pass if the loss
+/// depends on no variable.
 fn backward<I>(
     tape: &Arc<Tape>,
     question: &Question<'_, I>,

@@ -1,8 +1,8 @@
-//! How a batch is cut into the pieces that pass through the model one after the other.
+//! Splits a batch into pieces that go through the model one after the other.
 //!
-//! On the host a pass is bound by memory: candle's operations write a tensor each, and while those of
-//! a piece fit into the caches they cost a fraction of what they cost in main memory. The weights, on
-//! the other hand, are read again for every piece.
+//! On the host a pass is bound by memory: every candle operation writes a tensor, which costs a
+//! fraction while the tensors of a piece fit in the caches. On the other hand, the weights are read
+//! again for every piece.
 
 use std::sync::Once;
 
@@ -10,26 +10,26 @@ use candle_core::Device;
 
 use crate::gradients::tape::Outputs;
 
-/// What the layers of a piece put out together, in bytes. Operations between them, and the backward
-/// pass, write several times as much.
+/// The size of a piece's layer outputs in bytes. Operations between layers, and the backward pass,
+/// write several times as much.
 const CACHED_OUTPUTS: usize = 384 << 10;
-/// From so many values on candle spreads even the simplest operations over threads, which then wait
+/// From this many values on, candle runs even simple operations on several threads, which then wait
 /// for each other longer than they work.
 const SPREAD: usize = 1 << 16;
-/// Examples of the first piece, while it is not known what the layers put out.
+/// The number of examples of the first piece, before the size of layer outputs is known.
 const FIRST: usize = 8;
 
-/// Some of the largest that glibc lets its threshold follow.
+/// Near the largest size that glibc's threshold adapts to.
 const LARGEST_FREED: usize = 16 << 20;
 
-/// How large pieces are.
+/// The size of pieces.
 #[derive(Clone, Debug)]
 pub(super) struct Pieces {
-    /// Whether a batch must not be cut.
+    /// Whether a batch must not be split.
     whole: bool,
-    /// Bytes of all weights.
+    /// The bytes of all weights.
     weights: usize,
-    /// What the layers put out for an example, at most, as far as is known.
+    /// The largest layer outputs per example so far.
     outputs: Option<Outputs>,
 }
 
@@ -41,22 +41,22 @@ impl Pieces {
         Self { whole: !device.is_cpu(), weights, outputs: None }
     }
 
-    /// How many of the examples that are left to take next.
+    /// Returns how many of the remaining examples to take next.
     pub(super) fn next(&self, left: usize) -> usize {
         let most = match self.outputs {
             _ if self.whole => left,
             None => FIRST,
             Some(Outputs { bytes, largest }) => {
                 let cached = (CACHED_OUTPUTS / bytes.max(1)).min((SPREAD - 1) / largest.max(1));
-                // Or the weights would be what is read most.
+                // Otherwise reading the weights would dominate.
                 cached.max(self.weights / 4 / bytes.max(1))
             }
         };
-        // Alike in size, so that the last one is no straggler.
+        // Of similar size, so that the last piece is not tiny.
         left.div_ceil(left.div_ceil(most.max(1)))
     }
 
-    /// Learns what the layers put out for a piece of so many examples.
+    /// Notes the layer outputs of a piece of this many examples.
     pub(super) fn learn(&mut self, examples: usize, outputs: Outputs) {
         let known = self.outputs.unwrap_or_default();
         self.outputs = Some(Outputs {
@@ -65,15 +65,15 @@ impl Pieces {
         });
     }
 
-    /// Cuts no batch any more. Whether there were others.
+    /// Stops splitting batches. Returns whether any was split before.
     pub(super) fn keep_whole(&mut self) -> bool {
         !std::mem::replace(&mut self.whole, true)
     }
 }
 
-/// Lets the allocator keep what a piece has freed for the next one. glibc gives memory back beyond a
-/// threshold, twice the largest block that was freed so far, and below it every piece would fault its
-/// tensors in anew, which takes as long as the arithmetic. Other allocators do not mind.
+/// Lets the allocator keep the memory of a piece for the next one. glibc returns memory to the
+/// system beyond a threshold, twice the largest block freed so far; below it, page faults of every
+/// piece would take as long as the arithmetic. Other allocators are not affected.
 fn keep_freed_memory() {
     static ONCE: Once = Once::new();
     // Never touched, so it takes no memory.
@@ -107,12 +107,12 @@ mod tests {
         pieces.learn(8, outputs(8 * 130_000, 8 * 4_000));
         pieces.learn(8, outputs(8, 8));
         assert_eq!(cut(&pieces, 10), [3, 3, 2, 2]);
-        // Tensors that candle would spread over threads.
+        // Tensors that candle would process on several threads.
         pieces.learn(8, outputs(8, 8 * 32_767));
         assert_eq!(cut(&pieces, 10), [2, 2, 2, 2, 2]);
         pieces.learn(1, outputs(1 << 30, 32_768));
         assert_eq!(cut(&pieces, 3), [1, 1, 1]);
-        // Reading the weights again would cost more than what fits into caches.
+        // Reading the weights again would cost more than staying in the caches saves.
         pieces.weights = 400 << 30;
         assert_eq!(cut(&pieces, 64), [64]);
         pieces.weights = 0;

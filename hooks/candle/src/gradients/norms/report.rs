@@ -1,4 +1,4 @@
-//! Gradient norms, and how they were come by.
+//! Gradient norms, and how they were computed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,12 +15,12 @@ pub struct ExampleNorms {
     /// One per example: the L2 norm of the gradient of its loss in all parameters. NaN where the
     /// gradient is not finite.
     pub values: Vec<f32>,
-    /// How they were come by.
+    /// How they were computed.
     pub report: NormsReport,
 }
 
 impl ExampleNorms {
-    /// The values as a tensor `[batch]` of f32.
+    /// Returns the values as a tensor `[batch]` of f32.
     ///
     /// # Errors
     ///
@@ -38,21 +38,21 @@ impl Norms for ExampleNorms {
     }
 }
 
-/// How gradient norms were come by. Its `Display` says it in a line.
+/// How gradient norms were computed. `Display` gives a one-line summary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NormsReport {
-    /// How many parameters were seen in the one backward pass of the whole batch.
+    /// The number of parameters covered by the one backward pass of the batch.
     pub batched: usize,
     /// The parameters that took a backward pass per example, by name, and why.
     pub one_by_one: Vec<OneByOne>,
-    /// Parameters that no gradient reaches, by name: only if [allowed].
+    /// Parameters that no gradient reaches, by name; empty unless [allowed].
     ///
     /// [allowed]: crate::gradients::GradientNorms::allow_unused
     pub unused: Vec<String>,
     /// How many examples have a gradient that is not finite.
     pub non_finite: usize,
-    /// How many examples were also looked at alone, to see that the batch gives the same.
+    /// How many examples were also computed alone, to check that the batch gives the same norms.
     pub checked: usize,
 }
 
@@ -67,7 +67,7 @@ pub struct OneByOne {
 }
 
 impl NormsReport {
-    /// Whether every parameter was seen in the one backward pass of the batch.
+    /// Returns whether every parameter was covered by the one backward pass of the batch.
     #[must_use]
     pub fn is_batched(&self) -> bool {
         self.one_by_one.is_empty()
