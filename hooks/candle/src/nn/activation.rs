@@ -1,4 +1,4 @@
-//! Activations, of which one has parameters.
+//! Activations; only `PReLU` has parameters.
 
 use std::ops::Deref;
 
@@ -10,12 +10,12 @@ use crate::gradients::contribution::Contribution;
 use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::Tape;
 
-/// [`candle_nn::PReLU`], `max(x, 0) + w min(x, 0)`, whose methods it has.
+/// [`candle_nn::PReLU`], `max(x, 0) + w min(x, 0)`, with the same methods.
 #[derive(Clone, Debug)]
 pub struct PReLU(candle_nn::PReLU);
 
 impl PReLU {
-    /// A layer from slopes `[channels]`, or from one slope for all.
+    /// Makes a layer from slopes `[channels]`, or from one slope for all.
     #[must_use]
     pub fn new(weight: Tensor, is_scalar: bool) -> Self {
         Self(candle_nn::PReLU::new(weight, is_scalar))
@@ -40,7 +40,7 @@ impl Module for PReLU {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let Some(tape) = Tape::running() else { return self.0.forward(input) };
         let (weight, scalar) = (self.0.weight(), self.0.is_scalar());
-        // Slopes shaped like the whole input belong to no channel.
+        // Slopes with the shape of the whole input belong to no channel.
         let by_channel = input.rank() >= 2 && input.shape() != weight.shape();
         if !(scalar || by_channel) || !tape.takes(input, &[Some(weight)]) {
             return self.0.forward(input);
@@ -71,8 +71,8 @@ impl Module for PReLU {
                 shape[1] = weight.elem_count();
                 weight.detach().reshape(shape)?
             };
-            // 1 above zero, the slope below it, and at zero itself the mean of both, which is what
-            // candle's maximum and minimum make of a tie.
+            // 1 above zero, the slope below it, and at zero the mean of both, as candle's maximum
+            // and minimum treat a tie.
             let above = input_values.sign()?.affine(0.5, 0.5)?;
             let slope = (&above + above.affine(-1.0, 1.0)?.broadcast_mul(&slopes)?)?;
             (&output.gradient * slope).map(Some)
@@ -80,7 +80,7 @@ impl Module for PReLU {
     }
 }
 
-/// The values behind each index of the first `dims` dimensions.
+/// Returns the number of values behind each index of the first `dims` dimensions.
 pub(super) fn after(tensor: &Tensor, dims: usize) -> usize {
     tensor.dims()[dims..].iter().product()
 }
@@ -89,7 +89,7 @@ pub(super) fn after(tensor: &Tensor, dims: usize) -> usize {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn prelu(num_channels: Option<usize>, vs: VarBuilder) -> Result<PReLU> {
     candle_nn::prelu(num_channels, vs).map(PReLU)
 }

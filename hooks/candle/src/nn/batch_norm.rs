@@ -1,4 +1,4 @@
-//! Normalization over the batch in training, by running statistics in evaluation.
+//! Batch normalization: over the batch in training, by running statistics in evaluation.
 
 use std::ops::Deref;
 
@@ -10,15 +10,15 @@ use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::Tape;
 use crate::nn::normalized::Affine;
 
-/// [`candle_nn::BatchNorm`], whose methods it has: inputs `[batch, channels, ...]`.
+/// [`candle_nn::BatchNorm`], with the same methods: inputs `[batch, channels, ...]`.
 ///
-/// It refuses training mode while gradient norms are asked for: there an example's loss depends on
+/// It refuses training mode while gradient norms are computed: there an example's loss depends on
 /// its batch, and the forward pass would change the running statistics.
 #[derive(Clone, Debug)]
 pub struct BatchNorm(candle_nn::BatchNorm);
 
 impl BatchNorm {
-    /// A layer from running statistics, scales and shifts, `[features]` each.
+    /// Makes a layer from running statistics, scales and shifts, `[features]` each.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl BatchNorm {
             .map(Self)
     }
 
-    /// A layer from running statistics `[features]`, without a scale.
+    /// Makes a layer from running statistics `[features]`, without a scale.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl BatchNorm {
         candle_nn::BatchNorm::new_no_bias(num_features, running_mean, running_var, eps).map(Self)
     }
 
-    /// As [`new`](Self::new), with the share that a batch has in the running statistics.
+    /// As [`new`](Self::new), with the weight of a batch in the running statistics.
     ///
     /// # Errors
     ///
@@ -75,8 +75,7 @@ impl BatchNorm {
         Ok(Self(inner))
     }
 
-    /// As [`new_no_bias`](Self::new_no_bias), with the share that a batch has in the running
-    /// statistics.
+    /// As [`new_no_bias`](Self::new_no_bias), with the weight of a batch in the running statistics.
     ///
     /// # Errors
     ///
@@ -98,11 +97,11 @@ impl BatchNorm {
         Ok(Self(inner))
     }
 
-    /// Training mode: normalizes by the batch and moves the running statistics.
+    /// Training mode: normalizes by the batch and updates the running statistics.
     ///
     /// # Errors
     ///
-    /// If candle refuses the tensor, or while gradient norms are asked for.
+    /// If candle cannot compute it, or while gradient norms are computed.
     pub fn forward_train(&self, x: &Tensor) -> Result<Tensor> {
         match Tape::running() {
             Some(tape) => Err(tape.refuse(
@@ -120,7 +119,7 @@ impl BatchNorm {
         tape.add_buffer(variance);
         let parameters = self.0.weight_and_bias();
         let (weight, bias) = parameters.unzip();
-        // Without parameters there is nothing to see, and candle's operations have gradients.
+        // Without parameters there is nothing to record, and candle's operations have gradients.
         let Some(weight) = weight else { return self.0.forward_t(input, false) };
         if input.rank() < 2 || !tape.takes(input, &[Some(weight), bias]) {
             return self.0.forward_t(input, false);

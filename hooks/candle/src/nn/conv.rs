@@ -15,16 +15,16 @@ use crate::gradients::tape::Tape;
 use crate::nn::batch_norm::BatchNorm;
 use crate::nn::convolution::Convolution;
 
-/// [`candle_nn::Conv1d`], whose methods it has: inputs `[batch, channels, length]`.
+/// [`candle_nn::Conv1d`], with the same methods: inputs `[batch, channels, length]`.
 #[derive(Clone, Debug)]
 pub struct Conv1d(candle_nn::Conv1d);
 
-/// [`candle_nn::Conv2d`], whose methods it has: inputs `[batch, channels, height, width]`.
+/// [`candle_nn::Conv2d`], with the same methods: inputs `[batch, channels, height, width]`.
 #[derive(Clone, Debug)]
 pub struct Conv2d(candle_nn::Conv2d);
 
 impl Conv1d {
-    /// A layer from weights `[outputs, inputs / groups, kernel]` and a bias `[outputs]`.
+    /// Makes a layer from weights `[outputs, inputs / groups, kernel]` and a bias `[outputs]`.
     #[must_use]
     pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv1dConfig) -> Self {
         Self(candle_nn::Conv1d::new(weight, bias, config))
@@ -32,13 +32,14 @@ impl Conv1d {
 }
 
 impl Conv2d {
-    /// A layer from weights `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
+    /// Makes a layer from weights `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
     #[must_use]
     pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv2dConfig) -> Self {
         Self(candle_nn::Conv2d::new(weight, bias, config))
     }
 
-    /// This convolution with a normalization of its output in evaluation mode folded into it.
+    /// Returns this convolution with a normalization of its output, in evaluation mode, folded into
+    /// it.
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl Module for Conv2d {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn conv1d(
     in_channels: usize,
     out_channels: usize,
@@ -159,7 +160,7 @@ pub fn conv1d(
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn conv1d_no_bias(
     in_channels: usize,
     out_channels: usize,
@@ -174,7 +175,7 @@ pub fn conv1d_no_bias(
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn conv2d(
     in_channels: usize,
     out_channels: usize,
@@ -189,7 +190,7 @@ pub fn conv2d(
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn conv2d_no_bias(
     in_channels: usize,
     out_channels: usize,

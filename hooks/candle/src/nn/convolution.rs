@@ -1,5 +1,5 @@
-//! A convolution on a tape: its output, what its parameters' gradients are made of, and the gradient
-//! of its input, as products of matrices and unfolded images.
+//! A convolution on a tape: its output, the contributions of its parameters, and the gradient of
+//! its input, as products of matrices and unfolded images.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -21,8 +21,9 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    /// `W X + b` of the unfolded images, up to rounding candle's own, in a third of its time; `None`
-    /// on other devices, for other dtypes than f32 and f64, and for what candle refuses.
+    /// Returns `W X + b` of the unfolded images, equal to candle's own up to rounding, in a third
+    /// of its time. Returns `None` on other devices, for other dtypes than f32 and f64, and for
+    /// what candle refuses.
     pub(super) fn output_on_host(&self) -> Result<Option<Tensor>> {
         let (images, outputs) = (self.images.dim(0)?, self.weight.dim(0)?);
         let dtype = self.images.dtype();
@@ -61,14 +62,14 @@ impl Convolution {
         output.reshape((images, outputs, height, width)).map(Some)
     }
 
-    /// How many images' patches fit into the caches.
+    /// Returns how many images' patches fit in the caches.
     fn images_at_once(&self) -> usize {
         let size = self.images.dtype().size_in_bytes().max(4);
         let bytes = size * self.geometry.positions() * self.geometry.patch();
         (CACHED_BYTES / bytes.max(1)).max(1)
     }
 
-    /// Hands the tape what the parameters' gradients are made of, and answers with that of the images.
+    /// Records the contributions of the parameters, and returns the gradient of the images.
     pub(super) fn backward(&self, output: &OutputGradient<'_>) -> Result<Option<Tensor>> {
         let (images, outputs) = (self.images.dim(0)?, self.weight.dim(0)?);
         let gradient = output.gradient.reshape((images, outputs, ()))?;
@@ -98,7 +99,8 @@ impl Convolution {
         of_input.to_dtype(self.images.dtype()).map(Some)
     }
 
-    /// `W^T D`, folded back. candle's transposed convolution takes many times as long on the host.
+    /// Computes `W^T D`, folded back. candle's transposed convolution takes many times as long on
+    /// the host.
     fn input_gradient_on_host(&self, gradient: &Tensor) -> Result<Tensor> {
         let (images, outputs, _) = gradient.dims3()?;
         let patch = self.geometry.patch() / self.groups;
@@ -122,7 +124,7 @@ impl Convolution {
         joined(&pieces, 0)
     }
 
-    /// The transposed convolution, on any device, group by group.
+    /// Computes the transposed convolution on any device, group by group.
     fn input_gradient_transposed(&self, gradient: &Tensor) -> Result<Tensor> {
         let geometry = &self.geometry;
         let images = gradient.dim(0)?;
@@ -139,10 +141,10 @@ impl Convolution {
         let blocks = (0..self.groups).map(|group| {
             let block = gradient.narrow(1, group * each, each)?;
             let weight = self.weight.detach().narrow(0, group * each, each)?.contiguous()?;
-            // A sequence goes as an image too: on the host, candle 0.11's transposed convolution of
-            // several sequences is wrong.
+            // A sequence is treated as an image, too: on the host, candle 0.11's transposed
+            // convolution of several sequences is wrong.
             let weight = if weight.rank() == 3 { weight.unsqueeze(2)? } else { weight };
-            // candle pads both sides of an image alike, so the padding is cut off afterwards.
+            // candle pads both sides of an image equally, so the padding is cut off afterwards.
             let block = block.reshape((images, each, height, width))?;
             let over = over_height.max(over_width);
             let whole =
@@ -157,7 +159,7 @@ impl Convolution {
     }
 }
 
-/// Without the copy that joining a single tensor would be.
+/// Avoids the copy that concatenating a single tensor would make.
 fn joined(tensors: &[Tensor], dim: usize) -> Result<Tensor> {
     match tensors {
         [one] => Ok(one.clone()),
@@ -172,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Both ways to the gradient of the input agree for images and sequences of all shapes.
+    /// Both methods for the gradient of the input agree for images and sequences of all shapes.
     #[test]
     fn both_ways_to_the_gradient_of_an_input_agree() {
         for (stride, dilation, padding, groups) in

@@ -8,16 +8,16 @@ use candle_nn::VarBuilder;
 use crate::gradients::contribution::{Contribution, Factor};
 use crate::gradients::tape::Tape;
 
-/// [`candle_nn::Embedding`], whose methods it has: indices `[batch, ...]` to vectors
+/// [`candle_nn::Embedding`], with the same methods: indices `[batch, ...]` to vectors
 /// `[batch, ..., size]`.
 ///
-/// For gradient norms, give positions as `[batch, length]` like tokens: what is looked up once for the
-/// whole batch takes a backward pass per example.
+/// For gradient norms, pass positions as `[batch, length]` like tokens: a look-up that the whole
+/// batch shares takes a backward pass per example.
 #[derive(Clone, Debug)]
 pub struct Embedding(candle_nn::Embedding);
 
 impl Embedding {
-    /// A layer from vectors `[indices, size]`.
+    /// Makes a layer from vectors `[indices, size]`.
     #[must_use]
     pub fn new(embeddings: Tensor, hidden_size: usize) -> Self {
         Self(candle_nn::Embedding::new(embeddings, hidden_size))
@@ -65,7 +65,7 @@ impl Module for Embedding {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn embedding(in_size: usize, out_size: usize, vb: VarBuilder) -> Result<Embedding> {
     candle_nn::embedding(in_size, out_size, vb).map(Embedding)
 }

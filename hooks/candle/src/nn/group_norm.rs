@@ -10,7 +10,7 @@ use crate::nn::normalized::{Affine, NormalizedRows};
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
     inner: candle_nn::GroupNorm,
-    // candle-nn's own does not show these.
+    // candle-nn's own fields are private.
     weight: Tensor,
     bias: Tensor,
     groups: usize,
@@ -18,7 +18,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// A layer from scales and shifts `[channels]`.
+    /// Makes a layer from scales and shifts `[channels]`.
     ///
     /// # Errors
     ///

@@ -9,32 +9,32 @@ use candle_nn::VarBuilder;
 use crate::gradients::tape::Tape;
 use crate::nn::normalized::{Affine, NormalizedRows};
 
-/// [`candle_nn::LayerNorm`], whose methods it has.
+/// [`candle_nn::LayerNorm`], with the same methods.
 ///
-/// On contiguous inputs candle-nn runs a fused kernel that has no backward pass: in training, candle
-/// forms no gradient of what lies before it, nor of its own parameters. Gradient norms are those of
-/// its formula.
+/// On contiguous inputs candle-nn runs a fused kernel without a backward pass: in training, candle
+/// forms no gradient of what comes before it, nor of its own parameters. Gradient norms are those
+/// of its formula.
 #[derive(Clone, Debug)]
 pub struct LayerNorm(candle_nn::LayerNorm);
 
-/// [`candle_nn::RmsNorm`], whose methods it has. See [`LayerNorm`] about training.
+/// [`candle_nn::RmsNorm`], with the same methods. See [`LayerNorm`] about training.
 #[derive(Clone, Debug)]
 pub struct RmsNorm(candle_nn::RmsNorm);
 
 impl LayerNorm {
-    /// A layer from scales and shifts `[size]`.
+    /// Makes a layer from scales and shifts `[size]`.
     #[must_use]
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self(candle_nn::LayerNorm::new(weight, bias, eps))
     }
 
-    /// A layer from scales `[size]`.
+    /// Makes a layer from scales `[size]`.
     #[must_use]
     pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
         Self(candle_nn::LayerNorm::new_no_bias(weight, eps))
     }
 
-    /// A layer from scales `[size]` that does not remove the mean.
+    /// Makes a layer from scales `[size]` that does not remove the mean.
     #[must_use]
     pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
         Self(candle_nn::LayerNorm::rms_norm(weight, eps))
@@ -42,23 +42,23 @@ impl LayerNorm {
 }
 
 impl RmsNorm {
-    /// A layer from scales `[size]`.
+    /// Makes a layer from scales `[size]`.
     #[must_use]
     pub fn new(weight: Tensor, eps: f64) -> Self {
         Self(candle_nn::RmsNorm::new(weight, eps))
     }
 
-    /// The same layer as a [`LayerNorm`] that does not remove the mean.
+    /// Returns the same layer as a [`LayerNorm`] that does not remove the mean.
     #[must_use]
     pub fn into_inner(self) -> LayerNorm {
         LayerNorm(self.0.into_inner())
     }
 
-    /// The layer without the fused kernel, so that candle can train what lies before it.
+    /// Computes the layer without the fused kernel, so that candle can train what comes before it.
     ///
     /// # Errors
     ///
-    /// If candle refuses the tensor.
+    /// If candle cannot compute it.
     pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
         let norm = self.as_layer_norm();
         norm.on_tape(xs, || self.0.forward_diff(xs), || self.0.forward_diff(&xs.detach()))
@@ -128,7 +128,7 @@ impl LayerNorm {
     }
 }
 
-/// The layer in operations that have a backward pass.
+/// Computes the layer with operations that have a backward pass.
 fn unfused(
     input: &Tensor,
     weight: &Tensor,
@@ -164,7 +164,7 @@ impl Module for RmsNorm {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn layer_norm<C: Into<LayerNormConfig>>(
     size: usize,
     config: C,
@@ -177,7 +177,7 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
     candle_nn::layer_norm_no_bias(size, eps, vb).map(LayerNorm)
 }
@@ -186,7 +186,7 @@ pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<Layer
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder) -> Result<RmsNorm> {
     candle_nn::rms_norm(size, eps, vb).map(RmsNorm)
 }

@@ -8,12 +8,12 @@ use candle_nn::VarBuilder;
 use crate::gradients::contribution::{Contribution, Factor};
 use crate::gradients::tape::Tape;
 
-/// [`candle_nn::Linear`], `y = x W^T + b`, whose methods it has.
+/// [`candle_nn::Linear`], `y = x W^T + b`, with the same methods.
 #[derive(Clone, Debug)]
 pub struct Linear(candle_nn::Linear);
 
 impl Linear {
-    /// A layer from weights `[outputs, inputs]` and a bias `[outputs]`.
+    /// Makes a layer from weights `[outputs, inputs]` and a bias `[outputs]`.
     #[must_use]
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self(candle_nn::Linear::new(weight, bias))
@@ -66,7 +66,7 @@ impl Module for Linear {
     }
 }
 
-/// `[batch, positions, features]` to `[batch, features]`, in f32 at least.
+/// Sums `[batch, positions, features]` to `[batch, features]`, in f32 at least.
 pub(super) fn summed(rows: &Tensor) -> Result<Tensor> {
     let rows = rows.to_dtype(crate::gradients::squares::product_dtype(rows))?;
     match rows.device() {
@@ -77,7 +77,7 @@ pub(super) fn summed(rows: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Position by position, in the order of memory, which candle's sum over a middle dimension is not.
+/// Position by position, in the order of memory, unlike candle's sum over a middle dimension.
 fn summed_on_host<T: WithDType>(rows: &Tensor) -> Result<Tensor> {
     let (batch, positions, features) = rows.dims3()?;
     let rows = rows.contiguous()?;
@@ -104,7 +104,7 @@ fn add_row<T: WithDType>(sums: &mut [T], row: &[T]) {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
     candle_nn::linear(in_dim, out_dim, vb).map(Linear)
 }
@@ -113,7 +113,7 @@ pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn linear_no_bias(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
     candle_nn::linear_no_bias(in_dim, out_dim, vb).map(Linear)
 }
@@ -122,7 +122,7 @@ pub fn linear_no_bias(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<L
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn linear_b(in_dim: usize, out_dim: usize, bias: bool, vb: VarBuilder) -> Result<Linear> {
     candle_nn::linear_b(in_dim, out_dim, bias, vb).map(Linear)
 }
@@ -139,7 +139,7 @@ mod tests {
             let values: Vec<f32> = (0..count).map(|at| ((at * 7) % 13) as f32 - 6.0).collect();
             let rows = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
             let wide = rows.to_dtype(DType::F64).unwrap();
-            // As it lies, starting elsewhere, and turned.
+            // As it is, with an offset, and transposed.
             let later = rows.pad_with_zeros(0, 1, 0).unwrap().narrow(0, 1, shape.0).unwrap();
             let turned = rows.transpose(0, 2).unwrap().contiguous().unwrap();
             for rows in [&rows, &later, &turned.transpose(0, 2).unwrap(), &wide] {

@@ -1,28 +1,28 @@
-//! candle-nn's layers under the same names, which also show what each example does to their
-//! parameters.
+//! candle-nn's layers under the same names, which also record how each example contributes to the
+//! gradients of their parameters.
 //!
-//! A model file changes its import, `use data_diet_candle::nn` in place of `use candle_nn as nn` or of
-//! `use candle_nn`, and nothing else: constructors, [`VarBuilder`] paths, initial values and
-//! checkpoints are candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's
-//! own and calls it. Only while [`GradientNorms`](crate::gradients::GradientNorms) looks at a batch does a layer
-//! do more; a convolution on the host then adds up in another order, for speed.
+//! To use them, replace `use candle_nn as nn` (or `use candle_nn`) by `use data_diet_candle::nn`.
+//! Nothing else changes: constructors, [`VarBuilder`] paths, initial values and checkpoints are
+//! candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's own. A layer
+//! does more only while [`GradientNorms`](crate::gradients::GradientNorms) computes norms; a
+//! convolution on the host then sums in another order, for speed.
 //!
-//! Seen by `GradientNorms` are [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
-//! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed convolutions
-//! are re-exported as they are; their parameters take a backward pass per example. [`Dropout`] and
-//! [`BatchNorm`] refuse to run in training mode while gradient norms are asked for.
+//! `GradientNorms` covers [`Linear`], [`Conv1d`], [`Conv2d`], [`BatchNorm`], [`LayerNorm`],
+//! [`RmsNorm`], [`GroupNorm`], [`Embedding`], [`PReLU`], [`LSTM`] and [`GRU`]. Transposed
+//! convolutions are re-exported unchanged; their parameters take a backward pass per example.
+//! [`Dropout`] and [`BatchNorm`] refuse to run in training mode while gradient norms are computed.
 //!
-//! candle-nn's fused kernels, behind `LayerNorm` and `RmsNorm` on contiguous inputs and behind
-//! [`ops::softmax_last_dim`], have no backward pass: trained with candle, no gradient reaches what lies
-//! before them. Here they are left as they are in training; while gradient norms are asked for, these
-//! layers answer with the gradient that their formula has.
+//! candle-nn's fused kernels, used by `LayerNorm` and `RmsNorm` on contiguous inputs and by
+//! [`ops::softmax_last_dim`], have no backward pass: when trained with candle, no gradient reaches
+//! what comes before them. These layers leave that unchanged in training, but return the gradient
+//! of their formula while gradient norms are computed.
 //!
-//! What stands between the layers has candle's gradients. Of those, candle 0.11's `max_pool2d` passes
-//! back a share only: with one largest value in a window of four, a quarter. Norms then count the layers
+//! Operations between layers have candle's gradients. candle 0.11's `max_pool2d` passes back only a
+//! share: a quarter if one of four values in a window is the largest. Norms then count the layers
 //! before it as training does, with that share. [`max_pool2d`](fn@max_pool2d) and
-//! [`avg_pool2d`](fn@avg_pool2d) give candle's values and the gradients that these have, in training
-//! too, also for windows that overlap, of which candle has none; [`relu`](fn@relu) is candle's own with
-//! a faster backward pass. They are used in place of the tensor's methods:
+//! [`avg_pool2d`](fn@avg_pool2d) give candle's values with correct gradients, in training too, also
+//! for overlapping windows, for which candle has none. [`relu`](fn@relu) equals candle's with a
+//! faster backward pass. Use them in place of the tensor's methods:
 //! `.add_fn(nn::relu).add_fn(|x| nn::max_pool2d(x, 2))`.
 
 pub mod activation;

@@ -1,4 +1,4 @@
-//! What normalizations have in common on a tape: a scale and a shift of normalized values.
+//! What normalizations share on a tape: scale and shift of normalized values.
 
 use candle_core::{Result, Tensor};
 
@@ -7,18 +7,18 @@ use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::OutputGradient;
 use crate::nn::activation::after;
 
-/// A scale and perhaps a shift, one for each channel.
+/// A scale and an optional shift, one for each channel.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
-    /// Which dimension of the input counts the channels.
+    /// The dimension of the input that holds the channels.
     pub(super) channels: usize,
 }
 
 impl Affine {
-    /// Hands the tape what the parameters' gradients are made of; `normalized` is what was scaled, in
-    /// f32 at least. Answers with the gradient of `normalized`, in its shape.
+    /// Records the contributions of the parameters; `normalized` is what was scaled, in f32 at
+    /// least. Returns the gradient of `normalized`, in its shape.
     pub(super) fn backward(
         &self,
         output: &OutputGradient<'_>,
@@ -39,13 +39,13 @@ impl Affine {
     }
 }
 
-/// `[batch, outer, channels, inner]` to `[batch, channels]`.
+/// Sums `[batch, outer, channels, inner]` to `[batch, channels]`.
 fn by_channel(values: &Tensor) -> Result<Tensor> {
     let values = values.sum(3)?;
     if values.dim(1)? == 1 { values.squeeze(1) } else { values.sum(1) }
 }
 
-/// Rows that are normalized each by itself.
+/// Rows that are each normalized separately.
 #[derive(Debug)]
 pub(super) struct NormalizedRows {
     /// `[rows, values]`, in f32 at least.
@@ -56,7 +56,8 @@ pub(super) struct NormalizedRows {
 }
 
 impl NormalizedRows {
-    /// Divides each row `[rows, values]`, less its mean if that is removed, by its root mean square.
+    /// Divides each row `[rows, values]` by its root mean square, after removing its mean if asked
+    /// to.
     pub(super) fn new(rows: &Tensor, remove_mean: bool, eps: f64) -> Result<Self> {
         let rows = rows.to_dtype(product_dtype(rows))?;
         let rows = if remove_mean { rows.broadcast_sub(&rows.mean_keepdim(1)?)? } else { rows };
@@ -65,7 +66,7 @@ impl NormalizedRows {
         Ok(Self { values, inverse, remove_mean })
     }
 
-    /// From the gradient of the normalized rows to that of the rows.
+    /// Returns the gradient of the rows from that of the normalized rows.
     pub(super) fn backward(&self, gradient: &Tensor) -> Result<Tensor> {
         let gradient = gradient.reshape(self.values.shape())?;
         let along = (&gradient * &self.values)?.mean_keepdim(1)?;

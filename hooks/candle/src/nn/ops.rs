@@ -1,4 +1,4 @@
-//! [`candle_nn::ops`], whose fused operations have a gradient while gradient norms are asked for.
+//! [`candle_nn::ops`], whose fused operations have a gradient while gradient norms are computed.
 
 use candle_core::{D, Result, Tensor};
 pub use candle_nn::ops::*;
@@ -9,7 +9,7 @@ use crate::gradients::tape::Tape;
 ///
 /// # Errors
 ///
-/// If candle refuses the tensor.
+/// If candle cannot compute it.
 pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
     match Tape::running() {
         Some(_) => softmax(xs, D::Minus1),
@@ -21,7 +21,7 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// If candle refuses the tensors.
+/// If candle cannot compute it.
 pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
     match Tape::running() {
         Some(_) => rms_norm_slow(xs, alpha, eps),
@@ -33,7 +33,7 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// If candle refuses the tensors.
+/// If candle cannot compute it.
 pub fn layer_norm(xs: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Result<Tensor> {
     match Tape::running() {
         Some(_) => layer_norm_slow(xs, alpha, beta, eps),

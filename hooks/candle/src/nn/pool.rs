@@ -10,19 +10,20 @@ use crate::gradients::squares::product_dtype;
 use crate::gradients::threads::fill_blocks;
 use crate::nn::windows::Windows;
 
-/// The largest value under each window of `[batch, channels, height, width]`, the windows side by
-/// side: the values of [`Tensor::max_pool2d`] to the bit, and the gradient that they have.
+/// Returns the largest value under each window of `[batch, channels, height, width]`, with windows
+/// side by side: the values of [`Tensor::max_pool2d`] to the bit, with the correct gradient.
 ///
-/// **The gradient differs from candle's.** candle 0.11 passes back a share only, a quarter for windows
-/// of 2 x 2, and none at all if windows overlap. Here a window's gradient goes to its largest value,
-/// and to the first of several, row by row; what the windows leave over gets none. So a network that
-/// trains with this function trains otherwise, and as it would elsewhere.
+/// **The gradient differs from candle's.** candle 0.11 passes back only a share, a quarter for
+/// windows of 2 x 2, and none if windows overlap. Here a window's gradient goes to its largest
+/// value, or to the first of several, row by row; pixels outside all windows get none. A network
+/// that trains with this function therefore trains differently than with candle's, and as it would
+/// in other frameworks.
 ///
-/// A NaN is the largest if it comes first in its window, and is passed over otherwise.
+/// A NaN is the largest value if it comes first in its window, and is ignored otherwise.
 ///
 /// # Errors
 ///
-/// If the tensor is no batch of images, or smaller than a window; if a size is zero.
+/// If the tensor is not a batch of images, or smaller than a window; if a size is zero.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -58,10 +59,10 @@ pub fn max_pool2d_with_stride<T: ToUsize2>(
     pooled(xs, Kind::Max, kernel_size.to_usize2(), stride.to_usize2())
 }
 
-/// The mean under each window of `[batch, channels, height, width]`, the windows side by side: the
-/// values of [`Tensor::avg_pool2d`] to the bit. Every value under a window gets its share of the
-/// window's gradient; candle's own gradient refuses or misplaces it where windows overlap or leave
-/// something over.
+/// Returns the mean under each window of `[batch, channels, height, width]`, with windows side by
+/// side: the values of [`Tensor::avg_pool2d`] to the bit. Every value under a window gets its share
+/// of the window's gradient; candle's own gradient fails or goes to the wrong pixels where windows
+/// overlap or leave pixels over.
 ///
 /// # Errors
 ///
@@ -166,12 +167,12 @@ impl Pool {
         Tensor::from_vec(result, pixels.shape(), pixels.device())
     }
 
-    /// Pixels in a window.
+    /// The number of pixels in a window.
     fn area(&self) -> f64 {
         (self.windows.kernel.0 * self.windows.kernel.1) as f64
     }
 
-    /// On any device: windows are cut out by the index of every pixel, and gradients added by it.
+    /// On any device: gathers windows by the index of every pixel, and adds gradients by it.
     fn backward_by_index(&self, pixels: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let (windows, device) = (self.windows, pixels.device());
         let planes = pixels.dim(0)? * pixels.dim(1)?;
@@ -238,7 +239,7 @@ impl CustomOp1 for Pool {
     }
 
     fn bwd(&self, pixels: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        // In f32 at least, in which the gradients of several windows are also added up.
+        // In f32 at least, so that the gradients of several windows are summed in it, too.
         let (dtype, wide) = (pixels.dtype(), product_dtype(pixels));
         let gradient = gradient.detach().to_dtype(wide)?;
         let pixels = pixels.detach().to_dtype(wide)?.contiguous()?;

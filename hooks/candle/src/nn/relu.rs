@@ -9,14 +9,14 @@ use candle_core::{
 
 use crate::gradients::threads::fill_blocks;
 
-/// `max(x, 0)`, as [`Tensor::relu`]: the same values and gradients to the bit, but on the host the
-/// gradient takes one pass over memory where candle's takes five.
+/// Returns `max(x, 0)` like [`Tensor::relu`]: the same values and gradients to the bit, but on the
+/// host the gradient takes one pass over memory where candle's takes five.
 ///
-/// Its derivative at zero is 1, as candle has it; elsewhere it is usually 0.
+/// The derivative at zero is 1, as in candle; in other frameworks it is usually 0.
 ///
 /// # Errors
 ///
-/// If candle refuses the tensor.
+/// If candle cannot compute it.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -80,11 +80,12 @@ fn on_host<T: WithDType>(values: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(result, values.shape(), values.device())
 }
 
-/// A function of its own, so that nothing keeps the compiler from taking several values at a time: with
-/// a branch for each, half of the signs are guessed wrong.
+/// A function of its own, so that the compiler vectorizes it: with a branch for each value, half of
+/// the signs are mispredicted.
 fn pass_back<T: WithDType>(result: &mut [T], values: &[T], gradients: &[T]) {
     for (result, (&value, &gradient)) in result.iter_mut().zip(values.iter().zip(gradients)) {
-        // A product and no choice, so that what is not finite ends up as with candle.
+        // A product instead of a selection, so that values that are not finite give the same result
+        // as with candle.
         *result = gradient * if value >= T::zero() { T::one() } else { T::zero() };
     }
 }
@@ -97,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Bits of the output and of the gradient under `weights`.
+    /// The bits of the output and of the gradient under `weights`.
     fn bits(values: &Tensor, weights: &Tensor, ours: bool) -> [Vec<u64>; 2] {
         let variable = Var::from_tensor(values).unwrap();
         let output = if ours { relu(&variable).unwrap() } else { variable.relu().unwrap() };
@@ -117,7 +118,7 @@ mod tests {
             };
             let (values, weights) = (tensor(values), tensor(weights));
             assert_eq!(bits(&values, &weights, true), bits(&values, &weights, false), "{dtype:?}");
-            // A view of another order and one that starts elsewhere.
+            // A transposed view, and one with an offset.
             let turned = values.t().unwrap();
             let expected = turned.relu().unwrap().to_dtype(DType::F64).unwrap();
             let got = relu(&turned).unwrap().to_dtype(DType::F64).unwrap();
@@ -147,7 +148,7 @@ mod tests {
         }
     }
 
-    /// So many values that several threads share them.
+    /// Enough values for several threads.
     #[test]
     fn large_tensors_are_candles_too() {
         let values = Tensor::randn(0.0_f32, 1.0, (3, 400_000), &Device::Cpu).unwrap();

@@ -10,7 +10,7 @@ pub use candle_nn::rnn::{Direction, GRUConfig, GRUState, LSTMConfig, LSTMState, 
 use crate::gradients::tape::Tape;
 use crate::nn::linear::Linear;
 
-/// [`candle_nn::LSTM`], whose methods it has.
+/// [`candle_nn::LSTM`], with the same methods.
 #[allow(clippy::upper_case_acronyms, reason = "candle-nn's name")]
 #[derive(Clone, Debug)]
 pub struct LSTM {
@@ -18,7 +18,7 @@ pub struct LSTM {
     parameters: Recurrence,
 }
 
-/// [`candle_nn::GRU`], whose methods it has.
+/// [`candle_nn::GRU`], with the same methods.
 #[allow(clippy::upper_case_acronyms, reason = "candle-nn's name")]
 #[derive(Clone, Debug)]
 pub struct GRU {
@@ -26,7 +26,7 @@ pub struct GRU {
     parameters: Recurrence,
 }
 
-/// The parameters, which candle-nn's own layers do not show.
+/// The parameters; candle-nn's own layers keep them private.
 #[derive(Clone, Debug)]
 struct Recurrence {
     of_input: Linear,
@@ -57,11 +57,11 @@ impl Recurrence {
 }
 
 impl LSTM {
-    /// A layer of `hidden_dim` states.
+    /// Makes a layer of `hidden_dim` states.
     ///
     /// # Errors
     ///
-    /// If `vb` has a parameter of this name and of another shape.
+    /// If `vb` has a parameter of this name with another shape.
     #[allow(clippy::needless_pass_by_value, reason = "candle-nn's signature")]
     pub fn new(
         in_dim: usize,
@@ -83,11 +83,11 @@ impl LSTM {
 }
 
 impl GRU {
-    /// A layer of `hidden_dim` states.
+    /// Makes a layer of `hidden_dim` states.
     ///
     /// # Errors
     ///
-    /// If `vb` has a parameter of this name and of another shape.
+    /// If `vb` has a parameter of this name with another shape.
     #[allow(clippy::needless_pass_by_value, reason = "candle-nn's signature")]
     pub fn new(
         in_dim: usize,
@@ -172,7 +172,7 @@ impl RNN for GRU {
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn lstm(in_dim: usize, hidden_dim: usize, config: LSTMConfig, vb: VarBuilder) -> Result<LSTM> {
     LSTM::new(in_dim, hidden_dim, config, vb)
 }
@@ -181,7 +181,7 @@ pub fn lstm(in_dim: usize, hidden_dim: usize, config: LSTMConfig, vb: VarBuilder
 ///
 /// # Errors
 ///
-/// If `vb` has a parameter of this name and of another shape.
+/// If `vb` has a parameter of this name with another shape.
 pub fn gru(in_dim: usize, hidden_dim: usize, config: GRUConfig, vb: VarBuilder) -> Result<GRU> {
     GRU::new(in_dim, hidden_dim, config, vb)
 }

@@ -1,10 +1,10 @@
 //! Windows that move over a plane of pixels, on the host: the largest value or the mean under each,
-//! and the gradients that these have.
+//! and their gradients.
 
 use candle_core::WithDType;
 
-/// How windows lie on a plane `[height, width]`, top left first. What is left over at the far edges
-/// belongs to no window.
+/// How windows cover a plane `[height, width]`, from the top left. Pixels left over at the far
+/// edges belong to no window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Windows {
     pub(super) height: usize,
@@ -14,7 +14,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Rows and columns of windows.
+    /// Returns the number of rows and columns of windows.
     pub(super) fn output(&self) -> (usize, usize) {
         (
             (self.height - self.kernel.0) / self.stride.0 + 1,
@@ -31,13 +31,13 @@ impl Windows {
         self.height * self.width
     }
 
-    /// The most usual windows, whose loops the compiler can unroll.
+    /// The most common windows, whose loops the compiler can unroll.
     fn are_pairs(&self) -> bool {
         self.kernel == (2, 2) && self.stride == (2, 2)
     }
 
-    /// The largest value under each window. A NaN in the window's first place stays; elsewhere it is
-    /// passed over, since nothing is below it.
+    /// The largest value under each window. A NaN in the window's first pixel stays; elsewhere it
+    /// is ignored, since it is not greater than anything.
     pub(super) fn max<T: WithDType>(&self, pixels: &[T], largest: &mut [T]) {
         if self.are_pairs() {
             let columns = self.output().1;
@@ -56,7 +56,7 @@ impl Windows {
         self.each(|window, place| largest[window] = pixels[self.first_largest(pixels, place)]);
     }
 
-    /// Adds each window's gradient to the pixel that is its largest, to the first of several.
+    /// Adds each window's gradient to its largest pixel, the first of several.
     pub(super) fn max_backward<T: WithDType>(
         &self,
         pixels: &[T],
@@ -71,7 +71,7 @@ impl Windows {
                 let (upper, lower) = rows.split_at(self.width);
                 let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
                 for (column, ((upper, lower), &gradient)) in pairs.zip(gradients).enumerate() {
-                    // Without branches, of which most would be guessed wrong.
+                    // Without branches, most of which would be mispredicted.
                     let right = upper[0] < upper[1];
                     let largest = if right { upper[1] } else { upper[0] };
                     let below = largest < lower[0];
@@ -89,8 +89,8 @@ impl Windows {
         });
     }
 
-    /// Adds its share of each window's gradient, which is already divided by the window's size, to
-    /// all pixels under the window.
+    /// Adds each window's share of the gradient, already divided by the window's size, to all
+    /// pixels under the window.
     pub(super) fn mean_backward<T: WithDType>(&self, shares: &[T], of_pixels: &mut [T]) {
         self.each(|window, place| {
             for row in 0..self.kernel.0 {
@@ -102,7 +102,7 @@ impl Windows {
         });
     }
 
-    /// Where the first of the largest values is under the window at this place.
+    /// Returns the offset of the first of the largest values under the window at this place.
     fn first_largest<T: WithDType>(&self, pixels: &[T], place: usize) -> usize {
         let mut at = place;
         for row in 0..self.kernel.0 {
@@ -116,7 +116,7 @@ impl Windows {
         at
     }
 
-    /// Every window's number, and the place of its first pixel.
+    /// Visits every window's number, and the offset of its first pixel.
     pub(super) fn each(&self, mut visit: impl FnMut(usize, usize)) {
         let (rows, columns) = self.output();
         for row in 0..rows {
