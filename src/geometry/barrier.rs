@@ -114,7 +114,7 @@ impl RiskCurve {
         check_positions(points.iter().map(|point| point.alpha))?;
         if let Some(point) = points.iter().find(|point| !(0.0..=1.0).contains(&point.error)) {
             return Err(Error::invalid(format!(
-                "error: expected a rate in 0..=1, got {} at alpha {}",
+                "error: expected a rate between 0 and 1, got {} at alpha {}",
                 point.error, point.alpha
             )));
         }
@@ -149,7 +149,9 @@ impl RiskCurve {
 fn check_positions(alphas: impl Iterator<Item = f64>) -> Result<()> {
     let alphas: Vec<f64> = alphas.collect();
     if let Some(alpha) = alphas.iter().find(|alpha| !(0.0..=1.0).contains(*alpha)) {
-        return Err(Error::invalid(format!("alpha: expected positions in 0..=1, got {alpha}")));
+        return Err(Error::invalid(format!(
+            "alpha: expected positions between 0 and 1, got {alpha}"
+        )));
     }
     if let Some(pair) = alphas.windows(2).find(|pair| pair[0] >= pair[1]) {
         let (before, after) = (pair[0], pair[1]);
@@ -276,7 +278,10 @@ mod tests {
             "alpha: expected positions from 0 to 1, both included, got 0 to 0.9"
         );
         assert!(message(&[0.1, 1.0]).ends_with("got 0.1 to 1"));
-        assert_eq!(message(&[0.0, -0.5, 1.0]), "alpha: expected positions in 0..=1, got -0.5");
+        assert_eq!(
+            message(&[0.0, -0.5, 1.0]),
+            "alpha: expected positions between 0 and 1, got -0.5"
+        );
         assert!(message(&[0.0, 1.5]).ends_with("got 1.5"));
         assert!(message(&[0.0, f64::NAN, 1.0]).ends_with("got NaN"));
         assert_eq!(
@@ -286,7 +291,7 @@ mod tests {
         assert!(message(&[0.0, 0.5, 0.5, 1.0]).ends_with("got 0.5 after 0.5"));
         let point = |alpha, error| RiskPoint { alpha, error, loss: 0.0 };
         let error = RiskCurve::new(vec![point(0.0, 0.5), point(1.0, 1.5)]).unwrap_err();
-        assert_eq!(error.to_string(), "error: expected a rate in 0..=1, got 1.5 at alpha 1");
+        assert_eq!(error.to_string(), "error: expected a rate between 0 and 1, got 1.5 at alpha 1");
         assert!(RiskCurve::new(vec![point(0.0, f64::NAN), point(1.0, 0.5)]).is_err());
     }
 }

@@ -155,7 +155,7 @@ impl ErrorBarrierTable {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!(
-                    "set: the table has `{set}` of `{first}` and `{second}` at step {step} already"
+                    "set: the table already has `{set}` of `{first}` and `{second}` at step {step}"
                 ),
             ));
         }

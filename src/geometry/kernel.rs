@@ -69,7 +69,7 @@ pub fn distance<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> Result<f64> {
 /// `dt` is not a positive number.
 pub fn velocity(distance: f64, dt: f64) -> Result<f64> {
     if !(0.0..=2.0).contains(&distance) {
-        return Err(Error::invalid(format!("distance: expected 0..=2, got {distance}")));
+        return Err(Error::invalid(format!("distance: expected between 0 and 2, got {distance}")));
     }
     if !(dt > 0.0 && dt.is_finite()) {
         return Err(Error::invalid(format!("dt: expected a positive number, got {dt}")));

@@ -172,7 +172,7 @@ impl KernelVelocityTable {
                 return Err(Error::new(
                     crate::error::ErrorKind::AlreadyExists,
                     format!(
-                        "set: the table has `{}` between steps {first} and {second} already",
+                        "set: the table already has `{}` between steps {first} and {second}",
                         row.set
                     ),
                 ));

@@ -1,6 +1,6 @@
 //! The geometry of training: how fast a kernel turns, and how high error barriers are.
 //!
-//! [`kernel`](crate::geometry::kernel) and [`barrier`](crate::geometry::barrier) define the
+//! [`kernel`] and [`barrier`] define the
 //! numbers; the tables store them in the experiment directory. Running models is left to the hook
 //! crate.
 //!

@@ -46,7 +46,7 @@ pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Resul
     })?;
     for path in files(experiment) {
         if !belongs(experiment, &path) {
-            let what = "is no part of this table, whose tree holds nothing else";
+            let what = "is not a part of this table; remove it from the table's directory";
             found(Checked { outcome: Err(Error::foreign(&path, what)), path });
         }
     }
@@ -63,7 +63,7 @@ fn check(
     for (number, path) in parts.list()? {
         for missing in expected..number.min(expected + MOST_MISSING) {
             let missing = parts.part(missing);
-            let what = format!("is missing, while there is part {number}");
+            let what = format!("is missing, but part {number} exists");
             found(Checked { outcome: Err(Error::corrupt(&missing, what)), path: missing });
         }
         expected = number.saturating_add(1);
@@ -90,7 +90,7 @@ fn once(
 ) -> Result<()> {
     for key in keys {
         if seen.contains(&key) {
-            return Err(Error::corrupt(path, format!("{key} is in the table already")));
+            return Err(Error::corrupt(path, format!("{key} is already in the table")));
         }
         seen.insert(key);
     }

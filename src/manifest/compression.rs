@@ -125,9 +125,9 @@ pub(super) fn decode<'a>(
     let found = ManifestCompression::of_bytes(&first);
     if named != ManifestCompression::Plain && named != found {
         return Err(damaged(if first.is_empty() {
-            format!("expected {named}, got nothing at all")
+            format!("expected {named}, got an empty file")
         } else {
-            format!("is named as {named}, but does not begin like it")
+            format!("is named as {named}, but its contents are not")
         }));
     }
     let stream = Cursor::new(first).chain(stream);
@@ -174,8 +174,10 @@ impl Read for Decoder<'_> {
             }
             let compression = self.compression;
             damaged(match error.kind() {
-                io::ErrorKind::UnexpectedEof => format!("ends in the middle of its {compression}"),
-                _ => format!("its {compression} is damaged: {error}"),
+                io::ErrorKind::UnexpectedEof => {
+                    format!("is truncated in the middle of its {compression} data")
+                }
+                _ => format!("its {compression} data is damaged: {error}"),
             })
         })
     }

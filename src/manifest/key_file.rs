@@ -40,7 +40,7 @@ impl KeyMap {
             ManifestFormat::Parquet => {
                 // Some decoders of the Parquet crate panic on damaged input.
                 catch_unwind(AssertUnwindSafe(|| pairs.read_parquet(input))).unwrap_or_else(
-                    |_panic| Err(Error::corrupt(path, "makes the Parquet decoder panic")),
+                    |_panic| Err(Error::corrupt(path, "is damaged: the Parquet decoder panicked")),
                 )?;
                 return Ok(pairs.map);
             }
@@ -88,12 +88,12 @@ impl<'a> Pairs<'a> {
     fn no_id(&self, got: &str) -> Error {
         let (name, got) = (self.names[1], got.chars().take(60).collect::<String>());
         self.bad_row(&format!(
-            "expected an example id, an integer in 0..2^63, in `{name}`, got `{got}`"
+            "expected an example id (an integer in 0..2^63) in `{name}`, got `{got}`"
         ))
     }
 
     fn no_key(&self) -> Error {
-        self.bad_row(&format!("expected a key, a text or an integer, in `{}`", self.names[0]))
+        self.bad_row(&format!("expected a key (text or an integer) in `{}`", self.names[0]))
     }
 
     fn add(&mut self, key: &[u8], example: i64) -> Result<()> {
@@ -109,9 +109,7 @@ impl<'a> Pairs<'a> {
                 let columns = columns.clone().collect::<Vec<_>>().join(", ");
                 self.bad_file(
                     ErrorKind::NotFound,
-                    &format!(
-                        "no column `{name}`, which a key map has to have; there are: {columns}"
-                    ),
+                    &format!("no column `{name}`, which a key map must have; there are: {columns}"),
                 )
             })
         };

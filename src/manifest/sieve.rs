@@ -204,12 +204,12 @@ impl<'a> Sieve<'a> {
         let got = shown(got);
         if self.keys.is_some() {
             return self.bad_row(format!(
-                "expected a key, a text or an integer, in `{column}`, got `{got}`"
+                "expected a key (text or an integer) in `{column}`, got `{got}`"
             ));
         }
         self.bad_row(format!(
-            "expected an example id, an integer in 0..2^63, in `{column}`, got `{got}`{}",
-            if got.parse::<f64>().is_ok() { "" } else { "; tie texts to ids with `key_map`" }
+            "expected an example id (an integer in 0..2^63) in `{column}`, got `{got}`{}",
+            if got.parse::<f64>().is_ok() { "" } else { "; map text keys to ids with `key_map`" }
         ))
     }
 
@@ -240,7 +240,9 @@ impl<'a> Sieve<'a> {
     pub(super) fn has_column(&self, column: &str) -> Error {
         self.bad_manifest(
             ErrorKind::AlreadyExists,
-            format!("there is a column `{column}` already; a score cannot be added by that name"),
+            format!(
+                "there already is a column `{column}`; a score cannot be added under that name"
+            ),
         )
     }
 
@@ -264,7 +266,7 @@ impl<'a> Sieve<'a> {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{unmapped} of {rows} rows have a key that the key map lacks, first row {place} \
+                    "{unmapped} of {rows} rows have a key that is not in the key map, first row {place} \
                      with key `{key}`; set `unscored` to keep or prune them"
                 ),
             ));

@@ -54,7 +54,7 @@ impl fmt::Display for ManifestSummary {
             write!(f, " in {} files", self.files)?;
         }
         for (rows, what) in [
-            (self.unmapped, "with a key that the key map lacks"),
+            (self.unmapped, "with a key that is not in the key map"),
             (self.unscored, "without a score"),
             (self.duplicates, "with an id that an earlier row has"),
         ] {

@@ -1,7 +1,7 @@
 //! The recorder: a handle for the training thread, and a thread that does everything slow.
 //!
 //! The handle hands finished [`Batch`](crate::observe::Batch)es, or batches that a device is still
-//! computing, over a channel that is bounded in bytes. The thread drives a [`Sink`] and knows
+//! computing, over a channel that is bounded in bytes. The thread drives a `Sink` and knows
 //! neither Parquet nor paths.
 
 mod builder;

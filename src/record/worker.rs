@@ -244,7 +244,7 @@ impl<S: Sink> Worker<S> {
             if pending.bytes > self.pace.retry_bytes {
                 let error = Error::new(
                     ErrorKind::Io,
-                    format!("{} bytes wait for a disk that does not take them", pending.bytes),
+                    format!("{} bytes are waiting for a disk that cannot take them", pending.bytes),
                 );
                 self.stop(&error);
             }

@@ -161,7 +161,10 @@ impl RowGroup {
             chunk.column_descr().name() == column && chunk.column_descr().path().parts().len() == 1
         });
         let chunk = chunk.ok_or_else(|| {
-            Error::foreign(&self.path, format!("has no column `{column}`, which is not ours"))
+            Error::foreign(
+                &self.path,
+                format!("has no column `{column}`, which data-diet does not write"),
+            )
         })?;
         let description = chunk.column_descr();
         if chunk.column_type() != physical || description.max_def_level() > 0 {
@@ -199,7 +202,10 @@ impl RowGroup {
             let values = (array.null_count() == 0).then(|| values(array)).flatten();
             values.ok_or_else(|| {
                 let got = array.data_type();
-                Error::foreign(&self.path, format!("column `{column}` is {got}, which is not ours"))
+                Error::foreign(
+                    &self.path,
+                    format!("column `{column}` is {got}, which data-diet does not write"),
+                )
             })
         };
         batches.iter().map(taken).collect()

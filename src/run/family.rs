@@ -37,12 +37,12 @@ impl Experiment {
                 Some(SpawnPoint { run, step }) => {
                     format!("`{name}` with those of `{run}` at step {step}")
                 }
-                None => format!("`{name}` with weights of its own"),
+                None => format!("`{name}` from its own weights"),
             })
             .collect();
         let origins = if origins.is_empty() { "there is none".into() } else { origins.join(", ") };
         Err(Error::invalid(format!(
-            "runs: expected runs that began with the same weights of one parent, but {origins}"
+            "runs: expected runs that started from the same weights of one parent, but {origins}"
         )))
     }
 }

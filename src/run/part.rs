@@ -94,7 +94,7 @@ impl PartWriter {
         if path.exists() {
             return Err(Error::new(
                 crate::error::ErrorKind::AlreadyExists,
-                format!("{} exists already and is never replaced", path.display()),
+                format!("{} already exists and is never replaced", path.display()),
             ));
         }
         disk.rename(&draft, path).map_err(|error| Error::io("publish", path, error))?;

@@ -345,7 +345,7 @@ impl ObservationRows {
                 let (name, got) = (column.name(), column.data_type());
                 return Err(Error::foreign(
                     path,
-                    format!("column `{name}` is {got}, which is not ours"),
+                    format!("column `{name}` is {got}, which data-diet does not write"),
                 ));
             }
         }

@@ -171,5 +171,5 @@ fn concat<'a, T: Copy + 'a>(
 
 /// Batches have been validated, so this is a bug in this crate.
 fn unbuildable(what: impl std::fmt::Display) -> Error {
-    Error::invalid(format!("batch: cannot be laid out in columns: {what}"))
+    Error::invalid(format!("batch: cannot be converted to columns: {what}"))
 }

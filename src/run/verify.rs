@@ -170,9 +170,9 @@ impl Verification {
             let is_part = number.is_some_and(|number| number.parse::<u32>().is_ok());
             let of_a_run = run.and_then(|run| run.to_str()).is_some_and(|run| runs.contains(run));
             if !is_part {
-                Some("is no part of a run; a table's tree holds nothing else")
+                Some("is not a part of any run; remove it from the table's directory")
             } else if !of_a_run {
-                Some("belongs to no run that `_runs` knows")
+                Some("belongs to a run that is not in `_runs`")
             } else {
                 None
             }

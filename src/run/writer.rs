@@ -320,7 +320,7 @@ impl RunWriter {
             published = true;
             let lost = log.rows.saturating_sub(sealed.rows);
             if lost > 0 {
-                let what = format!("{lost} committed rows did not read back");
+                let what = format!("{lost} committed rows could not be read back");
                 return Err(Error::corrupt(&log.path, what));
             }
         }
@@ -336,8 +336,8 @@ fn exists(layout: &RunLayout, earlier: Option<&RunMetadata>) -> Error {
     let (run, experiment) = (layout.run(), layout.experiment().display());
     let status = earlier.map_or("unknown", |metadata| metadata.status.name());
     let message = format!(
-        "run `{run}` (rank {}) exists already in {experiment}, status {status}: choose another name, \
-         go on from a checkpoint with `resume_at(step, epoch)`, or start over with `overwrite()`",
+        "run `{run}` (rank {}) already exists in {experiment}, status {status}: choose another name, \
+         resume from a checkpoint with `resume_at(step, epoch)`, or start over with `overwrite()`",
         layout.rank()
     );
     Error::new(ErrorKind::AlreadyExists, message)
@@ -362,7 +362,7 @@ fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "run `{}` was recorded with {:?} and cannot go on with {:?}",
+        "run `{}` was recorded with {:?} and cannot be resumed with {:?}",
         layout.run(),
         shape(old),
         shape(new)

@@ -336,7 +336,7 @@ pub(super) fn nothing_at(
             let steps = tables().filter_map(RecordedTable::steps);
             let steps = steps.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
             let (from, to) = steps.unwrap_or_default();
-            format!("{what} not recorded{place}; the steps there are lie in {from} to {to}")
+            format!("{what} not recorded{place}; the recorded steps are {from} to {to}")
         }
     };
     Error::new(ErrorKind::NotFound, message)
@@ -366,9 +366,9 @@ fn not_recorded(
 ) -> Error {
     let what = match column {
         Some(column) if column != name => {
-            format!("`{name}` is made of `{column}`, which no chosen run has recorded")
+            format!("`{name}` needs `{column}`, which no chosen run has recorded")
         }
-        _ => format!("`{name}` was recorded by no chosen run"),
+        _ => format!("no chosen run has recorded `{name}`"),
     };
     let place = match sources {
         [Source::Observations(phase)] => format!(" in the {phase} phase"),

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::selection::ScoreColumn;
 use crate::storage::CheckedFile;
 
-const NO_IDS: &str = "column `example` holds something else than ids in 0..2^63";
+const NO_IDS: &str = "column `example` holds values that are not ids in 0..2^63";
 
 impl ScoreColumn {
     /// Reads one score of a Parquet table with an `example` column: `scores.parquet`, or a table of
@@ -38,8 +38,9 @@ impl ScoreColumn {
     pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let path = path.as_ref();
         // Some decoders of the Parquet crate panic on damaged input.
-        catch_unwind(AssertUnwindSafe(|| read_column(path, name)))
-            .unwrap_or_else(|_panic| Err(Error::corrupt(path, "makes the Parquet decoder panic")))
+        catch_unwind(AssertUnwindSafe(|| read_column(path, name))).unwrap_or_else(|_panic| {
+            Err(Error::corrupt(path, "is damaged: the Parquet decoder panicked"))
+        })
     }
 }
 
@@ -67,8 +68,8 @@ impl ScoreInfo {
             let entry = entries.into_iter().flatten().find(|entry| entry.key == INFO_KEY);
             Ok(entry.and_then(|entry| entry.value.clone()))
         }));
-        let read =
-            read.map_err(|_panic| Error::corrupt(path, "makes the Parquet decoder panic"))?;
+        let read = read
+            .map_err(|_panic| Error::corrupt(path, "is damaged: the Parquet decoder panicked"))?;
         let text = read.map_err(|error: ParquetError| not_a_table(path, error))?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
@@ -284,7 +285,7 @@ mod tests {
         let mut damaged = bytes.clone();
         damaged[(start + length / 2) as usize] ^= 4;
         std::fs::write(&path, damaged).unwrap();
-        let what = "the checksum of column `b_mean` in row group 1 does not hold";
+        let what = "the checksum of column `b_mean` in row group 1 is wrong";
         for error in [ScoreColumn::read(&path, "b").unwrap_err(), verify(&path).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert!(error.to_string().ends_with(what), "{error}");

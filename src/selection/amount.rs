@@ -23,7 +23,7 @@ impl Amount {
     pub(super) fn validate(self) -> Result<()> {
         match self {
             Self::Fraction(fraction) if !(0.0..=1.0).contains(&fraction) => {
-                Err(Error::invalid(format!("fraction: expected 0..=1, got {fraction}")))
+                Err(Error::invalid(format!("fraction: expected between 0 and 1, got {fraction}")))
             }
             _ => Ok(()),
         }

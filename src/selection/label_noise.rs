@@ -69,7 +69,9 @@ impl LabelNoise {
     pub fn apply(&self, labels: &[u32], classes: usize) -> Result<NoisyLabels> {
         let fraction = self.fraction;
         if !(0.0..=1.0).contains(&fraction) {
-            return Err(Error::invalid(format!("fraction: expected 0..=1, got {fraction}")));
+            return Err(Error::invalid(format!(
+                "fraction: expected between 0 and 1, got {fraction}"
+            )));
         }
         if classes < 2 || u32::try_from(classes).is_err() {
             return Err(Error::invalid(format!("classes: expected 2 to 2^32 - 1, got {classes}")));
@@ -254,8 +256,8 @@ mod tests {
         let message = |fraction, labels: &[u32], classes| {
             LabelNoise::symmetric(fraction, 0).apply(labels, classes).unwrap_err().to_string()
         };
-        assert_eq!(message(1.5, &[0], 2), "fraction: expected 0..=1, got 1.5");
-        assert_eq!(message(f64::NAN, &[0], 2), "fraction: expected 0..=1, got NaN");
+        assert_eq!(message(1.5, &[0], 2), "fraction: expected between 0 and 1, got 1.5");
+        assert_eq!(message(f64::NAN, &[0], 2), "fraction: expected between 0 and 1, got NaN");
         assert_eq!(message(0.5, &[0], 1), "classes: expected 2 to 2^32 - 1, got 1");
         assert_eq!(message(0.5, &[0, 3], 3), "labels: expected classes below 3, got 3 in row 1");
     }

@@ -112,7 +112,11 @@ impl Narrowing {
             Action::Keep => ("keeps none of", self.left),
             Action::Drop => ("drops all of", self.left),
         };
-        let message = format!("{rule} {does} {left} examples, whose scores lie in {low}..={high}");
+        let message = format!(
+            "{rule} {does} {left} examples, whose scores lie between {} and {}",
+            readable(low),
+            readable(high)
+        );
         Error::new(ErrorKind::Empty, message)
     }
 }
@@ -218,5 +222,36 @@ impl Choice<'_> {
             let upwards = a_score.total_cmp(&b_score);
             if above_a { upwards } else { upwards.reverse() }.then(a.cmp(&b))
         })
+    }
+}
+
+/// A score for people: four decimals at most, or four significant digits where that would be 0.
+fn readable(score: f64) -> String {
+    let is_small = score != 0.0 && score.abs() < 1e-3;
+    if is_small || score.abs() >= 1e9 {
+        return if score.is_finite() { format!("{score:.3e}") } else { score.to_string() };
+    }
+    let text = format!("{score:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+
+    #[test]
+    fn scores_in_messages_have_few_digits() {
+        let cases = [
+            (0.0, "0"),
+            (0.453_712_345, "0.4537"),
+            (-12.0, "-12"),
+            (1.5, "1.5"),
+            (0.000_012_345, "1.234e-5"),
+            (3e300, "3.000e300"),
+            (f64::INFINITY, "inf"),
+        ];
+        for (score, text) in cases {
+            assert_eq!(readable(score), text);
+        }
     }
 }

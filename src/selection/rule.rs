@@ -185,7 +185,7 @@ impl Rule {
             Self::Stratified { amount, strata, .. } => {
                 if !(1..=MOST_STRATA).contains(&strata) {
                     return Err(Error::invalid(format!(
-                        "strata: expected 1..={MOST_STRATA}, got {strata}"
+                        "strata: expected between 1 and {MOST_STRATA}, got {strata}"
                     )));
                 }
                 amount.validate()

@@ -58,12 +58,12 @@ fn random_depends_on_the_seed_alone_and_is_uniform() {
 fn refusals_say_what_was_expected() {
     let message = |rule| column(&[0.25, 0.75]).select(rule).unwrap_err();
     let error = message(Rule::Highest(Amount::Fraction(1.5)));
-    assert_eq!(error.to_string(), "fraction: expected 0..=1, got 1.5");
+    assert_eq!(error.to_string(), "fraction: expected between 0 and 1, got 1.5");
     let error = message(Rule::Lowest(Amount::Count(3)));
     assert!(error.to_string().contains("at most 2"), "{error}");
     let error = message(Rule::Threshold { min: Some(0.8), max: None });
     assert_eq!(error.kind(), ErrorKind::Empty);
-    let expected = "min 0.8 keeps none of 2 examples, whose scores lie in 0.25..=0.75";
+    let expected = "min 0.8 keeps none of 2 examples, whose scores lie between 0.25 and 0.75";
     assert_eq!(error.to_string(), expected);
     assert!(column(&[1.0]).select(Rule::Threshold { min: None, max: None }).is_err());
     assert!(ScoreColumn::new(vec![1, 1], vec![0, 0], vec![0.0, 0.0]).is_err());

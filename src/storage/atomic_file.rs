@@ -37,7 +37,7 @@ impl AtomicFile {
         // A rename would replace the device or pipe that other programs write to.
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Error::invalid(format!(
-                "output: expected the name of an ordinary file, got {}, which is none",
+                "output: expected the name of an ordinary file, got {}, which is not one",
                 path.display()
             )));
         }
@@ -68,7 +68,7 @@ impl AtomicFile {
         draft.persist_noclobber(&path).map(drop).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => Error::new(
                 ErrorKind::AlreadyExists,
-                format!("{} exists already and is never replaced", path.display()),
+                format!("{} already exists and is never replaced", path.display()),
             ),
             _ => failed(error.error),
         })

@@ -205,13 +205,13 @@ fn damage_to_scores_is_told_by_its_column() {
     let shown = |path: &Path| path.display().to_string();
     let experiment = shown(&directory.experiment());
     data_diet(&["scores", &experiment, "-o", &shown(&path)], 0);
-    data_diet(&["verify", &experiment], 0).tells("all well");
+    data_diet(&["verify", &experiment], 0).tells("no problems found");
     data_diet(&["verify", &shown(&path)], 0).tells("1 part, 48 rows");
     let mut bytes = fs::read(&path).unwrap();
     // The first chunk is that of the ids.
     bytes[20] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let what = "the checksum of column `example` in row group 0 does not hold";
+    let what = "the checksum of column `example` in row group 0 is wrong";
     data_diet(&["verify", &experiment], 1).says(what);
     data_diet(&["verify", &shown(&path)], 1).says(what);
     let error = ScoreColumn::read(&path, "el2n").unwrap_err();
@@ -220,7 +220,7 @@ fn damage_to_scores_is_told_by_its_column() {
     let text = directory.experiment().join("kept.parquet");
     fs::write(&text, "not ours").unwrap();
     fs::remove_file(&path).unwrap();
-    data_diet(&["verify", &experiment], 0).tells("all well");
+    data_diet(&["verify", &experiment], 0).tells("no problems found");
     fs::rename(&text, &path).unwrap();
     data_diet(&["verify", &experiment], 1).says("scores.parquet: is not a Parquet file");
 }

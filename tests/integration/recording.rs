@@ -44,7 +44,7 @@ fn the_command_line_finds_a_finished_run_sound() {
     recorder.record(TRAINING.batch(0)).unwrap();
     let _ = recorder.finish().unwrap();
     let call = data_diet(&["verify".as_ref(), directory.experiment().as_os_str()], 0);
-    call.tells("2 parts, 32 rows").tells("all well");
+    call.tells("2 parts, 32 rows").tells("no problems found");
     assert_eq!(call.stdout, "");
     let elsewhere = directory.path().join("elsewhere");
     data_diet(&["verify".as_ref(), elsewhere.as_os_str()], 1)

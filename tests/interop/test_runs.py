@@ -65,7 +65,7 @@ def test_a_killed_run_is_recovered_to_the_last_flush(tmp_path, experiment):
     recording.close()
 
     told = data_diet("recover", experiment).stderr
-    assert "run `seed-0` (rank 0) was interrupted: 40 rows brought back" in told
+    assert "run `seed-0` (rank 0) was interrupted: 40 rows recovered" in told
     metadata = run_metadata(experiment, "seed-0")
     assert metadata["status"] == "failed"
     assert metadata["rows"]["written"] == 40
@@ -94,7 +94,7 @@ def test_verify_finds_a_single_flipped_bit(recording, experiment):
     for step in range(20):
         recording.record(*batch(step))
     recording.finish()
-    assert "all well" in data_diet("verify", experiment).stderr
+    assert "no problems found" in data_diet("verify", experiment).stderr
     (part,) = (experiment / "logits").rglob("*.parquet")
     content = bytearray(part.read_bytes())
     content[len(content) // 3] ^= 1

@@ -70,7 +70,7 @@ pub(super) fn decide(
     if let Some(column) = promised.columns().iter().find(|it| it.num_values() < rows as i64) {
         let (name, values) = (column.column_path(), column.num_values());
         let what =
-            format!("row group {group} promises {rows} rows, and its {name} {values} values");
+            format!("row group {group} should have {rows} rows, and its {name} {values} values");
         return Err(sieve.bad_manifest(ErrorKind::Corrupt, what));
     }
     let mut kept = BooleanBufferBuilder::new(0);
@@ -115,7 +115,7 @@ pub(super) fn decide(
     }
     let kept = kept.finish();
     if kept.len() != rows {
-        let what = format!("row group {group} promises {rows} rows and has {}", kept.len());
+        let what = format!("row group {group} should have {rows} rows and has {}", kept.len());
         return Err(sieve.bad_manifest(ErrorKind::Corrupt, what));
     }
     Ok(Kept { rows: kept, keys: kept_keys, added: values })

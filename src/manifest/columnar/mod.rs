@@ -56,7 +56,7 @@ pub(super) fn filter(
         copy(manifest, file, length, &mut progress, output, sieve, columns)
     }));
     outcome.unwrap_or_else(|_panic| {
-        Err(sieve.bad_manifest(ErrorKind::Corrupt, "makes the Parquet decoder panic"))
+        Err(sieve.bad_manifest(ErrorKind::Corrupt, "is damaged: the Parquet decoder panicked"))
     })
 }
 
@@ -223,7 +223,7 @@ impl Crew {
                 },
             };
             let Some(done) = done else {
-                return Err(Error::new(ErrorKind::Io, "the threads that encode have ended"));
+                return Err(Error::new(ErrorKind::Io, "the encoding threads have stopped"));
             };
             if let Some(group) = groups.iter_mut().find(|group| group.number == done.group) {
                 group.columns[done.column] = Some(done.chunks);

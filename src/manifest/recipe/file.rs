@@ -100,7 +100,7 @@ impl RecipeFile {
         }
         // Parsed from the text once more, so that messages say where.
         let file: Self = serde_json::from_slice(&text)
-            .map_err(|error| Error::corrupt(path, "is not a sound recipe").with_source(error))?;
+            .map_err(|error| Error::corrupt(path, "is not a valid recipe").with_source(error))?;
         file.recipe.validate().map_err(|error| error.context(path.display()))?;
         Ok(file)
     }

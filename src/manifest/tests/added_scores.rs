@@ -116,7 +116,7 @@ fn names_that_are_taken_are_refused() {
     ] {
         let error = filter(&with_half(format), text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        assert!(error.to_string().contains("there is a column `half` already"), "{error}");
+        assert!(error.to_string().contains("there already is a column `half`"), "{error}");
     }
     let twice = with_half(ManifestFormat::Csv).with_score("half", halves());
     assert_eq!(filter(&twice, "id\n2\n").unwrap_err().kind(), ErrorKind::InvalidArgument);

@@ -117,7 +117,7 @@ fn damage_is_corrupt_and_names_the_file() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         let error = filter(name, b"id\n2\n").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-        assert!(error.to_string().contains("does not begin like it"), "{error}");
+        assert!(error.to_string().contains("but its contents are not"), "{error}");
     }
 }
 

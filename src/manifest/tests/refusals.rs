@@ -32,7 +32,7 @@ fn rows_that_do_not_fit_are_named() {
         (&csv, "id,\"a\n2,x\n", ErrorKind::Manifest, "a quote is opened"),
         (&csv, "id,a\n2,\"x\n\",4,\"\"\n", ErrorKind::Manifest, "it spans 2 lines"),
         (&csv, "id\n2.0\n", ErrorKind::Manifest, "in `id`, got `2.0`"),
-        (&csv, "id\n-2\n", ErrorKind::Manifest, "an integer in 0..2^63, in `id`, got `-2`"),
+        (&csv, "id\n-2\n", ErrorKind::Manifest, "(an integer in 0..2^63) in `id`, got `-2`"),
         (&csv, "id\n9223372036854775808\n", ErrorKind::Manifest, "got `9223372036854775808`"),
         (
             &csv,

@@ -73,12 +73,16 @@ impl BatchFormat {
     pub fn check(&self) -> Result<()> {
         let classes = self.classes;
         if !(2..=1 << 24).contains(&classes) {
-            return Err(Error::invalid(format!("classes: expected 2..=2^24, got {classes}")));
+            return Err(Error::invalid(format!(
+                "classes: expected between 2 and 2^24, got {classes}"
+            )));
         }
         if let LogitsFormat::TopK(k) = self.logits
             && !(1..=classes).contains(&k)
         {
-            return Err(Error::invalid(format!("logits: expected top 1..={classes}, got top {k}")));
+            return Err(Error::invalid(format!(
+                "logits: expected the top 1 to {classes}, got the top {k}"
+            )));
         }
         if self.examples.is_some_and(|examples| examples > i64::MAX as u64) {
             return Err(Error::invalid("examples: expected at most 2^63 - 1".to_owned()));

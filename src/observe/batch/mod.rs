@@ -230,7 +230,7 @@ mod tests {
         }
         assert!(BatchFormat::new(1).is_err());
         let top = BatchFormat { logits: LogitsFormat::TopK(3), ..format };
-        assert!(top.check().unwrap_err().to_string().contains("top 1..=2"));
+        assert!(top.check().unwrap_err().to_string().contains("the top 1 to 2, got the top 3"));
     }
 
     #[test]

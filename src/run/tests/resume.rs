@@ -97,7 +97,7 @@ fn another_format_is_refused() {
     other.format.logits = crate::observe::LogitsFormat::Off;
     let error = RunWriter::open(FaultyDisk::default().arc(), other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.to_string().contains("cannot go on with"), "{error}");
+    assert!(error.to_string().contains("cannot be resumed with"), "{error}");
     assert_eq!(fixture.recovered_steps(), (0..18).collect::<Vec<_>>());
 }
 

@@ -25,8 +25,7 @@ impl FileBytes {
             let taken = length.unwrap_or(left);
             (taken <= left).then(|| bytes.slice(from..from + taken))
         });
-        found
-            .ok_or_else(|| ParquetError::EOF(format!("offset {offset} lies outside its row group")))
+        found.ok_or_else(|| ParquetError::EOF(format!("offset {offset} is outside its row group")))
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) fn check_tail(path: &Path, bytes: &[u8]) -> Result<()> {
         ));
     }
     if guard_bytes != guard(tail) {
-        return Err(Error::corrupt(path, "the checksum of the footer does not hold"));
+        return Err(Error::corrupt(path, "the checksum of the footer is wrong"));
     }
     Ok(())
 }

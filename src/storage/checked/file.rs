@@ -171,13 +171,13 @@ impl CheckedFile {
         read().map_err(|error| Error::io("read", &self.path, error))?;
         if crc32c::crc32c(&bytes) != expected {
             let what = match self.units.unit {
-                Unit::RowGroups => format!("the checksum of row group {unit} does not hold"),
+                Unit::RowGroups => format!("the checksum of row group {unit} is wrong"),
                 Unit::Chunks => {
                     let schema = self.metadata().file_metadata().schema_descr();
                     let (group, column) =
                         (unit / schema.num_columns(), unit % schema.num_columns());
                     let column = schema.column(column).path().string();
-                    format!("the checksum of column `{column}` in row group {group} does not hold")
+                    format!("the checksum of column `{column}` in row group {group} is wrong")
                 }
             };
             return Err(Error::corrupt(&self.path, what));
@@ -213,6 +213,6 @@ pub(crate) fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::corrupt(path, "does not decode").with_source(error)),
-        Err(_panic) => Err(Error::corrupt(path, "makes the Parquet decoder panic")),
+        Err(_panic) => Err(Error::corrupt(path, "is damaged: the Parquet decoder panicked")),
     }
 }

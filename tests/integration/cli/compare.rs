@@ -170,7 +170,7 @@ fn what_is_left_out_is_told() {
     let wider = noisy.scores("wider.parquet", &[]);
     // Example 3 has its number from the other run; two examples have none.
     let call = data_diet(&["compare", &format!("{all}:el2n"), &format!("{wider}:el2n")], 0);
-    call.tells("left out: 2 examples that only one of them knows");
+    call.tells("left out: 2 examples that only one of them has");
     let names = ["el2n", "el2n_train_epoch_1"];
     let call = data_diet(&["compare", "--scores", &wider, names[0], names[1]], 0);
     call.tells("left out: 2 examples without a number for one of them");

@@ -130,7 +130,7 @@ fn mistakes_leave_an_earlier_output_alone() {
     with(&["--manifest", manifest, "--min", "2"], 1)
         .tells("min 2 keeps none of 12 examples, whose scores lie in");
     with(&["--manifest", manifest, "--keep", "highest", "--fraction", "1.5"], 2)
-        .tells("fraction: expected 0..=1, got 1.5");
+        .tells("fraction: expected between 0 and 1, got 1.5");
     with(&["--manifest", manifest, "--keep", "highest", "--count", "13"], 2)
         .tells("count: expected at most 12");
     with(&["--manifest", "no.csv", "--min", "0"], 1).tells("cannot read no.csv");

@@ -113,8 +113,8 @@ fn a_crashed_run_is_brought_back_and_said_so_once() {
     drop(recorder);
     let path = crashed.display().to_string();
     let call = data_diet(&["inspect", &path], 0);
-    call.tells("run `seed-0` (rank 0) was interrupted: 72 rows brought back");
+    call.tells("run `seed-0` (rank 0) was interrupted: 72 rows recovered");
     call.says("seed-0  failed").says("the recording process ended without `finish`");
     data_diet(&["inspect", &path], 0).is_quiet();
-    data_diet(&["verify", &path], 0).tells("all well");
+    data_diet(&["verify", &path], 0).tells("no problems found");
 }

@@ -86,11 +86,11 @@ fn file_names_are_tied_to_ids_by_a_map() {
     assert_eq!(data_diet(&scored.arguments(&manifest, &named), 0).stdout, expected);
     let wrong = ["--key", "path", "--key-map", &other, "--dry-run"];
     data_diet(&scored.arguments(&manifest, &wrong), 1)
-        .tells("no column `path`, which a key map has to have; there are: number, file");
+        .tells("no column `path`, which a key map must have; there are: number, file");
     data_diet(&scored.arguments(&manifest, &["--key-map", &map, "--dry-run"]), 2)
         .tells("key map: expected a key column beside it");
     data_diet(&scored.arguments(&manifest, &["--key", "path", "--dry-run"]), 1)
-        .tells("got `images/0.png`; tie texts to ids with `key_map`");
+        .tells("got `images/0.png`; map text keys to ids with `key_map`");
 }
 
 #[test]

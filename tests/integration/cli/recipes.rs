@@ -272,7 +272,7 @@ fn recipes_that_cannot_be_replayed() {
     fs::write(&saved, by_hand.replace("1,", "99,")).unwrap();
     replay(&both, 1).tells("has schema version 99, this crate knows 1");
     fs::write(&saved, by_hand.replace("lowest", "loudest")).unwrap();
-    replay(&both, 1).tells("is not a sound recipe").tells("unknown variant `loudest`");
+    replay(&both, 1).tells("is not a valid recipe").tells("unknown variant `loudest`");
     fs::write(&saved, &by_hand[..40]).unwrap();
     replay(&both, 1).tells("is not JSON");
 }

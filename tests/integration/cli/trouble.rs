@@ -10,7 +10,7 @@ use crate::harness::recorded::{self, finish};
 fn verify_is_content_with_what_was_recorded_and_changes_nothing() {
     let twelve = Twelve::new();
     let call = data_diet(&["verify", &twelve.shown()], 0);
-    call.tells("4 parts, 144 rows, ").tells(" checked: all well");
+    call.tells("4 parts, 144 rows, ").tells(" checked: no problems found");
     assert!(call.stdout.is_empty(), "{}", call.describe());
 }
 
@@ -87,9 +87,9 @@ fn recover_publishes_what_a_crash_left() {
     finish(recorder);
     let path = crashed.display().to_string();
     let call = data_diet(&["verify", &path], 0);
-    call.tells("run `seed-2` is being recorded, or was interrupted: what it has not published");
+    call.tells("run `seed-2` is being recorded, or was interrupted: its unpublished rows");
     let call = data_diet(&["recover", &path], 0);
-    call.tells("run `seed-2` (rank 0) was interrupted: 72 rows brought back");
+    call.tells("run `seed-2` (rank 0) was interrupted: 72 rows recovered");
     assert_eq!(call.stderr.lines().count(), 1, "{}", call.describe());
     data_diet(&["recover", &path], 0).tells("nothing to recover");
     data_diet(&["verify", &path], 0).tells("6 parts, 216 rows");
@@ -117,7 +117,7 @@ fn a_damaged_log_is_put_aside_and_said_so() {
     bytes[middle] ^= 1;
     fs::write(&log, bytes).unwrap();
     let call = data_diet(&["recover", &crashed.display().to_string()], 0);
-    call.tells("a damaged segment was put aside under _runs/seed-0/aside");
+    call.tells("a damaged segment was moved to _runs/seed-0/aside");
     assert_eq!(fs::read_dir(crashed.join("_runs/seed-0/aside")).unwrap().count(), 1);
 }
 

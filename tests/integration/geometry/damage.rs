@@ -71,7 +71,7 @@ fn sound_tables_are_checked_and_counted() {
     fs::write(path.join("_runs/.data-diet-x.draft"), "half").unwrap();
     data_diet(&["recover", &shown], 0);
     data_diet(&["inspect", &shown], 0);
-    data_diet(&["verify", &shown], 0).tells("all well");
+    data_diet(&["verify", &shown], 0).tells("no problems found");
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn damage_has_a_kind_for_each_cause() {
     let corrupt = ErrorKind::Corrupt;
     let foreign = ErrorKind::Foreign;
     let cases = [
-        (flipped(10), corrupt, "the checksum of row group 0 does not hold"),
-        (flipped(guard + 20), corrupt, "the checksum of the footer does not hold"),
-        (flipped(guard + 5), corrupt, "the checksum of the footer does not hold"),
+        (flipped(10), corrupt, "the checksum of row group 0 is wrong"),
+        (flipped(guard + 20), corrupt, "the checksum of the footer is wrong"),
+        (flipped(guard + 5), corrupt, "the checksum of the footer is wrong"),
         (flipped(guard), foreign, "the mark before its footer is missing"),
         (flipped(0), foreign, "it does not begin with the Parquet magic"),
         (flipped(whole.len() - 1), foreign, "it does not end with the Parquet magic"),
@@ -190,7 +190,7 @@ fn a_part_that_is_gone_and_rows_that_come_twice_are_found() {
         // Somebody has copied a part.
         fs::copy(&second, &third).unwrap();
         let found = finding(&directory, &third);
-        assert!(found.error.to_string().ends_with("is in the table already"), "{found:?}");
+        assert!(found.error.to_string().ends_with("is already in the table"), "{found:?}");
         fs::remove_file(&third).unwrap();
         let bytes = fs::read(&first).unwrap();
         fs::remove_file(&first).unwrap();

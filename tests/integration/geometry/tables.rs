@@ -188,7 +188,7 @@ fn rows_that_are_wrong_are_refused_and_nothing_is_written() {
     let (good, base) = (velocity("window_0", 0, 0.5), velocity("window_1", 0, 0.5));
     let wrong: [(&str, KernelVelocityRow); 7] = [
         ("set: expected a name", velocity("", 0, 0.5)),
-        ("distance: expected 0..=2, got NaN", velocity("a", 0, f64::NAN)),
+        ("distance: expected between 0 and 2, got NaN", velocity("a", 0, f64::NAN)),
         ("dt: expected a positive number, got 0", KernelVelocityRow { dt: 0.0, ..base.clone() }),
         (
             "second_step: expected a snapshot after step 0",

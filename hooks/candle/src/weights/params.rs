@@ -216,12 +216,12 @@ pub fn interpolate(
     alpha: f64,
 ) -> Result<NamedTensors> {
     if !(0.0..=1.0).contains(&alpha) {
-        return Err(Error::Argument(format!("alpha: expected 0..=1, got {alpha}")));
+        return Err(Error::Argument(format!("alpha: expected between 0 and 1, got {alpha}")));
     }
     let mut differences = differences(first, second);
     let not_floats = first.iter().filter(|(_, tensor)| blending_dtype(tensor.dtype()).is_none());
     differences.extend(not_floats.map(|(name, tensor)| {
-        format!("`{name}` is {}, which has no values in between", tensor.dtype().as_str())
+        format!("`{name}` is {}, which cannot be interpolated", tensor.dtype().as_str())
     }));
     if !differences.is_empty() {
         return Err(Error::Argument(format!(
@@ -279,7 +279,7 @@ fn differences<'a>(
         found.insert(name, difference);
     }
     for name in other.keys().filter(|&name| !model.contains_key(name)) {
-        found.insert(name, format!("`{name}` is one too many"));
+        found.insert(name, format!("`{name}` is not in the model"));
     }
     found.into_values().collect()
 }

@@ -24,7 +24,10 @@ fn grids_that_are_no_line() {
     assert!(Grid::at(vec![0.0, 0.7, 0.2, 1.0]).is_err());
     for alpha in [-0.5, 1.5, f64::NAN] {
         let error = Grid::at(vec![0.0, alpha, 1.0]).unwrap_err();
-        assert_eq!(error.to_string(), format!("alpha: expected positions in 0..=1, got {alpha}"));
+        assert_eq!(
+            error.to_string(),
+            format!("alpha: expected positions between 0 and 1, got {alpha}")
+        );
     }
     assert_eq!(Grid::at((0..=10).map(|n| f64::from(n) / 10.0).collect()).unwrap(), Grid::default());
 }
@@ -64,8 +67,8 @@ fn weights_of_another_model() {
     assert_eq!(
         error,
         "second: weights: expected those of this model, but `layer0.bias` is f32 [4], not f32 [2]; \
-         `layer0.weight` is f32 [4, 3], not f32 [2, 3]; `layer1.bias` is one too many; \
-         `layer1.weight` is one too many"
+         `layer0.weight` is f32 [4, 3], not f32 [2, 3]; `layer1.bias` is not in the model; \
+         `layer1.weight` is not in the model"
     );
     let error = curve(&params, &other, &own, never).unwrap_err().to_string();
     assert!(error.starts_with("first: weights: expected those of this model"), "{error}");

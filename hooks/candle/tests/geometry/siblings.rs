@@ -75,15 +75,15 @@ fn children_of_one_parent_find_their_steps() {
 fn runs_without_a_common_parent_are_told_apart() {
     let directory = family();
     let message = |runs: &[&str]| Siblings::open(directory.path(), runs).unwrap_err().to_string();
-    let what = "runs: expected runs that began with the same weights of one parent, but";
+    let what = "runs: expected runs that started from the same weights of one parent, but";
     assert_eq!(
         message(&["child-1", "later", "stranger"]),
         format!(
             "{what} `child-1` with those of `parent` at step 2, `later` with those of `parent` at \
-             step 3, `stranger` with weights of its own"
+             step 3, `stranger` from its own weights"
         )
     );
-    assert_eq!(message(&["stranger"]), format!("{what} `stranger` with weights of its own"));
+    assert_eq!(message(&["stranger"]), format!("{what} `stranger` from its own weights"));
     assert_eq!(message(&[]), format!("{what} there is none"));
     let error = message(&["child-1", "nobody"]);
     let runs = "child-1, child-22, later, parent, stranger";
@@ -102,7 +102,7 @@ fn a_step_that_a_run_lacks_is_answered_with_those_it_has() {
     assert_eq!(error, "run `child-1` has recorded no snapshots");
     assert_eq!(
         siblings.last_common_step().unwrap_err().to_string(),
-        "runs: expected a step since 2 of which every run has a snapshot, but `child-1` has none; \
+        "runs: expected a step since 2 at which every run has a snapshot, but `child-1` has none; \
          `child-22` has 2, 3, 4, 5, 6, 7"
     );
 }

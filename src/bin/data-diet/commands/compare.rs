@@ -100,7 +100,7 @@ fn split(
     options: &AgreementOptions,
 ) -> data_diet::Result<Vec<SplitAgreement>> {
     let most = series.columns().len() / 2 * arguments.splits;
-    let bar = progress::bar(most as u64, "ways to part the runs");
+    let bar = progress::bar(most as u64, "ways to split the runs");
     let splits = series.split_agreement(arguments.splits(), options, |left| {
         bar.set_length(bar.position() + 1 + left);
         bar.inc(1);
@@ -113,7 +113,7 @@ fn tell_what_is_missing(comparisons: &[Comparison]) {
     for Comparison { first, second, agreement } in comparisons {
         for (examples, what) in [
             (agreement.without_score, "without a number for one of them"),
-            (agreement.in_one_only, "that only one of them knows"),
+            (agreement.in_one_only, "that only one of them has"),
         ] {
             if examples > 0 {
                 let examples = counted(examples as u64, "example");

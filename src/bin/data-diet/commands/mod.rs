@@ -18,9 +18,9 @@ fn open(path: &std::path::Path) -> data_diet::Result<Experiment> {
     for recovered in experiment.recovered() {
         let (run, rank) = (&recovered.run, recovered.rank);
         let rows = counted(recovered.rows, "row");
-        tell(format_args!("run `{run}` (rank {rank}) was interrupted: {rows} brought back"));
+        tell(format_args!("run `{run}` (rank {rank}) was interrupted: {rows} recovered"));
         if recovered.damaged {
-            tell(format_args!("  a damaged segment was put aside under _runs/{run}/aside"));
+            tell(format_args!("  a damaged segment was moved to _runs/{run}/aside"));
         }
     }
     Ok(experiment)

@@ -157,7 +157,7 @@ fn compare(then: Option<&ScoresOrigin>, now: &ScoresOrigin, exact: bool) -> Resu
         return Err(Failure::Finding(differs));
     }
     if then.is_some() {
-        tell(format_args!("warning: {differs}; the choice can differ"));
+        tell(format_args!("warning: {differs}; the selection can differ"));
     }
     Ok(())
 }

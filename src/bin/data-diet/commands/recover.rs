@@ -9,7 +9,7 @@ use crate::text::tell;
 pub(crate) fn run(arguments: &Recover) -> Result<ExitCode, Failure> {
     let experiment = super::open(&arguments.experiment)?;
     if experiment.recovered().is_empty() {
-        tell("nothing to recover: no run was interrupted since the last look");
+        tell("nothing to recover: no run was interrupted");
     }
     Ok(ExitCode::SUCCESS)
 }

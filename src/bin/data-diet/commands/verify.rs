@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
     for run in experiment.runs()? {
         if run.status() == RunStatus::Running {
             tell(format_args!(
-                "run `{}` is being recorded, or was interrupted: what it has not published is not \
+                "run `{}` is being recorded, or was interrupted: its unpublished rows are not \
                  checked",
                 run.name()
             ));
@@ -35,7 +35,7 @@ fn tell_all(verification: &Verification) -> Result<ExitCode, Failure> {
     let (parts, rows) = (counted(verification.parts, "part"), counted(verification.rows, "row"));
     let summary = format!("{parts}, {rows}, {} checked", bytes(verification.bytes));
     if verification.findings.is_empty() {
-        tell(format_args!("{summary}: all well"));
+        tell(format_args!("{summary}: no problems found"));
         return Ok(ExitCode::SUCCESS);
     }
     let findings = counted(verification.findings.len() as u64, "finding");

@@ -80,7 +80,7 @@ impl Siblings {
             let steps = steps.collect::<Vec<_>>().join("; ");
             let spawn = self.point.step;
             Error::Argument(format!(
-                "runs: expected a step since {spawn} of which every run has a snapshot, but {steps}"
+                "runs: expected a step since {spawn} at which every run has a snapshot, but {steps}"
             ))
         })
     }

@@ -74,7 +74,7 @@ impl Report<'_> {
         writeln!(
             output,
             "\nthe mean over some runs against the mean over all others: mean, and lowest to highest, \
-             over the ways to part them\n"
+             over the ways to split them\n"
         )?;
         let mut rows = Vec::new();
         for split in &self.splits {
