@@ -114,9 +114,9 @@ impl Clock {
     /// [`MAX_STEP`](Self::MAX_STEP): forgetting events are defined by the order of presentations.
     pub fn set_step(&mut self, step: u64) -> Result<()> {
         if step < self.step || step > Self::MAX_STEP {
-            let (now, last) = (self.step, Self::MAX_STEP);
+            let now = self.step;
             return Err(Error::invalid(format!(
-                "step: expected at least {now} and at most {last}, got {step}"
+                "step: expected {now} or later, below 2^63, got {step}"
             )));
         }
         self.step = step;
@@ -131,9 +131,9 @@ impl Clock {
     /// [`MAX_EPOCH`](Self::MAX_EPOCH).
     pub fn set_epoch(&mut self, epoch: u32) -> Result<()> {
         if epoch < self.epoch || epoch > Self::MAX_EPOCH {
-            let (now, last) = (self.epoch, Self::MAX_EPOCH);
+            let now = self.epoch;
             return Err(Error::invalid(format!(
-                "epoch: expected at least {now} and at most {last}, got {epoch}"
+                "epoch: expected {now} or later, below 2^31, got {epoch}"
             )));
         }
         self.epoch = epoch;
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!((clock.step(), clock.epoch()), (1, 1));
         clock.set_step(10).unwrap();
         let error = clock.set_step(9).unwrap_err();
-        assert!(error.to_string().starts_with("step: expected at least 10"), "{error}");
+        assert!(error.to_string().starts_with("step: expected 10 or later"), "{error}");
         assert!(clock.set_epoch(0).is_err());
         assert!(clock.set_step(u64::MAX).is_err());
         assert_eq!((clock.step(), clock.epoch()), (10, 1));

@@ -181,12 +181,12 @@ fn refusals_name_the_step_and_the_argument() {
     let error = refusal(&[drop(1.0), keep(1)]);
     assert_eq!(error.kind(), ErrorKind::Empty);
     let expected = "step 1 (drop lowest by `up`): this amount drops all of 10 examples, whose scores \
-                    lie in 0..=9";
+                    lie between 0 and 9";
     assert_eq!(error.to_string(), expected);
     let beyond = Step::keep("up", Rule::Threshold { min: Some(8.5), max: None });
     let error = refusal(&[Step::drop("up", Rule::Highest(Amount::Count(2))), beyond]);
     let expected = "step 2 (keep threshold by `up`): min 8.5 keeps none of 8 examples, whose scores \
-                    lie in 0..=7";
+                    lie between 0 and 7";
     assert_eq!(error.to_string(), expected);
 }
 

@@ -321,7 +321,7 @@ fn mistakes_are_named_with_what_there_is() {
     );
     between("seeds", "el2n", &[], 1).tells("expected at least 2 runs to compare, got 1 (seed-0)");
     noisy.record(1, 3);
-    between("seeds", "grand", &[], 1).tells("`grand` was recorded by no chosen run");
+    between("seeds", "grand", &[], 1).tells("no chosen run has recorded `grand`");
     between("seeds", "el2n", &["--splits", "0"], 2).tells("splits: expected at least 1, got 0");
     compare(&[&scores, "--score", "el2n", "--between", "seeds"], 1)
         .tells("is not an experiment directory");

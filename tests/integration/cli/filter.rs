@@ -128,7 +128,7 @@ fn mistakes_leave_an_earlier_output_alone() {
         call
     };
     with(&["--manifest", manifest, "--min", "2"], 1)
-        .tells("min 2 keeps none of 12 examples, whose scores lie in");
+        .tells("min 2 keeps none of 12 examples, whose scores lie between");
     with(&["--manifest", manifest, "--keep", "highest", "--fraction", "1.5"], 2)
         .tells("fraction: expected between 0 and 1, got 1.5");
     with(&["--manifest", manifest, "--keep", "highest", "--count", "13"], 2)

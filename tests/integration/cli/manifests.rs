@@ -121,7 +121,7 @@ fn compression_goes_by_the_name_and_on_streams_by_the_manifest() {
     assert_eq!(unpacked, kept);
     let cut = scored.write("cut.csv.gz", &gzip(&text)[..20]);
     data_diet(&scored.arguments(&cut, &["--key", "id", "--dry-run"]), 1)
-        .tells("cut.csv.gz: ends in the middle of its gzip");
+        .tells("cut.csv.gz: is truncated in the middle of its gzip data");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn kept_rows_can_carry_their_scores() {
         .tells("no score `el2m`");
     let taken = scored.write("taken.csv", "id,el2n\n1,2\n");
     data_diet(&scored.arguments(&taken, &["--key", "id", "--with-scores", "--dry-run"]), 1)
-        .tells("there is a column `el2n` already");
+        .tells("there already is a column `el2n`");
 }
 
 #[test]

@@ -48,10 +48,13 @@ fn verify_finds_a_cut_and_a_missing_part() {
 #[test]
 fn verify_finds_files_that_do_not_belong() {
     for (name, what) in [
-        ("observations/notes.txt", "is no part of a run"),
-        ("observations/run=seed-0/phase=train/rank=0/part-000000 (copy).parquet", "is no part"),
-        ("observations/run=seed-0/phase=train/rank=0/.part-000001.parquet", "is no part"),
-        ("observations/run=gone/phase=train/rank=0/part-000000.parquet", "belongs to no run"),
+        ("observations/notes.txt", "is not a part of any run"),
+        ("observations/run=seed-0/phase=train/rank=0/part-000000 (copy).parquet", "is not a part"),
+        ("observations/run=seed-0/phase=train/rank=0/.part-000001.parquet", "is not a part"),
+        (
+            "observations/run=gone/phase=train/rank=0/part-000000.parquet",
+            "belongs to a run that is not in `_runs`",
+        ),
     ] {
         let twelve = Twelve::new();
         let stray = twelve.path().join(name);

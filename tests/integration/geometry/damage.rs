@@ -175,7 +175,10 @@ fn files_that_do_not_belong_are_found() {
         fs::write(&stray, "x").unwrap();
         let found = finding(&directory, &stray);
         assert_eq!(found.error.kind(), ErrorKind::Foreign, "{found:?}");
-        assert!(found.error.to_string().contains("whose tree holds nothing else"), "{found:?}");
+        assert!(
+            found.error.to_string().contains("remove it from the table's directory"),
+            "{found:?}"
+        );
         fs::remove_file(&stray).unwrap();
     }
     assert!(findings(&directory).is_empty());
@@ -195,10 +198,7 @@ fn a_part_that_is_gone_and_rows_that_come_twice_are_found() {
         let bytes = fs::read(&first).unwrap();
         fs::remove_file(&first).unwrap();
         let found = finding(&directory, &first);
-        assert!(
-            found.error.to_string().ends_with("is missing, while there is part 1"),
-            "{found:?}"
-        );
+        assert!(found.error.to_string().ends_with("is missing, but part 1 exists"), "{found:?}");
         // What is left can be used, and what is measured next gets a name of its own.
         assert_eq!(read(&directory.experiment()).unwrap(), 1);
         fs::write(&first, bytes).unwrap();

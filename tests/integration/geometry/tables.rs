@@ -213,7 +213,7 @@ fn rows_that_are_wrong_are_refused_and_nothing_is_written() {
     table.append(std::slice::from_ref(&good)).unwrap();
     let error = table.append(&[good]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(error.to_string(), "set: the table has `window_0` between steps 0 and 50 already");
+    assert_eq!(error.to_string(), "set: the table already has `window_0` between steps 0 and 50");
     let error = KernelVelocityTable::open(directory.path(), "../x").unwrap_err();
     assert!(error.to_string().starts_with("run: expected"), "{error}");
 

@@ -44,7 +44,7 @@ fn moments_that_were_not_recorded_are_told_which_there_are() {
     let (_directory, experiment) = two_runs();
     let el2n = |at: At| ScoreRequest::signal(Signal::El2n).at(at);
     let score = |name: &str| name.parse::<ScoreRequest>().unwrap();
-    let steps = "the steps there are lie in";
+    let steps = "the recorded steps are";
     for (request, expected) in [
         (
             el2n(At::Epochs(vec![1, 9])),
@@ -186,36 +186,36 @@ fn a_signal_that_was_not_recorded() {
     assert!(table.info().aliases.is_empty());
     let there = "`seed-0` has loss (phases: train)";
     for (name, expected) in [
-        ("el2n", format!("`el2n` was recorded by no chosen run; {there}")),
+        ("el2n", format!("no chosen run has recorded `el2n`; {there}")),
         (
             "el2n_train_epoch_0",
             format!(
-                "`el2n_train_epoch_0` is made of `el2n`, which no chosen run has recorded in the \
+                "`el2n_train_epoch_0` needs `el2n`, which no chosen run has recorded in the \
                      train phase; {there}"
             ),
         ),
         (
             "loss_score_epoch_0",
             format!(
-                "`loss_score_epoch_0` is made of `loss`, which no chosen run has recorded in the \
+                "`loss_score_epoch_0` needs `loss`, which no chosen run has recorded in the \
                      score phase; {there}"
             ),
         ),
         (
             "aum",
             format!(
-                "`aum` is made of `margin`, which no chosen run has recorded in the train phase; \
+                "`aum` needs `margin`, which no chosen run has recorded in the train phase; \
                      {there}"
             ),
         ),
         (
             "cartography",
             format!(
-                "`cartography_confidence` is made of `confidence`, which no chosen run has \
+                "`cartography_confidence` needs `confidence`, which no chosen run has \
                      recorded in the train phase; {there}"
             ),
         ),
-        ("grand", format!("`grand` was recorded by no chosen run; {there}")),
+        ("grand", format!("no chosen run has recorded `grand`; {there}")),
     ] {
         let (kind, message) = refused(&experiment, &asking([name.parse().unwrap()]));
         assert_eq!((kind, message), (ErrorKind::NotFound, expected));

@@ -168,7 +168,7 @@ fn ids_that_are_no_ids() {
         let table = Table::new(vec![("example", column), ("el2n", scores())]);
         let (kind, message) = table.refused("el2n");
         assert_eq!(kind, ErrorKind::Foreign, "{shown}");
-        assert!(message.contains("column `example` holds something else"), "{message}");
+        assert!(message.contains("column `example` holds values that are not ids"), "{message}");
     }
 }
 
