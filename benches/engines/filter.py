@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=REPOSITORY / "target")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--check", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/data-diet")
+    parser.add_argument("--binary", type=Path, default=TARGET / "release/data-diet")
     arguments = parser.parse_args()
     if arguments.make:
         print(repr(make(arguments.make, arguments.rows)))

@@ -2,7 +2,7 @@
 //! than a minute on two cores:
 //!
 //! ```text
-//! cargo run --release --features cli --example digits
+//! cargo run --features cli --example digits
 //! ```
 //!
 //! The training loop with the hook in it is `examples/experiment/training.rs`.
@@ -34,7 +34,7 @@ Trains a small network on 8x8 handwritten digits, records what it learns from
 which example, prunes the easiest ones and trains again on what is left.
 With --grand 0,1,3,10 it compares GraNd with EL2N at these epochs instead.
 
-  cargo run --release --features cli --example digits -- [OPTIONS]
+  cargo run --features cli --example digits -- [OPTIONS]
 ";
 
 fn main() -> ExitCode {

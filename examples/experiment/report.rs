@@ -123,7 +123,7 @@ fn verdict(highest: &[f64], random: &[f64]) -> String {
 /// Commands to go on with, as they can be pasted.
 pub(crate) fn next(output: &mut dyn Write, task: &Task, options: &Options) -> Result<()> {
     let experiment = options.experiment.display();
-    let command = "cargo run --release --features cli --";
+    let command = "cargo run --features cli --";
     let unscored = if task.manifest_lists_test { " --unscored keep" } else { "" };
     writeln!(
         output,

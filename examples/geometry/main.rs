@@ -3,8 +3,8 @@
 //! of a network can no longer be told apart by their errors.
 //!
 //! ```text
-//! cargo run --release --features cli --example geometry
-//! cargo run --release --features cli --example geometry -- --mnist data/mnist
+//! cargo run --features cli --example geometry
+//! cargo run --features cli --example geometry -- --mnist data/mnist
 //! ```
 //!
 //! ```text

