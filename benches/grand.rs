@@ -157,7 +157,7 @@ impl Case {
 fn run_case(network: &str, way: &str) -> Measured {
     let case = Case::new(network).unwrap();
     let norms = GradientNorms::new(&case.weights).unwrap();
-    let mut norms = if way == "one-by-one" { norms.one_by_one() } else { norms };
+    let mut norms = if way == "one-by-one" { norms.per_example() } else { norms };
     let mut run = || match way {
         "forward" => drop(black_box(case.model.forward(&case.inputs).unwrap())),
         "training" => case.training().unwrap(),
@@ -168,7 +168,7 @@ fn run_case(network: &str, way: &str) -> Measured {
                 let logs = log_softmax(logits, D::Minus1)?;
                 logs.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
             };
-            black_box(norms.of_losses(&case.inputs, &targets, forward, losses).unwrap());
+            black_box(norms.custom_loss(&case.inputs, &targets, forward, losses).unwrap());
         }
         _ => {
             let forward = |inputs: &Tensor| case.model.forward(inputs);

@@ -129,7 +129,7 @@ impl Case {
 fn run_case(network: &str, way: &str) -> Measured {
     let case = Case::new(network).unwrap();
     let options = match way {
-        "one-by-one" => GramOptions::default().one_by_one(),
+        "one-by-one" => GramOptions::default().per_example(),
         _ => GramOptions::default(),
     };
     // Threads are started and memory is faulted in once.

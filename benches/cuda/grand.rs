@@ -27,7 +27,7 @@ pub(crate) fn heading() {
 
 pub(crate) fn measure(network: &Network, sizes: Sizes) -> Measured {
     let norms = GradientNorms::new(&network.weights).unwrap();
-    let mut ways = [norms.clone(), norms.one_by_one()];
+    let mut ways = [norms.clone(), norms.per_example()];
     let mut taken = [Vec::new(), Vec::new()];
     // The first time kernels are loaded, and some examples are looked at alone.
     for way in &mut ways {

@@ -19,7 +19,7 @@ use crate::transfer::{HostTensor, is_float, unsupported_logits};
 )]
 pub trait ExampleIds: sealed::Sealed {
     #[doc(hidden)]
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>>;
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>>;
 
     /// Returns the tensor, if they are one; it may be on a device.
     #[doc(hidden)]
@@ -37,7 +37,7 @@ pub trait ExampleIds: sealed::Sealed {
 )]
 pub trait Labels: sealed::Sealed {
     #[doc(hidden)]
-    fn to_labels(&self) -> Result<OwnedLabels<'_>>;
+    fn to_labels(&self) -> Result<HostLabels<'_>>;
 
     /// Returns the tensor, if they are one; it may be on a device.
     #[doc(hidden)]
@@ -62,12 +62,12 @@ pub trait Norms: sealed::Sealed {
 /// Labels on the host.
 #[doc(hidden)]
 #[derive(Debug)]
-pub enum OwnedLabels<'a> {
+pub enum HostLabels<'a> {
     Classes(Cow<'a, [i64]>),
     Soft { weights: Vec<f32>, shape: (usize, usize) },
 }
 
-impl OwnedLabels<'_> {
+impl HostLabels<'_> {
     /// Returns the number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
@@ -77,10 +77,10 @@ impl OwnedLabels<'_> {
     }
 
     /// Returns some of the rows.
-    pub(crate) fn slice(&self, rows: Range<usize>) -> OwnedLabels<'_> {
+    pub(crate) fn slice(&self, rows: Range<usize>) -> HostLabels<'_> {
         match self {
-            Self::Classes(labels) => OwnedLabels::Classes(Cow::Borrowed(&labels[rows])),
-            Self::Soft { weights, shape: (_, classes) } => OwnedLabels::Soft {
+            Self::Classes(labels) => HostLabels::Classes(Cow::Borrowed(&labels[rows])),
+            Self::Soft { weights, shape: (_, classes) } => HostLabels::Soft {
                 weights: weights[rows.start * classes..rows.end * classes].to_vec(),
                 shape: (rows.len(), *classes),
             },
@@ -88,10 +88,10 @@ impl OwnedLabels<'_> {
     }
 
     /// Returns the same labels without borrowing.
-    pub(crate) fn into_owned(self) -> OwnedLabels<'static> {
+    pub(crate) fn into_owned(self) -> HostLabels<'static> {
         match self {
-            Self::Classes(labels) => OwnedLabels::Classes(Cow::Owned(labels.into_owned())),
-            Self::Soft { weights, shape } => OwnedLabels::Soft { weights, shape },
+            Self::Classes(labels) => HostLabels::Classes(Cow::Owned(labels.into_owned())),
+            Self::Soft { weights, shape } => HostLabels::Soft { weights, shape },
         }
     }
 
@@ -132,14 +132,14 @@ macro_rules! integers {
     ($($integer:ty),*) => {$(
         impl sealed::Sealed for [$integer] {}
         impl ExampleIds for [$integer] {
-            fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+            fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
                 self.iter().map(|&id| example(id)).collect::<Result<Vec<_>>>().map(Cow::Owned)
             }
         }
         impl Labels for [$integer] {
-            fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+            fn to_labels(&self) -> Result<HostLabels<'_>> {
                 let labels = self.iter().map(|&class| label(class)).collect::<Result<_>>()?;
-                Ok(OwnedLabels::Classes(Cow::Owned(labels)))
+                Ok(HostLabels::Classes(Cow::Owned(labels)))
             }
         }
     )*};
@@ -149,14 +149,14 @@ integers!(u8, u16, u32, u64, usize, i8, i16, i32, isize);
 impl sealed::Sealed for [i64] {}
 
 impl ExampleIds for [i64] {
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
         Ok(Cow::Borrowed(self))
     }
 }
 
 impl Labels for [i64] {
-    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
-        Ok(OwnedLabels::Classes(Cow::Borrowed(self)))
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
+        Ok(HostLabels::Classes(Cow::Borrowed(self)))
     }
 }
 
@@ -186,8 +186,8 @@ impl<T> ExampleIds for Vec<T>
 where
     [T]: ExampleIds,
 {
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
-        self.as_slice().to_examples()
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
+        self.as_slice().to_ids()
     }
 }
 
@@ -195,7 +195,7 @@ impl<T> Labels for Vec<T>
 where
     [T]: Labels,
 {
-    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
         self.as_slice().to_labels()
     }
 }
@@ -206,8 +206,8 @@ impl<T, const N: usize> ExampleIds for [T; N]
 where
     [T]: ExampleIds,
 {
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
-        self.as_slice().to_examples()
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
+        self.as_slice().to_ids()
     }
 }
 
@@ -215,7 +215,7 @@ impl<T, const N: usize> Labels for [T; N]
 where
     [T]: Labels,
 {
-    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
         self.as_slice().to_labels()
     }
 }
@@ -223,8 +223,8 @@ where
 impl<T: sealed::Sealed + ?Sized> sealed::Sealed for &T {}
 
 impl<T: ExampleIds + ?Sized> ExampleIds for &T {
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
-        (**self).to_examples()
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
+        (**self).to_ids()
     }
 
     fn as_tensor(&self) -> Option<&Tensor> {
@@ -233,7 +233,7 @@ impl<T: ExampleIds + ?Sized> ExampleIds for &T {
 }
 
 impl<T: Labels + ?Sized> Labels for &T {
-    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
         (**self).to_labels()
     }
 
@@ -243,19 +243,19 @@ impl<T: Labels + ?Sized> Labels for &T {
 }
 
 /// More rows than any batch has.
-const MOST_ROWS: usize = 1 << 24;
+const MAX_BATCH_ROWS: usize = 1 << 24;
 
 macro_rules! ranges {
     ($($range:ty),*) => {$(
         impl sealed::Sealed for $range {}
         impl ExampleIds for $range {
-            fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+            fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
                 // A huge range is a mistake, and must not take all memory before it is refused.
-                let most = MOST_ROWS + 1;
+                let most = MAX_BATCH_ROWS + 1;
                 let ids: Vec<_> = self.clone().take(most).map(example).collect::<Result<_>>()?;
                 if ids.len() == most {
                     return Err(Error::Argument(format!(
-                        "ids: expected the ids of one batch, got a range of more than {MOST_ROWS}"
+                        "ids: expected the ids of one batch, got a range of more than {MAX_BATCH_ROWS}"
                     )));
                 }
                 Ok(Cow::Owned(ids))
@@ -279,7 +279,7 @@ ranges!(
 impl sealed::Sealed for Tensor {}
 
 impl ExampleIds for Tensor {
-    fn to_examples(&self) -> Result<Cow<'_, [i64]>> {
+    fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
         if self.rank() != 1 {
             let got = self.dims();
             return Err(Error::Argument(format!("ids: expected a tensor [batch], got {got:?}")));
@@ -305,13 +305,13 @@ impl Norms for Tensor {
 }
 
 impl Labels for Tensor {
-    fn to_labels(&self) -> Result<OwnedLabels<'_>> {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
         match *self.dims() {
             [_] => {
                 let labels = HostTensor::new(self)?.integers("labels")?;
-                Ok(OwnedLabels::Classes(Cow::Owned(labels)))
+                Ok(HostLabels::Classes(Cow::Owned(labels)))
             }
-            [rows, classes] if is_float(self.dtype()) => Ok(OwnedLabels::Soft {
+            [rows, classes] if is_float(self.dtype()) => Ok(HostLabels::Soft {
                 weights: HostTensor::new(self)?.floats("labels")?,
                 shape: (rows, classes),
             }),

@@ -101,7 +101,7 @@ impl<'a> KernelVelocity<'a> {
         mut progress: impl FnMut(&str, u64),
     ) -> Result<()> {
         self.check(table)?;
-        self.params.preserving(|| {
+        self.params.restore_after(|| {
             let mut before: Option<(Weights, Vec<Option<Gram>>)> = None;
             let mut count = 0;
             for snapshot in snapshots {

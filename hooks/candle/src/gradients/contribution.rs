@@ -9,8 +9,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use crate::gradients::matmul::batched_product;
 use crate::gradients::patches::Geometry;
-use crate::gradients::products::batched_product;
 use crate::gradients::squares::{product_dtype, sum_dtype, sums_of_squares};
 
 /// What one use of a parameter contributes to the gradient of each example.
@@ -41,20 +41,20 @@ pub(crate) const CACHED_BYTES: usize = 1 << 20;
 
 /// One example needs more memory than is allowed.
 #[derive(Debug)]
-pub(crate) struct TooLarge {
+pub(crate) struct MemoryLimitExceeded {
     pub(crate) bytes: usize,
 }
 
-type Bounded = std::result::Result<Tensor, TooLarge>;
+type BoundedResult = std::result::Result<Tensor, MemoryLimitExceeded>;
 
 /// Returns the sum of squares of every example's gradient, `[batch]`, for the parameter whose uses
-/// these are. Fails with [`TooLarge`] if one example needs more than `max_bytes`.
-pub(crate) fn example_squares(
+/// these are. Fails with [`MemoryLimitExceeded`] if one example needs more than `max_bytes`.
+pub(crate) fn per_example_squares(
     uses: &[Contribution],
     parameter: &Tensor,
     batch: usize,
     max_bytes: usize,
-) -> Result<Bounded> {
+) -> Result<BoundedResult> {
     let mut gradients: Option<Tensor> = None;
     let mut outer = Vec::new();
     for used in uses {
@@ -74,7 +74,7 @@ pub(crate) fn example_squares(
     match (gradients, outer.as_slice()) {
         (Some(gradients), []) => sums_of_squares(&gradients).map(Ok),
         (None, [tokens]) if matches!(tokens.left, Factor::OneHot(_)) => {
-            repeated_rows(tokens, batch, max_bytes)
+            embedding_squares(tokens, batch, max_bytes)
         }
         (gradients, outer) => Products { gradients, outer, parameter, batch }.squares(max_bytes),
     }
@@ -82,7 +82,7 @@ pub(crate) fn example_squares(
 
 /// Returns the gradients themselves, `[count, values]`, of `count` examples from `start` on, for
 /// the parameter whose uses these are.
-pub(crate) fn example_gradients(
+pub(crate) fn per_example_gradients(
     uses: &[Contribution],
     parameter: &Tensor,
     batch: usize,
@@ -137,10 +137,10 @@ enum Plan {
 }
 
 impl Products<'_> {
-    fn squares(&self, max_bytes: usize) -> Result<Bounded> {
+    fn squares(&self, max_bytes: usize) -> Result<BoundedResult> {
         let (plan, bytes) = self.plan(max_bytes)?;
         if bytes > max_bytes {
-            return Ok(Err(TooLarge { bytes }));
+            return Ok(Err(MemoryLimitExceeded { bytes }));
         }
         let budget =
             if self.parameter.device().is_cpu() { max_bytes.min(CACHED_BYTES) } else { max_bytes };
@@ -173,7 +173,7 @@ impl Products<'_> {
         }
         let form = (Plan::Form, size * (factors + values * self.outer.len().min(2)));
         let first = &self.outer[0];
-        if !self.is_one_kind() {
+        if !self.can_concatenate() {
             return Ok(form);
         }
         if self.outer.len() == 1 && positions == 1 && first.groups == 1 {
@@ -200,7 +200,7 @@ impl Products<'_> {
     }
 
     /// Returns whether the positions of all uses can be concatenated.
-    fn is_one_kind(&self) -> bool {
+    fn can_concatenate(&self) -> bool {
         self.gradients.is_none()
             && self.outer.iter().all(|outer| {
                 outer.groups == self.outer[0].groups && !matches!(outer.left, Factor::OneHot(_))
@@ -244,7 +244,7 @@ impl Products<'_> {
             Some(gradients) => Some(gradients.narrow(0, start, count)?),
             None => None,
         };
-        if self.outer.len() > 1 && self.is_one_kind() {
+        if self.outer.len() > 1 && self.can_concatenate() {
             // One product over the positions of all uses.
             let groups = self.outer[0].groups;
             let (left, right): (Vec<_>, Vec<_>) = self
@@ -372,12 +372,16 @@ impl Factor {
 /// Computes the sums of squares of embedding gradients without forming them. The gradient's row of
 /// a token is the sum of the rows of `right` at the token's positions; each position counts for its
 /// share.
-fn repeated_rows(outer: &OuterProducts<'_>, batch: usize, max_bytes: usize) -> Result<Bounded> {
+fn embedding_squares(
+    outer: &OuterProducts<'_>,
+    batch: usize,
+    max_bytes: usize,
+) -> Result<BoundedResult> {
     let Factor::OneHot(indices) = outer.left else { candle_core::bail!("expected one-hot rows") };
     let positions = indices.dim(1)?;
     let bytes = 8 * positions * (positions + outer.right.features()?);
     if bytes > max_bytes {
-        return Ok(Err(TooLarge { bytes }));
+        return Ok(Err(MemoryLimitExceeded { bytes }));
     }
     let piece = (max_bytes / bytes.max(1)).clamp(1, batch);
     let mut squares = Vec::new();

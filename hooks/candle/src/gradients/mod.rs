@@ -9,12 +9,13 @@
 //! themselves, which are in [`nn`](crate::nn), nor the recorder.
 
 pub(crate) mod contribution;
+pub(crate) mod matmul;
 mod norms;
 pub(crate) mod patches;
-pub(crate) mod products;
 pub(crate) mod squares;
 pub(crate) mod tape;
-pub(crate) mod threads;
 
-pub(crate) use norms::names_statistics;
-pub use norms::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne, last_layer_norms};
+pub(crate) use norms::is_running_statistic;
+pub use norms::{
+    ExampleNorms, GradientNorms, Inputs, NormsReport, PerExampleParameter, last_layer_norms,
+};

@@ -96,7 +96,7 @@ impl Geometry {
 
     /// Visits every run of pixels under one kernel element in a row of the output: (offset in the
     /// output, offset in the image, length). Pixels are `stride` apart in the image.
-    fn each_run(&self, mut visit: impl FnMut(usize, usize, usize)) {
+    fn for_each_run(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (output_height, output_width) = self.output();
         let (padding_y, padding_x) = self.padding;
         let positions = output_height * output_width;
@@ -133,7 +133,7 @@ impl Geometry {
 
     fn runs(&self) -> Vec<(usize, usize, usize)> {
         let mut runs = Vec::new();
-        self.each_run(|patch, pixel, count| runs.push((patch, pixel, count)));
+        self.for_each_run(|patch, pixel, count| runs.push((patch, pixel, count)));
         runs
     }
 
@@ -190,7 +190,7 @@ impl Geometry {
         let outside = self.height * self.width;
         let values = self.kernel.0 * self.kernel.1 * self.positions();
         let mut index = vec![outside as u32; values];
-        self.each_run(|patch, pixel, count| {
+        self.for_each_run(|patch, pixel, count| {
             for at in 0..count {
                 index[patch + at] = (pixel + at * self.stride) as u32;
             }

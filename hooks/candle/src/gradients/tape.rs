@@ -31,7 +31,7 @@ thread_local! {
 pub(crate) struct Tape {
     batch: usize,
     /// Whether a layer's input may have several consecutive rows per example.
-    several_rows: bool,
+    multi_row_inputs: bool,
     /// The index of each parameter's contributions in the record.
     parameters: HashMap<TensorId, usize>,
     /// Parameters whose gradients candle itself must form.
@@ -52,14 +52,14 @@ pub(crate) struct Record {
     /// Tensors of layers that no gradient trains.
     pub(crate) buffers: HashSet<TensorId>,
     /// Whether each layer's input had one row per example, or several.
-    pub(crate) single_rows: Vec<bool>,
-    pub(crate) outputs: Outputs,
+    pub(crate) one_row_per_example: Vec<bool>,
+    pub(crate) outputs: OutputSizes,
     refusal: Option<String>,
 }
 
 /// The size of the layers' outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outputs {
+pub(crate) struct OutputSizes {
     /// The bytes of all outputs.
     pub(crate) bytes: usize,
     /// The number of values of the largest output.
@@ -73,10 +73,10 @@ pub(crate) struct OutputGradient<'a> {
     /// Contiguous, with the shape of the output.
     pub(crate) gradient: Tensor,
     /// Whether the gradient of the layer's input is needed.
-    pub(crate) input_wanted: bool,
+    pub(crate) needs_input_gradient: bool,
 }
 
-impl Outputs {
+impl OutputSizes {
     fn add(&mut self, output: &Tensor) {
         let values = output.elem_count();
         self.bytes += values * output.dtype().size_in_bytes();
@@ -86,12 +86,12 @@ impl Outputs {
 
 impl Tape {
     /// Makes a tape for batches of `batch` examples that sorts contributions by `parameters` and
-    /// leaves those of `attached` to candle. With `several_rows`, a layer whose input has more rows
+    /// leaves those of `attached` to candle. With `multi_row_inputs`, a layer whose input has more rows
     /// than examples is assumed to have several consecutive rows per example; without, it is left
     /// to candle.
     pub(crate) fn new(
         batch: usize,
-        several_rows: bool,
+        multi_row_inputs: bool,
         device: &Device,
         parameters: &[TensorId],
         attached: &[TensorId],
@@ -103,7 +103,7 @@ impl Tape {
         };
         Ok(Arc::new(Self {
             batch,
-            several_rows,
+            multi_row_inputs,
             parameters: parameters.iter().enumerate().map(|(at, &id)| (id, at)).collect(),
             attached: attached.iter().copied().collect(),
             anchor: Var::zeros(1, DType::F32, device)?,
@@ -159,7 +159,7 @@ impl Tape {
             return false;
         }
         let rows = input.dims().first().copied().unwrap_or(1);
-        let fits = rows == self.batch || self.several_rows && rows.is_multiple_of(self.batch);
+        let fits = rows == self.batch || self.multi_row_inputs && rows.is_multiple_of(self.batch);
         if input.rank() == 0 || !fits {
             let mut record = self.record();
             for tensor in parameters() {
@@ -173,7 +173,7 @@ impl Tape {
             }
             return false;
         }
-        self.record().single_rows.push(rows == self.batch);
+        self.record().one_row_per_example.push(rows == self.batch);
         true
     }
 
@@ -299,7 +299,7 @@ impl CustomOp3 for TapedLayer {
             tape: &self.tape,
             gradient: gradient.detach().contiguous()?,
             // candle expects a gradient for exactly those arguments that it tracks.
-            input_wanted: input.track_op() && !input.dtype().is_int(),
+            needs_input_gradient: input.track_op() && !input.dtype().is_int(),
         };
         Ok(((self.backward)(&gradient)?, None, None))
     }

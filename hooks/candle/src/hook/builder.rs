@@ -307,7 +307,7 @@ impl DataDietHookBuilder {
             match self.resumed {
                 // A resumed run may load its weights later, and the weights of this step are
                 // already recorded.
-                Some((step, _)) if step > 0 => snapshots.go_on(clock),
+                Some((step, _)) if step > 0 => snapshots.resume(clock),
                 _ => snapshots.begin(clock, &mut recorder)?,
             }
         }

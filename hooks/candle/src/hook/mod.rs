@@ -135,7 +135,7 @@ impl DataDietHook {
         L: Labels + ?Sized,
     {
         let Some(recording) = &mut self.recording else { return Ok(()) };
-        let examples = ids.to_examples()?;
+        let examples = ids.to_ids()?;
         let norms = norms.to_norms()?;
         let labels = labels.to_labels()?;
         let targets = labels.targets(examples.len(), recording.format.classes as usize)?;
@@ -256,7 +256,7 @@ impl DataDietHook {
             return recording.device.record(&mut recording.recorder, moment, ids, logits, labels);
         }
         let classes = recording.format.classes as usize;
-        let examples = ids.to_examples()?;
+        let examples = ids.to_ids()?;
         let rows = examples.len();
         check_logits(logits, rows, classes)?;
         let labels = labels.to_labels()?;

@@ -61,7 +61,7 @@ impl Module for PReLU {
                 };
                 Ok(Contribution::Gradient(sums))
             })?;
-            if !output.input_wanted {
+            if !output.needs_input_gradient {
                 return Ok(None);
             }
             let slopes = if scalar {

@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 
 use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::Tape;
-use crate::nn::normalized::Affine;
+use crate::nn::normalization::Affine;
 
 /// [`candle_nn::BatchNorm`], with the same methods: inputs `[batch, channels, ...]`.
 ///
@@ -135,7 +135,7 @@ impl BatchNorm {
             let normalized = images.broadcast_sub(&mean)?.broadcast_div(&deviation)?;
             let normalized = normalized.to_dtype(product_dtype(&normalized))?;
             let gradient = affine.backward(output, &normalized)?;
-            if !output.input_wanted {
+            if !output.needs_input_gradient {
                 return Ok(None);
             }
             let deviation = deviation.to_dtype(gradient.dtype())?;

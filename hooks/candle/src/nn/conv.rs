@@ -13,7 +13,7 @@ pub use candle_nn::{
 use crate::gradients::patches::Geometry;
 use crate::gradients::tape::Tape;
 use crate::nn::batch_norm::BatchNorm;
-use crate::nn::convolution::Convolution;
+use crate::nn::taped_convolution::Convolution;
 
 /// [`candle_nn::Conv1d`], with the same methods: inputs `[batch, channels, length]`.
 #[derive(Clone, Debug)]

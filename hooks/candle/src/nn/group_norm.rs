@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::gradients::tape::Tape;
-use crate::nn::normalized::{Affine, NormalizedRows};
+use crate::nn::normalization::{Affine, NormalizedRows};
 
 /// [`candle_nn::GroupNorm`]: inputs `[batch, channels, ...]`.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Module for GroupNorm {
             let normalized = NormalizedRows::new(&rows, true, eps)?;
             let values = normalized.values.reshape(images.shape())?;
             let gradient = affine.backward(output, &values)?;
-            if !output.input_wanted {
+            if !output.needs_input_gradient {
                 return Ok(None);
             }
             let gradient = normalized.backward(&gradient)?;

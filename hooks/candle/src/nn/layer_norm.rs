@@ -7,7 +7,7 @@ pub use candle_nn::LayerNormConfig;
 use candle_nn::VarBuilder;
 
 use crate::gradients::tape::Tape;
-use crate::nn::normalized::{Affine, NormalizedRows};
+use crate::nn::normalization::{Affine, NormalizedRows};
 
 /// [`candle_nn::LayerNorm`], with the same methods.
 ///
@@ -119,7 +119,7 @@ impl LayerNorm {
             let normalized = NormalizedRows::new(&rows.reshape(((), size))?, remove_mean, eps)?;
             let values = normalized.values.reshape(rows.shape())?;
             let gradient = affine.backward(output, &values)?;
-            if !output.input_wanted {
+            if !output.needs_input_gradient {
                 return Ok(None);
             }
             let gradient = normalized.backward(&gradient)?;

@@ -57,7 +57,7 @@ impl Module for Linear {
             if let Some(bias) = &bias {
                 output.tape.add(bias, || Ok(Contribution::Gradient(summed(&gradient)?)))?;
             }
-            if !output.input_wanted {
+            if !output.needs_input_gradient {
                 return Ok(None);
             }
             let gradient = output.gradient.reshape(((), outputs))?.matmul(&weight.detach())?;
@@ -71,14 +71,14 @@ pub(super) fn summed(rows: &Tensor) -> Result<Tensor> {
     let rows = rows.to_dtype(crate::gradients::squares::product_dtype(rows))?;
     match rows.device() {
         _ if rows.dim(1)? == 1 => rows.squeeze(1),
-        Device::Cpu if rows.dtype() == DType::F64 => summed_on_host::<f64>(&rows),
-        Device::Cpu => summed_on_host::<f32>(&rows),
+        Device::Cpu if rows.dtype() == DType::F64 => sum_positions_on_host::<f64>(&rows),
+        Device::Cpu => sum_positions_on_host::<f32>(&rows),
         _ => rows.sum(1),
     }
 }
 
 /// Position by position, in the order of memory, unlike candle's sum over a middle dimension.
-fn summed_on_host<T: WithDType>(rows: &Tensor) -> Result<Tensor> {
+fn sum_positions_on_host<T: WithDType>(rows: &Tensor) -> Result<Tensor> {
     let (batch, positions, features) = rows.dims3()?;
     let rows = rows.contiguous()?;
     let (storage, layout) = rows.storage_and_layout();

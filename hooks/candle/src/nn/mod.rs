@@ -28,17 +28,18 @@
 pub mod activation;
 pub mod batch_norm;
 pub mod conv;
-mod convolution;
 pub mod dropout;
 pub mod embedding;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod linear;
-mod normalized;
+mod normalization;
 pub mod ops;
+mod parallel_fill;
 pub mod pool;
 pub mod relu;
 pub mod rnn;
+mod taped_convolution;
 mod windows;
 
 pub use candle_nn::{

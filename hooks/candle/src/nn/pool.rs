@@ -7,7 +7,7 @@ use candle_core::{
 };
 
 use crate::gradients::squares::product_dtype;
-use crate::gradients::threads::fill_blocks;
+use crate::nn::parallel_fill::fill_blocks;
 use crate::nn::windows::Windows;
 
 /// Returns the largest value under each window of `[batch, channels, height, width]`, with windows

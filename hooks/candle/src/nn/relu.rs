@@ -7,7 +7,7 @@ use candle_core::{
     Storage, Tensor, WithDType, bail,
 };
 
-use crate::gradients::threads::fill_blocks;
+use crate::nn::parallel_fill::fill_blocks;
 
 /// Returns `max(x, 0)` like [`Tensor::relu`]: the same values and gradients to the bit, but on the
 /// host the gradient takes one pass over memory where candle's takes five.
@@ -75,14 +75,14 @@ fn on_host<T: WithDType>(values: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         &T::cpu_storage_as_slice(of_gradient)?[gradient_layout.start_offset()..][..count];
     let mut result = vec![T::zero(); count];
     fill_blocks(&mut result, 1, |first, result| {
-        pass_back(result, &of_values[first..], &of_gradient[first..]);
+        relu_backward(result, &of_values[first..], &of_gradient[first..]);
     });
     Tensor::from_vec(result, values.shape(), values.device())
 }
 
 /// A function of its own, so that the compiler vectorizes it: with a branch for each value, half of
 /// the signs are mispredicted.
-fn pass_back<T: WithDType>(result: &mut [T], values: &[T], gradients: &[T]) {
+fn relu_backward<T: WithDType>(result: &mut [T], values: &[T], gradients: &[T]) {
     for (result, (&value, &gradient)) in result.iter_mut().zip(values.iter().zip(gradients)) {
         // A product instead of a selection, so that values that are not finite give the same result
         // as with candle.

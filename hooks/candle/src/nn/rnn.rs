@@ -15,7 +15,7 @@ use crate::nn::linear::Linear;
 #[derive(Clone, Debug)]
 pub struct LSTM {
     inner: candle_nn::LSTM,
-    parameters: Recurrence,
+    parameters: RecurrentWeights,
 }
 
 /// [`candle_nn::GRU`], with the same methods.
@@ -23,17 +23,17 @@ pub struct LSTM {
 #[derive(Clone, Debug)]
 pub struct GRU {
     inner: candle_nn::GRU,
-    parameters: Recurrence,
+    parameters: RecurrentWeights,
 }
 
 /// The parameters; candle-nn's own layers keep them private.
 #[derive(Clone, Debug)]
-struct Recurrence {
+struct RecurrentWeights {
     of_input: Linear,
     of_state: Linear,
 }
 
-impl Recurrence {
+impl RecurrentWeights {
     fn new(
         rows: usize,
         (inputs, states): (usize, usize),
@@ -77,7 +77,7 @@ impl LSTM {
         let inits = ([config.w_ih_init, config.w_hh_init], [config.b_ih_init, config.b_hh_init]);
         let inner = candle_nn::LSTM::new(in_dim, hidden_dim, config, vb.clone())?;
         let sizes = (in_dim, hidden_dim);
-        let parameters = Recurrence::new(4 * hidden_dim, sizes, &suffix, inits, &vb)?;
+        let parameters = RecurrentWeights::new(4 * hidden_dim, sizes, &suffix, inits, &vb)?;
         Ok(Self { inner, parameters })
     }
 }
@@ -97,7 +97,8 @@ impl GRU {
     ) -> Result<Self> {
         let inits = ([config.w_ih_init, config.w_hh_init], [config.b_ih_init, config.b_hh_init]);
         let inner = candle_nn::GRU::new(in_dim, hidden_dim, config, vb.clone())?;
-        let parameters = Recurrence::new(3 * hidden_dim, (in_dim, hidden_dim), "l0", inits, &vb)?;
+        let parameters =
+            RecurrentWeights::new(3 * hidden_dim, (in_dim, hidden_dim), "l0", inits, &vb)?;
         Ok(Self { inner, parameters })
     }
 }

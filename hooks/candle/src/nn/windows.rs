@@ -32,14 +32,14 @@ impl Windows {
     }
 
     /// The most common windows, whose loops the compiler can unroll.
-    fn are_pairs(&self) -> bool {
+    fn is_2x2_stride_2(&self) -> bool {
         self.kernel == (2, 2) && self.stride == (2, 2)
     }
 
     /// The largest value under each window. A NaN in the window's first pixel stays; elsewhere it
     /// is ignored, since it is not greater than anything.
     pub(super) fn max<T: WithDType>(&self, pixels: &[T], largest: &mut [T]) {
-        if self.are_pairs() {
+        if self.is_2x2_stride_2() {
             let columns = self.output().1;
             let rows = pixels.chunks_exact(2 * self.width);
             for (rows, largest) in rows.zip(largest.chunks_exact_mut(columns)) {
@@ -63,7 +63,7 @@ impl Windows {
         gradients: &[T],
         of_pixels: &mut [T],
     ) {
-        if self.are_pairs() {
+        if self.is_2x2_stride_2() {
             let columns = self.output().1;
             let rows = pixels.chunks_exact(2 * self.width);
             let rows = rows.zip(of_pixels.chunks_exact_mut(2 * self.width));

@@ -49,14 +49,14 @@ impl Inputs {
     ) -> Result<Tensor> {
         let columns =
             factors.iter().map(|factor| factor.columns(which.start, which.len(), batch, groups));
-        let columns = side_by_side(columns.collect::<candle_core::Result<_>>()?)?;
+        let columns = concat_positions(columns.collect::<candle_core::Result<_>>()?)?;
         let (_, inputs, positions) = columns.dims3()?;
         Ok(columns.reshape((which.len(), groups, inputs, positions))?)
     }
 }
 
 /// Concatenates the positions of all uses.
-pub(super) fn side_by_side(mut columns: Vec<Tensor>) -> candle_core::Result<Tensor> {
+pub(super) fn concat_positions(mut columns: Vec<Tensor>) -> candle_core::Result<Tensor> {
     match columns.len() {
         1 => Ok(columns.remove(0)),
         _ => Tensor::cat(&columns, 2),

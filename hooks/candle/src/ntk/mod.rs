@@ -18,16 +18,16 @@
 //! Operations between layers have candle's gradients: see [`nn`](crate::nn) for those that are
 //! missing or wrong.
 
-mod bands;
-mod factored;
+mod accumulator;
+mod batched_passes;
+mod contracted;
 mod factors;
-mod formed;
-mod forms;
-mod gather;
-mod jacobian;
+mod materialized;
 mod options;
 mod plan;
-mod square;
+mod product_forms;
+mod single_logits;
+mod symmetric_matrix;
 #[cfg(test)]
 mod tests;
 

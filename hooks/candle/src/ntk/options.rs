@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Tensor};
 
 use super::Gram;
-use super::bands::Kernel;
-use super::forms::{Form, Weight};
-use super::jacobian::Rows;
+use super::accumulator::Kernel;
 use super::plan::fits;
+use super::product_forms::{Form, Weight};
+use super::single_logits::Rows;
 use crate::error::{Error, Result};
 use crate::gradients::contribution::Contribution;
-use crate::gradients::names_statistics;
+use crate::gradients::is_running_statistic;
 use crate::gradients::tape::Tape;
 use crate::transfer::{HostTensor, is_float};
 use crate::weights::Params;
@@ -21,7 +21,7 @@ use crate::weights::Params;
 #[must_use = "options do nothing by themselves"]
 pub struct GramOptions {
     max_bytes: usize,
-    one_by_one: bool,
+    per_example: bool,
     allow_unused: bool,
     /// The form of products to use where there is a choice.
     form: Option<Form>,
@@ -54,8 +54,8 @@ impl GramOptions {
 
     /// Takes a backward pass for each logit of each example for every parameter, whatever the
     /// layers.
-    pub fn one_by_one(mut self) -> Self {
-        self.one_by_one = true;
+    pub fn per_example(mut self) -> Self {
+        self.per_example = true;
         self
     }
 
@@ -99,17 +99,17 @@ impl GramOptions {
         }
         let classes = check_forward(params, inputs, &mut forward)?;
         let difference = match self.attempt(params, inputs, classes, true, &mut forward)? {
-            Attempt::Done(gram) => return Ok(gram),
+            PassOutcome::Done(gram) => return Ok(gram),
             // Rows beyond the batch need not belong to single examples: positions may be shared, or
             // come before examples in the layout. Such layers are left to candle, which is slower
             // and correct.
-            Attempt::Differs { several_rows: true, .. } => {
+            PassOutcome::Differs { multi_row_inputs: true, .. } => {
                 match self.attempt(params, inputs, classes, false, &mut forward)? {
-                    Attempt::Done(gram) => return Ok(gram),
-                    Attempt::Differs { difference, .. } => difference,
+                    PassOutcome::Done(gram) => return Ok(gram),
+                    PassOutcome::Differs { difference, .. } => difference,
                 }
             }
-            Attempt::Differs { difference, .. } => difference,
+            PassOutcome::Differs { difference, .. } => difference,
         };
         Err(Error::Argument(format!(
             "forward: expected an example's gradients not to depend on its batch, got {difference}: \
@@ -123,21 +123,21 @@ impl GramOptions {
         params: &Params,
         inputs: &Tensor,
         classes: usize,
-        several_rows: bool,
+        multi_row_inputs: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Attempt> {
+    ) -> Result<PassOutcome> {
         let examples = inputs.dim(0)?;
-        let coverage = self.coverage(params, inputs, classes, several_rows, forward)?;
+        let coverage = self.coverage(params, inputs, classes, multi_row_inputs, forward)?;
         let mut kernel = Kernel::new(examples, classes, self.max_bytes);
         if let Some(others) = &coverage.others {
             kernel.add_rows(others, inputs, &mut *forward)?;
         }
         if let Some(taped) = &coverage.taped {
             let (weights, bytes) = (&coverage.weights, coverage.output_bytes);
-            if !kernel.add_factors(taped, weights, bytes, inputs, several_rows, forward)? {
-                let several_rows = coverage.several_rows;
+            if !kernel.add_factors(taped, weights, bytes, inputs, multi_row_inputs, forward)? {
+                let multi_row_inputs = coverage.multi_row_inputs;
                 let difference = "other positions in a layer than with two examples".to_owned();
-                return Ok(Attempt::Differs { difference, several_rows });
+                return Ok(PassOutcome::Differs { difference, multi_row_inputs });
             }
         }
         let values = kernel.finite()?;
@@ -145,12 +145,12 @@ impl GramOptions {
             let ends = BTreeSet::from([0, examples * classes - 1]);
             let mut rows = Rows::new(params, inputs, classes, forward);
             if let Some(difference) = kernel.difference(&mut rows, &ends)? {
-                let several_rows = coverage.several_rows;
-                return Ok(Attempt::Differs { difference, several_rows });
+                let multi_row_inputs = coverage.multi_row_inputs;
+                return Ok(PassOutcome::Differs { difference, multi_row_inputs });
             }
         }
         let backward_passes = kernel.backward_passes();
-        Ok(Attempt::Done(Gram { values, examples, classes, backward_passes }))
+        Ok(PassOutcome::Done(Gram { values, examples, classes, backward_passes }))
     }
 
     /// Finds which parameters the tape sees, and which have a gradient without it.
@@ -159,13 +159,13 @@ impl GramOptions {
         params: &Params,
         inputs: &Tensor,
         classes: usize,
-        several_rows: bool,
+        multi_row_inputs: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Coverage> {
         let (pair, logits_of_all) = (&inputs.narrow(0, 0, 2)?, [inputs.dim(0)?, classes]);
         let ids: Vec<_> = params.variables().map(|variable| variable.id()).collect();
-        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
-        let tape = Tape::new(2, several_rows, pair.device(), &ids, attached)?;
+        let attached = if self.per_example { ids.as_slice() } else { &[] };
+        let tape = Tape::new(2, multi_row_inputs, pair.device(), &ids, attached)?;
         let logits = tape.run(|| forward(pair));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));
@@ -189,7 +189,7 @@ impl GramOptions {
                 } else {
                     others.insert(name);
                 }
-            } else if !(record.buffers.contains(&variable.id()) || names_statistics(name)) {
+            } else if !(record.buffers.contains(&variable.id()) || is_running_statistic(name)) {
                 unused.push(name);
             }
         }
@@ -213,25 +213,25 @@ impl GramOptions {
                 (!names.is_empty()).then(|| params.clone().only(|name| names.contains(name)));
             some.transpose()
         };
-        let several_rows = record.single_rows.contains(&false);
+        let multi_row_inputs = record.one_row_per_example.contains(&false);
         let (taped, others) = (only(&taped)?, only(&others)?);
-        Ok(Coverage { taped, weights, output_bytes, others, several_rows })
+        Ok(Coverage { taped, weights, output_bytes, others, multi_row_inputs })
     }
 }
 
 impl Default for GramOptions {
     fn default() -> Self {
         let max_bytes = Self::DEFAULT_MAX_BYTES;
-        Self { max_bytes, one_by_one: false, allow_unused: false, form: None }
+        Self { max_bytes, per_example: false, allow_unused: false, form: None }
     }
 }
 
-enum Attempt {
+enum PassOutcome {
     Done(Gram),
     /// The kernel differs from that of single examples.
     Differs {
         difference: String,
-        several_rows: bool,
+        multi_row_inputs: bool,
     },
 }
 
@@ -243,7 +243,7 @@ struct Coverage {
     output_bytes: usize,
     others: Option<Params>,
     /// Whether a layer's input had more rows than there were examples.
-    several_rows: bool,
+    multi_row_inputs: bool,
 }
 
 /// Runs the model on two examples, and on one of them twice: the logits must have the right shape,
@@ -256,7 +256,7 @@ fn check_forward(
     inputs: &Tensor,
     forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<usize> {
-    params.preserving(|| {
+    params.restore_after(|| {
         let pair = inputs.narrow(0, 0, 2)?;
         let alone = inputs.narrow(0, 0, 1)?;
         let with_other = forward(&pair)?;

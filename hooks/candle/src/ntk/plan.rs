@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use super::forms::Weight;
+use super::product_forms::Weight;
 
 /// The memory of a pass besides the outputs of the layers, in units of these outputs: copies,
 /// tensors between the layers, and the gradients of both.
 const ACTIVATIONS: usize = 8;
 
 /// Less than this share of a parameter is not worth starting in the memory that another one leaves.
-const LEAST_SHARE: usize = 4;
+const MIN_SLICE_DIVISOR: usize = 4;
 
 /// A part of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Plan {
 /// Returns whether the smallest part of a parameter fits.
 pub(super) fn fits(weight: &Weight, [examples, classes]: [usize; 2], max_bytes: usize) -> bool {
     let part = examples * (weight.shared_bytes() + classes * weight.unit_bytes());
-    part.max(2 * weight.passing_bytes(classes)) <= max_bytes
+    part.max(2 * weight.transient_bytes(classes)) <= max_bytes
 }
 
 impl Plan {
@@ -54,7 +54,7 @@ impl Plan {
             let mut start = 0;
             while start < units {
                 let mut count = fit(free).min(units - start);
-                let is_worth_it = count == units - start || LEAST_SHARE * count >= units;
+                let is_worth_it = count == units - start || MIN_SLICE_DIVISOR * count >= units;
                 if rounds.is_empty() || !is_worth_it {
                     rounds.push(Vec::new());
                     free = max_bytes;
@@ -68,7 +68,7 @@ impl Plan {
                 start += count;
             }
         }
-        let passing: usize = weights.iter().map(|weight| weight.passing_bytes(classes)).sum();
+        let passing: usize = weights.iter().map(|weight| weight.transient_bytes(classes)).sum();
         let chunk = max_bytes / 4 / (ACTIVATIONS * output_bytes + passing).max(1);
         Self { rounds, chunk: chunk.clamp(1, examples) }
     }
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::gradients::contribution::{Contribution, Factor};
-    use crate::ntk::forms::Form;
+    use crate::ntk::product_forms::Form;
 
     /// A fully connected layer that two examples pass through.
     fn weight([outputs, inputs, positions]: [usize; 3], form: Option<Form>) -> Weight {

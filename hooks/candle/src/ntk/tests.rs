@@ -6,7 +6,7 @@ use candle_nn::VarMap;
 use proptest::prelude::*;
 
 use super::GramOptions;
-use super::forms::Form;
+use super::product_forms::Form;
 use crate::nn::{
     self, Conv1dConfig, Conv2dConfig, Module, VarBuilder, conv1d, conv2d, conv2d_no_bias,
     embedding, linear,
@@ -31,7 +31,7 @@ fn check(seed: u64, inputs: &Tensor, max_bytes: usize, build: impl Fn(VarBuilder
         variable.set(&values(seed + place as u64, variable.dims())).unwrap();
     }
     let options = GramOptions::default();
-    let expected = options.one_by_one().gram(&params, inputs, &forward).unwrap();
+    let expected = options.per_example().gram(&params, inputs, &forward).unwrap();
     let rows = expected.rows();
     let diagonal = |row: usize| f64::from(expected.values()[row * (rows + 1)]);
     for form in [Form::Grams, Form::Contracted, Form::Formed] {

@@ -101,7 +101,7 @@ impl Softmax {
         let zero = terms.zeros_like()?;
         let rest = is_top.where_cond(&zero, &terms)?.sum_keepdim(D::Minus1)?;
         let total = (&rest + 1.0)?;
-        let log_total = log_one_plus(&rest, &total)?;
+        let log_total = ln_1p(&rest, &total)?;
         Ok(Self { logits, is_top, depths, terms, top, largest, rest, total, log_total })
     }
 
@@ -171,7 +171,7 @@ fn is_class(logits: &Tensor, class: &Tensor) -> Result<Tensor> {
 
 /// `ln(1 + x)` for `x >= 0` without losing a small `x`, given `1 + x` as it is rounded: the
 /// rounding affects numerator and denominator of `x * ln(1 + x) / ((1 + x) - 1)` alike (Kahan).
-fn log_one_plus(x: &Tensor, one_plus_x: &Tensor) -> Result<Tensor> {
+fn ln_1p(x: &Tensor, one_plus_x: &Tensor) -> Result<Tensor> {
     let rounded = (one_plus_x - 1.0)?;
     let quotient = ((x * one_plus_x.log()?)? / &rounded)?;
     Ok(rounded.eq(&x.zeros_like()?)?.where_cond(x, &quotient)?)

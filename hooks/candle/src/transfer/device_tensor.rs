@@ -8,7 +8,7 @@ use super::element_kind::ElementKind;
 use crate::error::{Error, Result};
 
 /// A tensor's memory, for work on a stream to read.
-pub(crate) struct Located<'a> {
+pub(crate) struct DeviceView<'a> {
     /// The address of the first element.
     pub(crate) address: u64,
     pub(crate) kind: ElementKind,
@@ -20,12 +20,12 @@ pub(crate) struct Located<'a> {
 }
 
 /// Returns the memory behind a tensor's storage. `what` names the argument.
-pub(crate) fn locate<'a>(
+pub(crate) fn device_view<'a>(
     what: &str,
     storage: &'a Storage,
     layout: &'a Layout,
     stream: &'a CudaStream,
-) -> Result<Located<'a>> {
+) -> Result<DeviceView<'a>> {
     let Storage::Cuda(storage) = storage else {
         return Err(Error::Argument(format!("{what}: expected a tensor on the logits' device")));
     };
@@ -44,7 +44,7 @@ pub(crate) fn locate<'a>(
         _ => return Err(unsupported(what)),
     };
     let kind = kind.ok_or_else(|| unsupported(what))?;
-    Ok(Located { address, kind, strides: layout.stride(), _tracked: tracked })
+    Ok(DeviceView { address, kind, strides: layout.stride(), _tracked: tracked })
 }
 
 fn place<'a, T>(
@@ -61,6 +61,6 @@ fn unsupported(what: &str) -> Error {
 }
 
 /// Returns whether a tensor is on the device of the logits.
-pub(crate) fn is_beside(tensor: &Tensor, logits: &Tensor) -> bool {
+pub(crate) fn is_on_same_device(tensor: &Tensor, logits: &Tensor) -> bool {
     tensor.device().is_cuda() && tensor.device().same_device(logits.device())
 }

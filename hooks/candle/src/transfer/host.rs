@@ -107,7 +107,11 @@ impl HostTensor {
     }
 
     /// Visits the rows of a matrix `[rows, values]`, as `f64`. `what` names the argument.
-    pub(crate) fn each_row(&self, what: &str, mut visit: impl FnMut(usize, &[f64])) -> Result<()> {
+    pub(crate) fn for_each_row(
+        &self,
+        what: &str,
+        mut visit: impl FnMut(usize, &[f64]),
+    ) -> Result<()> {
         let (_, width) = self.0.dims2()?;
         let mut row = vec![0.0; width];
         macro_rules! visit {

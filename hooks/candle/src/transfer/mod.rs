@@ -13,7 +13,7 @@ mod host;
 mod staging;
 
 #[cfg(feature = "cuda")]
-pub(crate) use device_tensor::{is_beside, locate};
+pub(crate) use device_tensor::{device_view, is_on_same_device};
 #[cfg(feature = "cuda")]
 pub(crate) use element_kind::ElementKind;
 pub(crate) use host::{HostTensor, is_float, to_device, unsupported_logits};

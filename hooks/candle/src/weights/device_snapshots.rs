@@ -11,7 +11,7 @@ use data_diet::observe::{Clock, Snapshot, SnapshotTensor, TensorValues};
 use data_diet::record::Recorder;
 
 use crate::error::{Error, Result};
-use crate::transfer::{ElementKind, PendingCopy, Staging, is_beside, locate};
+use crate::transfer::{ElementKind, PendingCopy, Staging, device_view, is_on_same_device};
 
 /// Copies weights from CUDA devices to the host, on a stream of its own so that batches do not
 /// queue behind them.
@@ -32,7 +32,7 @@ struct Place {
 /// Why no copy was started.
 enum Refusal {
     /// The device or the host has no room for a second copy of the weights.
-    NoRoom,
+    OutOfMemory,
     Other(Error),
 }
 
@@ -54,7 +54,7 @@ impl DeviceSnapshots {
     ) -> Result<bool> {
         let Some((_, first)) = variables.first() else { return Ok(false) };
         let on_one_device = |(_, variable): &(String, Var)| {
-            is_beside(variable, first) && ElementKind::of(variable.dtype()).is_some()
+            is_on_same_device(variable, first) && ElementKind::of(variable.dtype()).is_some()
         };
         if !variables.iter().all(on_one_device) {
             return Ok(false);
@@ -79,7 +79,7 @@ impl DeviceSnapshots {
         });
         match handed_over {
             Ok(_) => Ok(true),
-            Err(Refusal::NoRoom) => Ok(false),
+            Err(Refusal::OutOfMemory) => Ok(false),
             Err(Refusal::Other(error)) => Err(error),
         }
     }
@@ -103,7 +103,7 @@ impl DeviceSnapshots {
                 // Freed after the copy has been queued, in stream order.
                 let whole: Tensor = variable.contiguous()?;
                 let (storage, layout) = whole.storage_and_layout();
-                let located = locate(name, &storage, layout, &stream)?;
+                let located = device_view(name, &storage, layout, &stream)?;
                 let to = draft.device() + place.start as u64;
                 // SAFETY: the source is alive until the stream has passed the copy, since freeing
                 // it is ordered after that; the places are within the slot and do not overlap.
@@ -115,7 +115,7 @@ impl DeviceSnapshots {
         };
         match { copied }() {
             Ok(Some(copy)) => Ok(copy),
-            Ok(None) => Err(Refusal::NoRoom),
+            Ok(None) => Err(Refusal::OutOfMemory),
             Err(error) => Err(Refusal::Other(error)),
         }
     }

@@ -146,8 +146,8 @@ impl Params {
     /// # Errors
     ///
     /// Any error of `work`; otherwise any error of copying or restoring the weights.
-    pub fn preserving<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut original = Original { params: self, weights: Some(self.copy()?) };
+    pub fn restore_after<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut original = RestoreGuard { params: self, weights: Some(self.copy()?) };
         let outcome = work();
         let restored = original.restore();
         let value = outcome?;
@@ -168,18 +168,18 @@ impl Params {
     }
 }
 
-struct Original<'a> {
+struct RestoreGuard<'a> {
     params: &'a Params,
     weights: Option<NamedTensors>,
 }
 
-impl Original<'_> {
+impl RestoreGuard<'_> {
     fn restore(&mut self) -> Result<()> {
         self.weights.take().map_or(Ok(()), |weights| self.params.load(&weights))
     }
 }
 
-impl Drop for Original<'_> {
+impl Drop for RestoreGuard<'_> {
     fn drop(&mut self) {
         // Reached with weights to restore only after a panic; a second error cannot be reported.
         let _ = self.restore();
@@ -219,7 +219,8 @@ pub fn interpolate(
         return Err(Error::Argument(format!("alpha: expected between 0 and 1, got {alpha}")));
     }
     let mut differences = differences(first, second);
-    let not_floats = first.iter().filter(|(_, tensor)| blending_dtype(tensor.dtype()).is_none());
+    let not_floats =
+        first.iter().filter(|(_, tensor)| interpolation_dtype(tensor.dtype()).is_none());
     differences.extend(not_floats.map(|(name, tensor)| {
         format!("`{name}` is {}, which cannot be interpolated", tensor.dtype().as_str())
     }));
@@ -243,14 +244,14 @@ fn blend(first: &Tensor, second: &Tensor, alpha: f64) -> Result<Tensor> {
         return Ok(second.force_contiguous()?);
     }
     let dtype = first.dtype();
-    let wide = blending_dtype(dtype).unwrap_or(dtype);
+    let wide = interpolation_dtype(dtype).unwrap_or(dtype);
     let sum = ((first.to_dtype(wide)? * alpha)? + (second.to_dtype(wide)? * (1.0 - alpha))?)?;
     // Rounding could change a weight that both ends have in common.
     Ok(first.eq(second)?.where_cond(first, &sum.to_dtype(dtype)?)?)
 }
 
 /// Returns the type in which weights of a type are interpolated.
-fn blending_dtype(dtype: DType) -> Option<DType> {
+fn interpolation_dtype(dtype: DType) -> Option<DType> {
     match dtype {
         DType::F16 | DType::BF16 | DType::F32 => Some(DType::F32),
         DType::F64 => Some(DType::F64),

@@ -70,7 +70,7 @@ impl SnapshotSource {
     }
 
     /// Continues the schedule after this moment, in a resumed run.
-    pub(crate) fn go_on(&mut self, clock: Clock) {
+    pub(crate) fn resume(&mut self, clock: Clock) {
         self.plan(clock);
         self.latest = Some(clock.step());
     }

@@ -69,23 +69,23 @@ fn images(examples: usize, device: &Device) -> Tensor {
 fn gradient_norms(place: &Place) {
     let examples = place.times(128, 10);
     let labels: Vec<u32> = (0..examples as u32).map(|row| row % CLASSES as u32).collect();
-    let norms = |device: &Device, one_by_one: bool| -> ExampleNorms {
+    let norms = |device: &Device, per_example: bool| -> ExampleNorms {
         let network = Network::new(device);
         let norms = GradientNorms::new(&network.weights).unwrap();
-        let mut norms = if one_by_one { norms.one_by_one() } else { norms };
+        let mut norms = if per_example { norms.per_example() } else { norms };
         let images = images(examples, device);
         norms.cross_entropy(&images, &labels, |images| network.forward(images)).unwrap()
     };
     let precision = reduced_precision();
     let expected = norms(&Device::Cpu, true);
-    for one_by_one in [false, true] {
-        let got = norms(&place.device, one_by_one);
-        assert_eq!(got.report.is_batched(), !one_by_one);
+    for per_example in [false, true] {
+        let got = norms(&place.device, per_example);
+        assert_eq!(got.report.is_batched(), !per_example);
         for (example, (got, expected)) in got.values.iter().zip(&expected.values).enumerate() {
             let (got, expected) = (f64::from(*got), f64::from(*expected));
             assert!(
                 (got - expected).abs() <= TOLERANCE * expected,
-                "example {example}: {got} instead of {expected}, one by one: {one_by_one}"
+                "example {example}: {got} instead of {expected}, one by one: {per_example}"
             );
         }
     }
@@ -100,9 +100,9 @@ fn tangent_kernels(place: &Place) {
         options.gram(&params, &images(examples, device), |x| network.forward(x)).unwrap()
     };
     let precision = reduced_precision();
-    let expected = gram(&Device::Cpu, ntk::GramOptions::default().one_by_one());
+    let expected = gram(&Device::Cpu, ntk::GramOptions::default().per_example());
     let (rows, values) = (expected.rows(), expected.values());
-    for options in [ntk::GramOptions::default(), ntk::GramOptions::default().one_by_one()] {
+    for options in [ntk::GramOptions::default(), ntk::GramOptions::default().per_example()] {
         let got = gram(&place.device, options);
         for (at, (got, expected)) in got.values().iter().zip(values).enumerate() {
             let (row, column) = (at / rows, at % rows);

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Optimizer, SGD, loss::cross_entropy};
 use data_diet::geometry::barrier::RiskCurve;
 use data_diet_candle::Result;
-use data_diet_candle::geometry::barrier::{Grid, Line, Risk, curve};
+use data_diet_candle::geometry::barrier::{AlphaGrid, Line, Risk, curve};
 use data_diet_candle::weights::{NamedTensors, Params};
 
 use crate::models::{Convolutional, Perceptron, scatter, tensor};
@@ -59,7 +59,8 @@ fn between_a_model_and_itself_there_is_none_to_the_bit() {
     let measure = || risk(&model.forward(&images)?, &labels);
     let plain = curve(&params, &weights, &weights, measure).unwrap();
     let passes = || model.forward_t(&images, true).map(drop);
-    let mut line = Line::new(&params).grid(Grid::uniform(7).unwrap()).reestimate(passes);
+    let mut line =
+        Line::new(&params).grid(AlphaGrid::uniform(7).unwrap()).reestimate_batch_norm(passes);
     let anew = line.curve(&weights, &weights, measure).unwrap();
     for curve in [&plain, &anew] {
         for of in [curve.errors(), curve.losses()] {
@@ -172,7 +173,7 @@ fn looking_closer_finds_what_the_grid_misses() {
     let measure = || risk(&model.forward(&inputs)?, &[1; 4]);
     let mut heights = Vec::new();
     for times in 0..6 {
-        let mut line = Line::new(&params).grid(Grid::default().refined(times));
+        let mut line = Line::new(&params).grid(AlphaGrid::default().refined(times));
         let curve = line.curve(&one, &other, measure).unwrap();
         assert!(curve.points().len() <= 11 + 2 * times as usize);
         for point in curve.points() {
@@ -229,7 +230,7 @@ fn running_statistics_are_interpolated_or_estimated_anew() {
         curve.unwrap();
         seen
     };
-    let halves = Grid::uniform(2).unwrap();
+    let halves = AlphaGrid::uniform(2).unwrap();
     let plain = seen(&mut Line::new(&params).grid(halves.clone()));
     for name in ["norm.running_mean", "norm.running_var", "norm.weight"] {
         let ends = read(&one, name).into_iter().zip(read(&other, name));
@@ -238,7 +239,7 @@ fn running_statistics_are_interpolated_or_estimated_anew() {
         assert_eq!(read(&plain[0], name), read(&other, name));
     }
     let mut calls = 0;
-    let mut line = Line::new(&params).grid(halves).reestimate(|| {
+    let mut line = Line::new(&params).grid(halves).reestimate_batch_norm(|| {
         calls += 1;
         model.forward_t(&images, true).map(drop)
     });

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use data_diet_candle::Error;
-use data_diet_candle::geometry::barrier::{Grid, Line, Risk, curve};
+use data_diet_candle::geometry::barrier::{AlphaGrid, Line, Risk, curve};
 use data_diet_candle::weights::Params;
 
 use crate::models::{Perceptron, tensor};
@@ -14,22 +14,25 @@ fn weights(params: &Params) -> Vec<Vec<f32>> {
 
 #[test]
 fn grids_that_are_no_line() {
-    let error = Grid::uniform(0).unwrap_err();
+    let error = AlphaGrid::uniform(0).unwrap_err();
     assert_eq!(error.to_string(), "intervals: expected at least 1, got 0");
-    let error = Grid::at(vec![0.0, 0.5]).unwrap_err();
+    let error = AlphaGrid::at(vec![0.0, 0.5]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "alpha: expected positions from 0 to 1, both included, got 0 to 0.5"
     );
-    assert!(Grid::at(vec![0.0, 0.7, 0.2, 1.0]).is_err());
+    assert!(AlphaGrid::at(vec![0.0, 0.7, 0.2, 1.0]).is_err());
     for alpha in [-0.5, 1.5, f64::NAN] {
-        let error = Grid::at(vec![0.0, alpha, 1.0]).unwrap_err();
+        let error = AlphaGrid::at(vec![0.0, alpha, 1.0]).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("alpha: expected positions between 0 and 1, got {alpha}")
         );
     }
-    assert_eq!(Grid::at((0..=10).map(|n| f64::from(n) / 10.0).collect()).unwrap(), Grid::default());
+    assert_eq!(
+        AlphaGrid::at((0..=10).map(|n| f64::from(n) / 10.0).collect()).unwrap(),
+        AlphaGrid::default()
+    );
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn a_measurement_that_fails_or_changes_its_examples() {
         Ok(risk)
     });
     assert!(error.unwrap_err().to_string().ends_with("got 2 at alpha 0.1 after 3"));
-    let mut line = Line::new(&params).reestimate(|| candle_core::bail!("no data"));
+    let mut line = Line::new(&params).reestimate_batch_norm(|| candle_core::bail!("no data"));
     let error = line.curve(&one, &other, || Ok(Risk::default())).unwrap_err();
     assert!(error.to_string().contains("no data"), "{error}");
     drop(line);

@@ -123,7 +123,7 @@ fn a_residual_network_of_eleven_million_parameters() {
     // A few of them one at a time; a kernel of some examples is a corner of the kernel of all.
     let few = images.narrow(0, 0, 2).unwrap();
     let start = Instant::now();
-    let options = GramOptions::default().one_by_one();
+    let options = GramOptions::default().per_example();
     let single = options.gram(&params, &few, |x| model.forward(x)).unwrap();
     eprintln!("2 examples one by one: {:.1?}", start.elapsed());
     for row in 0..20 {
@@ -156,7 +156,7 @@ fn a_perceptron_by_whole_batches_and_one_by_one() {
     let mut kernels = Vec::new();
     for (name, options) in [
         ("by whole batches", GramOptions::default()),
-        ("one by one", GramOptions::default().one_by_one()),
+        ("one by one", GramOptions::default().per_example()),
     ] {
         let start = Instant::now();
         kernels.push(options.gram(&params, &images, forward).unwrap());

@@ -40,7 +40,7 @@ impl Model {
     /// The kernel by whole batches, in whatever pieces, is that of one example at a time.
     fn check(&self, inputs: &Tensor, tolerance: f64) -> Gram {
         let whole = self.gram(GramOptions::default(), inputs);
-        let single = self.gram(GramOptions::default().one_by_one(), inputs);
+        let single = self.gram(GramOptions::default().per_example(), inputs);
         let wide: Vec<f64> = single.values().iter().map(|&value| value.into()).collect();
         assert_close(&whole, &wide, tolerance);
         assert_eq!(whole.backward_passes(), whole.classes());
@@ -298,7 +298,7 @@ fn fused_layers_have_the_gradient_of_their_formula_either_way() {
     let gram = model.gram(GramOptions::default(), &inputs);
     assert_close(&gram, &expected, 1e-3);
     let wide: Vec<f64> = gram.values().iter().map(|&value| value.into()).collect();
-    assert_close(&model.gram(GramOptions::default().one_by_one(), &inputs), &wide, 2e-6);
+    assert_close(&model.gram(GramOptions::default().per_example(), &inputs), &wide, 2e-6);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn examples_out_of_order_are_noticed() {
     let error = error.to_string();
     assert!(error.starts_with("forward: expected an example's gradients not to depend"), "{error}");
     let expected = brute_force(&model.params(), &inputs, &model.forward);
-    let single = model.gram(GramOptions::default().one_by_one(), &inputs);
+    let single = model.gram(GramOptions::default().per_example(), &inputs);
     assert_close(&single, &expected, 2e-6);
 }
 
@@ -382,7 +382,7 @@ fn a_logit_that_is_not_finite_is_told_with_its_example() {
         tensor(22, &[4, 3], DType::F32).flatten_all().unwrap().to_vec1().unwrap();
     rows[8] = f32::NAN;
     let inputs = Tensor::from_vec(rows, (4, 3), &Device::Cpu).unwrap();
-    for options in [GramOptions::default(), GramOptions::default().one_by_one()] {
+    for options in [GramOptions::default(), GramOptions::default().per_example()] {
         let error = options.gram(&model.params(), &inputs, &model.forward).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -399,7 +399,7 @@ fn parameters_that_no_gradient_reaches_are_named() {
         Box::new(move |x| above.forward(&below.forward(x)?.detach()))
     });
     let inputs = tensor(20, &[4, 3], DType::F32);
-    for options in [GramOptions::default(), GramOptions::default().one_by_one()] {
+    for options in [GramOptions::default(), GramOptions::default().per_example()] {
         let error = options.gram(&model.params(), &inputs, &model.forward).unwrap_err();
         let expected = "forward: expected logits that depend on every parameter, got no gradient for \
                         below.bias, below.weight: ";

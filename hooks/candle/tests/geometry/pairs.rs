@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use data_diet::geometry::barrier::RiskCurve;
 use data_diet::geometry::{ErrorBarrierTable, RunningStatistics};
 use data_diet_candle::Result;
-use data_diet_candle::geometry::barrier::{Branch, ErrorBarrier, Grid, Line, Risk, curve};
+use data_diet_candle::geometry::barrier::{AlphaGrid, Branch, ErrorBarrier, Line, Risk, curve};
 use data_diet_candle::weights::{Params, Weights};
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ const LABELS: [u32; 10] = [0, 1, 1, 0, 0, 1, 0, 1, 1, 1];
 
 fn barrier(params: &Params) -> ErrorBarrier<'_> {
     let easy = inputs().narrow(0, 0, 4).unwrap();
-    ErrorBarrier::new(Line::new(params).grid(Grid::uniform(4).unwrap()))
+    ErrorBarrier::new(Line::new(params).grid(AlphaGrid::uniform(4).unwrap()))
         .set("all", inputs(), &LABELS, 3)
         .and_then(|barrier| barrier.set("easy", easy, &LABELS[..4], 100))
         .unwrap()
@@ -44,7 +44,7 @@ fn barrier(params: &Params) -> ErrorBarrier<'_> {
 
 fn expected(params: &Params, model: &Perceptron, runs: [u64; 2], step: u64) -> RiskCurve {
     let [first, second] = runs.map(|run| snapshots(run, &[step]).remove(0).tensors);
-    let mut line = Line::new(params).grid(Grid::uniform(4).unwrap());
+    let mut line = Line::new(params).grid(AlphaGrid::uniform(4).unwrap());
     let curve = line.curve(&first, &second, || {
         let mut risk = Risk::default();
         risk.add(&model.forward(&inputs())?, &LABELS)?;
@@ -123,7 +123,7 @@ fn curves_that_the_table_has_are_not_measured_again() {
     assert_eq!(run(&mut barrier(&params), &[20, 25, 30]), all(25));
     assert!(run(&mut barrier(&params), &[20, 25, 30]).is_empty());
     let passes = || Ok(());
-    let line = Line::new(&params).reestimate(passes);
+    let line = Line::new(&params).reestimate_batch_norm(passes);
     let mut anew = ErrorBarrier::new(line).set("all", inputs(), &LABELS, 10).unwrap();
     assert_eq!(run(&mut anew, &[30]), [(30, "all".to_owned())]);
     let table = ErrorBarrierTable::open(directory.path()).unwrap();

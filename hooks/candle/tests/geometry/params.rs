@@ -113,20 +113,20 @@ fn work_on_the_weights_leaves_no_trace() {
     let model = Convolutional::new(3);
     let params = model.params();
     let before = params.copy().unwrap();
-    let value = params.preserving(|| {
+    let value = params.restore_after(|| {
         scatter(&model.variables, 4);
         Ok(7)
     });
     assert_eq!(value.unwrap(), 7);
     assert!(same(&params.copy().unwrap(), &before));
-    let error = params.preserving(|| -> Result<(), Error> {
+    let error = params.restore_after(|| -> Result<(), Error> {
         scatter(&model.variables, 5);
         Err(Error::Argument("no".to_owned()))
     });
     assert_eq!(error.unwrap_err().to_string(), "no");
     assert!(same(&params.copy().unwrap(), &before));
     let panic = catch_unwind(AssertUnwindSafe(|| {
-        let _ = params.preserving(|| -> Result<(), Error> {
+        let _ = params.restore_after(|| -> Result<(), Error> {
             scatter(&model.variables, 6);
             panic!("in the middle")
         });

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
 use data_diet::geometry::ErrorBarrierTable;
-use data_diet_candle::geometry::barrier::{Branch, ErrorBarrier, LabelledSet, Line, Risk, curve};
+use data_diet_candle::geometry::barrier::{Branch, ErrorBarrier, LabeledSet, Line, Risk, curve};
 use data_diet_candle::weights::{Params, Weights};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ proptest! {
         let tensor = |values: &[f64]| Tensor::from_vec(values.to_vec(), (rows.len(), 3), &Device::Cpu);
         let labels = Tensor::from_vec(targets.clone(), (rows.len(), 3), &Device::Cpu).unwrap();
         // The inputs are the logits.
-        let set = LabelledSet::new(tensor(&logits).unwrap(), &labels, batch).unwrap();
+        let set = LabeledSet::new(tensor(&logits).unwrap(), &labels, batch).unwrap();
         let risk = set.risk(|inputs| Ok(inputs.clone())).unwrap();
         let (mut loss, mut wrong) = (0.0, 0);
         for (logits, target) in logits.chunks(3).zip(targets.chunks(3)) {
@@ -102,7 +102,7 @@ fn no_batch_is_larger_than_asked_for_and_none_is_left_out() {
     let labels = Tensor::full(0.25_f32, (10, 4), &Device::Cpu).unwrap();
     for (batch, expected) in [(1, vec![1; 10]), (4, vec![4, 4, 2]), (10, vec![10]), (99, vec![10])]
     {
-        let set = LabelledSet::new(inputs.clone(), &labels, batch).unwrap();
+        let set = LabeledSet::new(inputs.clone(), &labels, batch).unwrap();
         let seen = RefCell::new((Vec::new(), Vec::new()));
         let risk = set.risk(|inputs| {
             let (sizes, values) = &mut *seen.borrow_mut();
@@ -124,7 +124,7 @@ fn no_batch_is_larger_than_asked_for_and_none_is_left_out() {
 fn soft_labels_that_are_none_are_refused_by_row() {
     let inputs = || tensor(1, &[2, 3], DType::F32);
     let refused = |rows: &[[f32; 3]]| {
-        let error = LabelledSet::new(inputs(), &soft(rows), 1).unwrap_err().to_string();
+        let error = LabeledSet::new(inputs(), &soft(rows), 1).unwrap_err().to_string();
         let mut risk = Risk::default();
         let same = risk.add(&inputs(), &soft(rows)).unwrap_err().to_string();
         assert_eq!((error.clone(), risk), (same, Risk::default()));
@@ -136,14 +136,14 @@ fn soft_labels_that_are_none_are_refused_by_row() {
     assert_eq!(refused(&[[0.5, 0.5, 0.5], good]), format!("{what} a sum of 1.5 in row 0"));
     assert_eq!(refused(&[good, [f32::NAN, 0.5, 0.5]]), format!("{what} a sum of NaN in row 1"));
 
-    let message = |labels: Tensor| LabelledSet::new(inputs(), &labels, 1).unwrap_err().to_string();
+    let message = |labels: Tensor| LabeledSet::new(inputs(), &labels, 1).unwrap_err().to_string();
     assert_eq!(message(soft(&[good; 3])), "labels: expected 2, got 3");
     let wrong = Tensor::zeros((2, 3), DType::U32, &Device::Cpu).unwrap();
     assert!(message(wrong).starts_with("labels: expected class indices [batch] or soft targets"));
     // Of another number of classes than the model has.
     let model = Perceptron::new(&[3, 2], DType::F32, 1);
     let params: Params = model.params();
-    let set = LabelledSet::new(inputs(), &soft(&[good; 2]), 2).unwrap();
+    let set = LabeledSet::new(inputs(), &soft(&[good; 2]), 2).unwrap();
     let weights = params.copy().unwrap();
     let error = curve(&params, &weights, &weights, || set.risk(|x| model.forward(x))).unwrap_err();
     assert_eq!(error.to_string(), "labels: expected soft targets [2, 2], got [2, 3]");

@@ -6,7 +6,7 @@ use data_diet_candle::gradients::GradientNorms;
 use data_diet_candle::nn;
 use proptest::prelude::*;
 
-use crate::reference::{Random, close, cross_entropies, one_by_one, randomize};
+use crate::reference::{Random, close, cross_entropies, per_example, randomize};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
@@ -189,7 +189,7 @@ fn a_slope_at_zero_is_candles() {
     let images = images.unwrap();
     let labels = [0, 1];
     let forward = |x: &Tensor| output.forward(&slopes.forward(&first.forward(x)?)?);
-    let expected = one_by_one(&map, &images, |image, row| {
+    let expected = per_example(&map, &images, |image, row| {
         cross_entropies(&forward(image)?, &labels[row..=row])
     });
     let mut norms = GradientNorms::new(&map).unwrap().check(0);
@@ -213,7 +213,7 @@ proptest! {
         // From the very same variables, by the same names.
         let builder = VarBuilder::from_varmap(&map, DType::F64, &Device::Cpu);
         let reference = candles::Model::new(&spec, &builder).unwrap();
-        let expected = one_by_one(&map, &wide, |image, row| {
+        let expected = per_example(&map, &wide, |image, row| {
             cross_entropies(&reference.forward(image)?, &labels[row..=row])
         });
 
@@ -228,7 +228,7 @@ proptest! {
         prop_assert!(got.report.is_batched(), "{}", got.report);
         close(&got.values, &expected, "f32")?;
 
-        let mut slow = norms.one_by_one();
+        let mut slow = norms.per_example();
         let slow = slow.cross_entropy(&images, &labels, |x: &Tensor| model.forward(x)).unwrap();
         prop_assert_eq!(slow.report.batched, 0);
         close(&slow.values, &expected, "one by one")?;

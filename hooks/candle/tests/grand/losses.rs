@@ -5,7 +5,7 @@ use candle_nn::{VarBuilder, VarMap};
 use data_diet_candle::gradients::{GradientNorms, last_layer_norms};
 use data_diet_candle::nn;
 
-use crate::reference::{Random, cross_entropies, one_by_one, randomize, relative_error};
+use crate::reference::{Random, cross_entropies, per_example, randomize, relative_error};
 
 fn perceptron(seed: u64) -> (VarMap, nn::Linear, nn::Linear) {
     let map = VarMap::new();
@@ -27,19 +27,19 @@ fn soft_targets_and_losses_of_ones_own() {
         (candle_nn::ops::log_softmax(logits, D::Minus1)? * targets)?.sum(1)?.neg()
     };
     let expected =
-        one_by_one(&map, &inputs, |x, row| of_soft(&forward(x)?, &soft.narrow(0, row, 1)?));
+        per_example(&map, &inputs, |x, row| of_soft(&forward(x)?, &soft.narrow(0, row, 1)?));
     let mut norms = GradientNorms::new(&map).unwrap();
     let got = norms.cross_entropy(&inputs, &soft, forward).unwrap();
     assert!(relative_error(&got.values, &expected) < 1e-5);
-    let own = norms.of_losses(&inputs, &soft, forward, of_soft).unwrap();
+    let own = norms.custom_loss(&inputs, &soft, forward, of_soft).unwrap();
     assert!(own.report.is_batched());
     assert!(relative_error(&own.values, &expected) < 1e-5);
 
     // Regression.
     let squared = |outputs: &Tensor, targets: &Tensor| (outputs - targets)?.sqr()?.sum(1);
     let expected =
-        one_by_one(&map, &inputs, |x, row| squared(&forward(x)?, &soft.narrow(0, row, 1)?));
-    let got = norms.of_losses(&inputs, &soft, forward, squared).unwrap();
+        per_example(&map, &inputs, |x, row| squared(&forward(x)?, &soft.narrow(0, row, 1)?));
+    let got = norms.custom_loss(&inputs, &soft, forward, squared).unwrap();
     assert!(relative_error(&got.values, &expected) < 1e-5);
 }
 
@@ -93,7 +93,7 @@ fn the_closed_form_of_the_last_layer() {
     let features = |x: &Tensor| hidden.forward(x)?.tanh();
     let last: Vec<_> = crate::reference::named(&map).split_off(2);
     assert_eq!(last[0].0, "output.bias");
-    let mut norms = GradientNorms::of_parameters(last).unwrap();
+    let mut norms = GradientNorms::with_parameters(last).unwrap();
     let forward = |x: &Tensor| output.forward(&features(x)?);
     let expected = norms.cross_entropy(&inputs, &labels, forward).unwrap();
     let expected: Vec<f64> = expected.values.iter().map(|&norm| norm.into()).collect();
@@ -103,7 +103,7 @@ fn the_closed_form_of_the_last_layer() {
     assert!(relative_error(&got, &expected) < 1e-5);
 
     let weight: Vec<_> = crate::reference::named(&map).split_off(3);
-    let mut norms = GradientNorms::of_parameters(weight).unwrap();
+    let mut norms = GradientNorms::with_parameters(weight).unwrap();
     let expected = norms.cross_entropy(&inputs, &labels, forward).unwrap();
     let expected: Vec<f64> = expected.values.iter().map(|&norm| norm.into()).collect();
     let got = last_layer_norms(&logits, &features, &labels, false).unwrap();
@@ -147,7 +147,7 @@ fn half_precision_models_have_norms() {
         {
             to.set(&from.to_dtype(DType::F64).unwrap()).unwrap();
         }
-        let expected = one_by_one(&wide, &inputs.to_dtype(DType::F64).unwrap(), |x, row| {
+        let expected = per_example(&wide, &inputs.to_dtype(DType::F64).unwrap(), |x, row| {
             let x = hidden.forward(x)?;
             let (weight, bias) = (norm.weight(), norm.bias().unwrap());
             let x = candle_nn::ops::layer_norm_slow(&x, weight, bias, 1e-3)?;

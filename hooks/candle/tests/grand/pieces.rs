@@ -9,7 +9,7 @@ use data_diet_candle::gradients::{GradientNorms, Inputs};
 use data_diet_candle::nn::{self, Conv2dConfig};
 use proptest::prelude::*;
 
-use crate::reference::{Random, close, cross_entropies, one_by_one, randomize, relative_error};
+use crate::reference::{Random, close, cross_entropies, per_example, randomize, relative_error};
 
 fn builder(map: &VarMap, dtype: DType) -> VarBuilder<'static> {
     VarBuilder::from_varmap(map, dtype, &Device::Cpu)
@@ -59,7 +59,7 @@ proptest! {
         let wide = Images::new(DType::F64, seed);
         let images = Random(seed ^ 1).tensor(&[batch, 1, side, side], DType::F32);
         let labels = Random(seed ^ 2).indices(batch, 3);
-        let expected = one_by_one(&wide.map, &images.to_dtype(DType::F64).unwrap(), |image, row| {
+        let expected = per_example(&wide.map, &images.to_dtype(DType::F64).unwrap(), |image, row| {
             cross_entropies(&wide.reference(image)?, &labels[row..=row])
         });
         let model = Images::new(DType::F32, seed);
@@ -97,7 +97,7 @@ fn inputs_and_targets_are_cut_alike() {
     let targets = Random(4).tensor(&[batch, 3], DType::F32);
     let forward = |a: &Tensor, b: &Tensor| first.forward(a)? * second.forward(b)?;
     let loss = |output: &Tensor, targets: &Tensor| (output - targets)?.sqr()?.sum(1);
-    let expected: Vec<f64> = one_by_one(&map, &a, |a, row| {
+    let expected: Vec<f64> = per_example(&map, &a, |a, row| {
         loss(&forward(a, &b.narrow(0, row, 1)?)?, &targets.narrow(0, row, 1)?)
     });
     let norms = GradientNorms::new(&map).unwrap();
@@ -106,10 +106,10 @@ fn inputs_and_targets_are_cut_alike() {
     let array = [a.clone(), b.clone()];
     let triple = (a.clone(), b.clone(), a.clone());
     let all = [
-        pairs.of_losses(&pair, &targets, |(a, b)| forward(a, b), loss),
-        arrays.of_losses(&array, &targets, |[a, b]| forward(a, b), loss),
-        vectors.of_losses(&array.to_vec(), &targets, |both| forward(&both[0], &both[1]), loss),
-        triples.of_losses(&triple, &targets, |(a, b, _)| forward(a, b), loss),
+        pairs.custom_loss(&pair, &targets, |(a, b)| forward(a, b), loss),
+        arrays.custom_loss(&array, &targets, |[a, b]| forward(a, b), loss),
+        vectors.custom_loss(&array.to_vec(), &targets, |both| forward(&both[0], &both[1]), loss),
+        triples.custom_loss(&triple, &targets, |(a, b, _)| forward(a, b), loss),
     ];
     for got in all {
         let got = got.unwrap();
@@ -182,14 +182,14 @@ fn pieces_that_look_like_what_they_are_not_are_joined() {
     // Twelve are taken six by six.
     let inputs = Random(4).tensor(&[12, 6, 4], DType::F32);
     let labels = Random(5).indices(12, 3);
-    let expected = one_by_one(&map, &inputs, |input, row| {
+    let expected = per_example(&map, &inputs, |input, row| {
         cross_entropies(&forward(input)?, &labels[row..=row])
     });
     let mut norms = GradientNorms::new(&map).unwrap();
     for _ in 0..2 {
         let got = norms.cross_entropy(&inputs, &labels, forward).unwrap();
         assert!(relative_error(&got.values, &expected) < 1e-5, "{:?}", got.values);
-        assert_eq!(got.report.one_by_one.len(), 2, "{}", got.report);
+        assert_eq!(got.report.per_example.len(), 2, "{}", got.report);
     }
 }
 
@@ -212,14 +212,14 @@ fn a_parameter_that_one_piece_uses_otherwise_is_taken_one_by_one() {
             };
             output.forward(&hidden.tanh()?)
         };
-        let expected = one_by_one(&map, &inputs, |input, row| {
+        let expected = per_example(&map, &inputs, |input, row| {
             cross_entropies(&forward(input)?, &labels[row..=row])
         });
         let mut norms = GradientNorms::new(&map).unwrap();
         let got = norms.cross_entropy(&inputs, &labels, forward).unwrap();
         assert!(relative_error(&got.values, &expected) < 1e-5, "{:?}", got.values);
-        let one_by_one = got.report.one_by_one.iter();
-        let named: Vec<&str> = one_by_one.map(|one| one.parameter.as_str()).collect();
+        let per_example = got.report.per_example.iter();
+        let named: Vec<&str> = per_example.map(|one| one.parameter.as_str()).collect();
         assert_eq!(named, ["layer.bias", "layer.weight"]);
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn cross_entropies(logits: &Tensor, labels: &[u32]) -> Result<Tensor>
 }
 
 /// The norm of the gradient of every row's own loss in all variables that it reaches.
-pub(crate) fn one_by_one(
+pub(crate) fn per_example(
     map: &VarMap,
     inputs: &Tensor,
     loss: impl Fn(&Tensor, usize) -> Result<Tensor>,

@@ -54,9 +54,9 @@ fn parameters_are_needed_and_each_once() {
     let var = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let other = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let twice = [("a", var.clone()), ("b", var.clone())];
-    refused(GradientNorms::of_parameters(twice), &["parameters: ", "a and b"]);
+    refused(GradientNorms::with_parameters(twice), &["parameters: ", "a and b"]);
     let twice = [("a", var), ("a", other)];
-    refused(GradientNorms::of_parameters(twice), &["parameters: ", "a and a"]);
+    refused(GradientNorms::with_parameters(twice), &["parameters: ", "a and a"]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_batch_in_another_dimension_is_noticed() {
     let inputs = |batch: usize| Random(4).tensor(&[batch, 4, 6], DType::F32);
     // Three examples of four positions: seen to be no batch, and taken one by one.
     let got = norms.cross_entropy(&inputs(3), &LABELS[..3], forward).unwrap();
-    assert_eq!((got.report.one_by_one.len(), got.report.checked), (2, 2));
+    assert_eq!((got.report.per_example.len(), got.report.checked), (2, 2));
     let got = norms.cross_entropy(&inputs(3), &LABELS[..3], forward).unwrap();
     assert_eq!(got.report.checked, 0);
     // Four of four: it looks like a batch, and is looked at, although the one before was fine.
@@ -223,13 +223,13 @@ fn logits_have_a_row_per_example() {
     );
     let targets = Tensor::zeros((4, 3), DType::F32, &Device::Cpu).unwrap();
     refused(
-        norms.of_losses(&inputs(), &targets, forward, |logits, targets| {
+        norms.custom_loss(&inputs(), &targets, forward, |logits, targets| {
             (logits - targets)?.sqr()?.mean_all()
         }),
         &["loss: expected a loss for each of 4 examples, [4], got []"],
     );
     refused(
-        norms.of_losses(&inputs(), &targets.narrow(0, 0, 2).unwrap(), forward, |z, _| z.sum(1)),
+        norms.custom_loss(&inputs(), &targets.narrow(0, 0, 2).unwrap(), forward, |z, _| z.sum(1)),
         &["targets: ", "4", "2"],
     );
     // After all that, the tapes are off: the layers run as ever.
@@ -250,7 +250,7 @@ fn an_example_that_is_not_finite_is_nan_and_alone_in_that() {
         let spoilt =
             Tensor::cat(&[&rows.narrow(0, 0, 1).unwrap(), &row, &rows.narrow(0, 2, 2).unwrap()], 0);
         let spoilt = spoilt.unwrap();
-        for mut norms in [model.norms(), model.norms().one_by_one()] {
+        for mut norms in [model.norms(), model.norms().per_example()] {
             let got = norms.cross_entropy(&spoilt, &LABELS, forward).unwrap();
             assert!(got.values[1].is_nan(), "{bad}: {:?}", got.values);
             assert_eq!(got.report.non_finite, 1);

@@ -5,7 +5,7 @@ use candle_nn::{VarBuilder, VarMap};
 use data_diet_candle::gradients::GradientNorms;
 use proptest::prelude::*;
 
-use crate::reference::{Random, close, cross_entropies, one_by_one, randomize};
+use crate::reference::{Random, close, cross_entropies, per_example, randomize};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layer {
@@ -232,7 +232,7 @@ proptest! {
         let (map, model) = model_pair(&spec, DType::F64, seed).unwrap();
         let builder = VarBuilder::from_varmap(&map, DType::F64, &Device::Cpu);
         let reference = candles::Model::new(&spec, &builder).unwrap();
-        let expected = one_by_one(&map, &tokens, |tokens, row| {
+        let expected = per_example(&map, &tokens, |tokens, row| {
             cross_entropies(&reference.forward(tokens)?, &labels[row..=row])
         });
         // Enough for one example, at most for two.
@@ -250,7 +250,7 @@ proptest! {
         let got = norms.clone().cross_entropy(&tokens, &labels, |x| model.forward(x)).unwrap();
         prop_assert!(got.report.is_batched(), "{}", got.report);
         close(&got.values, &expected, "f32")?;
-        let mut slow = norms.one_by_one();
+        let mut slow = norms.per_example();
         let slow = slow.cross_entropy(&tokens, &labels, |x: &Tensor| model.forward(x)).unwrap();
         close(&slow.values, &expected, "one by one")?;
     }

@@ -5,7 +5,7 @@ use candle_nn::{VarBuilder, VarMap};
 use data_diet_candle::gradients::{ExampleNorms, GradientNorms};
 use data_diet_candle::nn::{self, Conv2dConfig};
 
-use crate::reference::{Random, cross_entropies, one_by_one, randomize, relative_error};
+use crate::reference::{Random, cross_entropies, per_example, randomize, relative_error};
 
 const BATCH: usize = 5;
 
@@ -20,8 +20,9 @@ fn both(
     let labels = [0, 2, 1, 0, 2];
     let mut norms = norms;
     let got = norms.cross_entropy(inputs, &labels, &forward).unwrap();
-    let expected =
-        one_by_one(map, inputs, |input, row| cross_entropies(&forward(input)?, &labels[row..=row]));
+    let expected = per_example(map, inputs, |input, row| {
+        cross_entropies(&forward(input)?, &labels[row..=row])
+    });
     (got, expected)
 }
 
@@ -157,9 +158,9 @@ fn a_weight_that_is_used_by_hand_is_taken_one_by_one_and_only_that() {
     };
     let forward = |x: &Tensor| second.forward(&first.forward(x)?.tanh()?);
     let mut norms = norms;
-    let got = norms.of_losses(&inputs, &labels, forward, loss).unwrap();
+    let got = norms.custom_loss(&inputs, &labels, forward, loss).unwrap();
     let expected =
-        one_by_one(&map, &inputs, |x, row| loss(&forward(x)?, &labels.narrow(0, row, 1)?));
+        per_example(&map, &inputs, |x, row| loss(&forward(x)?, &labels.narrow(0, row, 1)?));
     assert!(relative_error(&got.values, &expected) < 1e-5);
     assert_eq!(got.report.batched, 3);
 }
@@ -179,7 +180,7 @@ fn weights_computed_from_others_train_those() {
         output.forward(&nn::Linear::new(weight, None).forward(x)?.tanh()?)
     });
     assert!(relative_error(&got.values, &expected) < 1e-5);
-    let names: Vec<_> = got.report.one_by_one.iter().map(|one| one.parameter.as_str()).collect();
+    let names: Vec<_> = got.report.per_example.iter().map(|one| one.parameter.as_str()).collect();
     assert_eq!(names, ["direction", "length"]);
     assert_eq!(got.report.batched, 2);
 }
@@ -219,7 +220,7 @@ fn positions_that_could_be_rows_of_examples_are_noticed() {
     let norms = GradientNorms::new(&map).unwrap();
     let (got, expected) = both(&map, &tokens(10, 7), norms, forward);
     assert!(relative_error(&got.values, &expected) < 1e-5);
-    let names: Vec<_> = got.report.one_by_one.iter().map(|one| one.parameter.as_str()).collect();
+    let names: Vec<_> = got.report.per_example.iter().map(|one| one.parameter.as_str()).collect();
     assert_eq!(names, ["positions.weight"]);
     assert_eq!(got.report.checked, 2);
     // As rows of a batch they are seen with everything else.
@@ -247,7 +248,7 @@ fn layers_of_candles_own_are_taken_one_by_one() {
     });
     assert!(relative_error(&got.values, &expected) < 1e-5);
     // The running statistics are no parameters.
-    let names: Vec<_> = got.report.one_by_one.iter().map(|one| one.parameter.as_str()).collect();
+    let names: Vec<_> = got.report.per_example.iter().map(|one| one.parameter.as_str()).collect();
     assert_eq!(names, ["first.bias", "first.weight", "norm.bias", "norm.weight"]);
     assert_eq!(got.report.batched, 2);
 }
@@ -267,7 +268,7 @@ fn only_the_parameters_that_are_named_count() {
     for (name, var) in &parameters {
         own.data().lock().unwrap().insert(name.clone(), var.clone());
     }
-    let norms = GradientNorms::of_parameters(parameters).unwrap();
+    let norms = GradientNorms::with_parameters(parameters).unwrap();
     let forward = |x: &Tensor| trained.forward(&frozen.forward(x)?.tanh()?);
     let (got, expected) = both(&own, &inputs, norms, forward);
     assert_eq!(got.report.batched, 2);

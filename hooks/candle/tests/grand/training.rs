@@ -145,7 +145,7 @@ fn a_tape_changes_no_output() {
         let parameters =
             named(&map).into_iter().filter(|(var, _)| var.starts_with(&format!("{name}.")));
         let mut norms =
-            data_diet_candle::gradients::GradientNorms::of_parameters(parameters).unwrap();
+            data_diet_candle::gradients::GradientNorms::with_parameters(parameters).unwrap();
         let targets = Tensor::zeros(shape[0], DType::F32, &Device::Cpu).unwrap();
         let on_tape = std::cell::RefCell::new(Vec::new());
         let forward = |x: &Tensor| {
@@ -154,7 +154,7 @@ fn a_tape_changes_no_output() {
             Ok(output)
         };
         let loss = |output: &Tensor, _: &Tensor| output.sqr()?.flatten_from(1)?.sum(1);
-        let got = norms.of_losses(&input, &targets, forward, loss).unwrap();
+        let got = norms.custom_loss(&input, &targets, forward, loss).unwrap();
         assert!(got.report.is_batched(), "{name}: {}", got.report);
         let on_tape = &on_tape.borrow()[0];
         if name.starts_with("conv") {

@@ -15,7 +15,7 @@ mod logits;
 mod rows;
 mod threads;
 
-#[path = "../../src/signals/cuda/task.rs"]
+#[path = "../../src/signals/cuda/kernel_arguments.rs"]
 mod task;
 
 #[path = "../../src/transfer/element_kind.rs"]

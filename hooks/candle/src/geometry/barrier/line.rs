@@ -10,12 +10,12 @@ use crate::weights::{NamedTensors, Params, interpolate};
 
 /// The positions at which a model is measured: weights `alpha w + (1 - alpha) w'`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
+pub struct AlphaGrid {
     alphas: Vec<f64>,
     refinements: u32,
 }
 
-impl Grid {
+impl AlphaGrid {
     /// The positions 0, 1/n, 2/n, ..., 1.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Grid {
     }
 }
 
-impl Default for Grid {
+impl Default for AlphaGrid {
     /// The positions 0, 0.1, ..., 1, about as many as the figures of the Data Diet paper have.
     fn default() -> Self {
         let alphas = (0..=10).map(|place| f64::from(place) / 10.0).collect();
@@ -62,19 +62,19 @@ type Passes<'a> = Box<dyn FnMut() -> candle_core::Result<()> + 'a>;
 #[must_use = "nothing is measured before `curve`"]
 pub struct Line<'a> {
     params: &'a Params,
-    grid: Grid,
-    reestimate: Option<Passes<'a>>,
+    grid: AlphaGrid,
+    reestimate_batch_norm: Option<Passes<'a>>,
 }
 
 impl<'a> Line<'a> {
     /// Makes a line for the model with these variables, on the default grid, with running
     /// statistics interpolated.
     pub fn new(params: &'a Params) -> Self {
-        Self { params, grid: Grid::default(), reestimate: None }
+        Self { params, grid: AlphaGrid::default(), reestimate_batch_norm: None }
     }
 
     /// Sets where to measure.
-    pub fn grid(mut self, grid: Grid) -> Self {
+    pub fn grid(mut self, grid: AlphaGrid) -> Self {
         self.grid = grid;
         self
     }
@@ -84,13 +84,16 @@ impl<'a> Line<'a> {
     /// statistics start from the interpolated ones, of which `(1 - momentum)^n` remains after n
     /// batches: 4 % after 30 with candle's 0.1. Whatever `passes` changes is reset at the next
     /// position.
-    pub fn reestimate(mut self, passes: impl FnMut() -> candle_core::Result<()> + 'a) -> Self {
-        self.reestimate = Some(Box::new(passes));
+    pub fn reestimate_batch_norm(
+        mut self,
+        passes: impl FnMut() -> candle_core::Result<()> + 'a,
+    ) -> Self {
+        self.reestimate_batch_norm = Some(Box::new(passes));
         self
     }
 
-    pub(super) fn reestimates(&self) -> bool {
-        self.reestimate.is_some()
+    pub(super) fn reestimates_batch_norm(&self) -> bool {
+        self.reestimate_batch_norm.is_some()
     }
 
     /// Measures the model along the line: `first` is at `alpha = 1`, `second` at 0. `measure` runs
@@ -108,7 +111,7 @@ impl<'a> Line<'a> {
         mut measure: impl FnMut() -> Result<Risk>,
     ) -> Result<RiskCurve> {
         let params = self.params;
-        params.preserving(|| {
+        params.restore_after(|| {
             // Both ends, and the model's own weights, are checked before anything is measured.
             params.load(first).map_err(|error| error.context("first"))?;
             params.load(second).map_err(|error| error.context("second"))?;
@@ -116,7 +119,7 @@ impl<'a> Line<'a> {
             let mut examples = None;
             let mut point = |alpha: f64| -> Result<RiskPoint> {
                 params.load(&interpolate(&first, &second, alpha)?)?;
-                if let Some(passes) = &mut self.reestimate {
+                if let Some(passes) = &mut self.reestimate_batch_norm {
                     passes()?;
                 }
                 let risk = measure()?;
@@ -157,7 +160,7 @@ impl fmt::Debug for Line<'_> {
         f.debug_struct("Line")
             .field("params", &self.params)
             .field("grid", &self.grid)
-            .field("reestimates", &self.reestimates())
+            .field("reestimates_batch_norm", &self.reestimates_batch_norm())
             .finish()
     }
 }

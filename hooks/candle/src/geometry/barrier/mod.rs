@@ -11,8 +11,8 @@ mod set;
 mod siblings;
 
 pub use branch::Branch;
-pub use line::{Grid, Line, curve};
+pub use line::{AlphaGrid, Line, curve};
 pub use pairs::ErrorBarrier;
 pub use risk::Risk;
-pub use set::LabelledSet;
+pub use set::LabeledSet;
 pub use siblings::Siblings;

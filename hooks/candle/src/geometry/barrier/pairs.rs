@@ -6,7 +6,7 @@ use data_diet::geometry::{ErrorBarrierRow, ErrorBarrierTable, RunningStatistics}
 
 use super::branch::{Branch, describe_steps};
 use super::line::Line;
-use super::set::LabelledSet;
+use super::set::LabeledSet;
 use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
@@ -57,7 +57,7 @@ use crate::weights::{NamedTensors, Weights};
 #[must_use = "nothing is measured before `run`"]
 pub struct ErrorBarrier<'a> {
     line: Line<'a>,
-    sets: Vec<(String, LabelledSet)>,
+    sets: Vec<(String, LabeledSet)>,
 }
 
 impl<'a> ErrorBarrier<'a> {
@@ -72,7 +72,7 @@ impl<'a> ErrorBarrier<'a> {
     ///
     /// # Errors
     ///
-    /// If the name is taken; otherwise as for [`LabelledSet::new`].
+    /// If the name is taken; otherwise as for [`LabeledSet::new`].
     pub fn set<L: Labels + ?Sized>(
         mut self,
         name: impl Into<String>,
@@ -84,7 +84,7 @@ impl<'a> ErrorBarrier<'a> {
         if self.sets.iter().any(|(other, _)| *other == name) {
             return Err(Error::Argument(format!("set: two groups are named `{name}`")));
         }
-        let set = LabelledSet::new(inputs, labels, batch)
+        let set = LabeledSet::new(inputs, labels, batch)
             .map_err(|error| error.context(format!("set `{name}`")))?;
         self.sets.push((name, set));
         Ok(self)
@@ -207,7 +207,7 @@ impl<'a> ErrorBarrier<'a> {
     }
 
     fn running_statistics(&self) -> RunningStatistics {
-        if self.line.reestimates() {
+        if self.line.reestimates_batch_norm() {
             RunningStatistics::Reestimated
         } else {
             RunningStatistics::Interpolated

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use data_diet::observe::{ExampleSignals, Target, Targets};
 
-use crate::arguments::{Labels, OwnedLabels};
+use crate::arguments::{HostLabels, Labels};
 use crate::error::{Error, Result};
 use crate::transfer::HostTensor;
 
@@ -45,7 +45,7 @@ impl Risk {
         self.add_labels(logits, &labels.to_labels()?)
     }
 
-    pub(super) fn add_labels(&mut self, logits: &Tensor, labels: &OwnedLabels<'_>) -> Result<()> {
+    pub(super) fn add_labels(&mut self, logits: &Tensor, labels: &HostLabels<'_>) -> Result<()> {
         let (rows, classes) = match *logits.dims() {
             [rows, classes] if classes >= 2 => (rows, classes),
             _ => {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::risk::Risk;
-use crate::arguments::{Labels, OwnedLabels};
+use crate::arguments::{HostLabels, Labels};
 use crate::error::{Error, Result};
 
 /// A group of labeled examples, and how many of them go through a model at a time.
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::{Module, VarBuilder, VarMap, linear};
 /// use data_diet_candle::geometry::barrier;
-/// use data_diet_candle::geometry::barrier::LabelledSet;
+/// use data_diet_candle::geometry::barrier::LabeledSet;
 /// use data_diet_candle::weights::Params;
 ///
 /// let variables = VarMap::new();
@@ -24,20 +24,20 @@ use crate::error::{Error, Result};
 ///
 /// let images = Tensor::randn(0.0_f32, 1.0, (10_000, 4), &Device::Cpu)?;
 /// let labels = vec![1_u32; 10_000];
-/// let set = LabelledSet::new(images, &labels, 256)?;
+/// let set = LabeledSet::new(images, &labels, 256)?;
 /// let measure = || set.risk(|images| model.forward(images));
 /// let curve = barrier::curve(&params, &one, &other, measure)?;
 /// assert_eq!(curve.errors().by_chord().height, 0.0);
 /// # Ok::<(), data_diet_candle::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct LabelledSet {
+pub struct LabeledSet {
     inputs: Tensor,
-    labels: OwnedLabels<'static>,
+    labels: HostLabels<'static>,
     batch: usize,
 }
 
-impl LabelledSet {
+impl LabeledSet {
     /// Makes a group from inputs `[examples, ...]` and their labels, class indices or soft targets,
     /// of which `batch` go through a model at a time.
     ///
@@ -58,7 +58,7 @@ impl LabelledSet {
             let got = labels.rows();
             return Err(Error::Argument(format!("labels: expected {examples}, got {got}")));
         }
-        if let OwnedLabels::Soft { shape: (rows, classes), .. } = &labels {
+        if let HostLabels::Soft { shape: (rows, classes), .. } = &labels {
             labels.targets(*rows, *classes)?.check_soft(*classes)?;
         }
         if batch == 0 {

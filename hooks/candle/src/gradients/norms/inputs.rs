@@ -50,7 +50,7 @@ impl Inputs for Tensor {
     }
 }
 
-fn agreed<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<usize> {
+fn common_batch_size<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<usize> {
     let sizes = tensors.into_iter().map(Inputs::examples).collect::<Result<Vec<_>>>()?;
     match sizes.as_slice() {
         [] => Err(Error::Argument("inputs: expected at least one tensor, got none".to_owned())),
@@ -63,7 +63,7 @@ fn agreed<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<usize> {
 
 impl Inputs for Vec<Tensor> {
     fn examples(&self) -> Result<usize> {
-        agreed(self)
+        common_batch_size(self)
     }
 
     fn example(&self, row: usize) -> Result<Self> {
@@ -77,7 +77,7 @@ impl Inputs for Vec<Tensor> {
 
 impl<const N: usize> Inputs for [Tensor; N] {
     fn examples(&self) -> Result<usize> {
-        agreed(self)
+        common_batch_size(self)
     }
 
     fn example(&self, row: usize) -> Result<Self> {
@@ -99,7 +99,7 @@ impl<const N: usize> Inputs for [Tensor; N] {
 
 impl Inputs for (Tensor, Tensor) {
     fn examples(&self) -> Result<usize> {
-        agreed([&self.0, &self.1])
+        common_batch_size([&self.0, &self.1])
     }
 
     fn example(&self, row: usize) -> Result<Self> {
@@ -114,7 +114,7 @@ impl Inputs for (Tensor, Tensor) {
 
 impl Inputs for (Tensor, Tensor, Tensor) {
     fn examples(&self) -> Result<usize> {
-        agreed([&self.0, &self.1, &self.2])
+        common_batch_size([&self.0, &self.1, &self.2])
     }
 
     fn example(&self, row: usize) -> Result<Self> {

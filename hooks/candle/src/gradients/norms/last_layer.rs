@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::loss::{check_soft, residuals};
-use crate::arguments::{Labels, OwnedLabels};
+use super::objective::{check_soft, residuals};
+use crate::arguments::{HostLabels, Labels};
 use crate::error::{Error, Result};
 use crate::gradients::squares::sums_of_squares;
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
@@ -57,8 +57,8 @@ pub fn last_layer_norms<L: Labels + ?Sized>(
     }
     let labels = labels.to_labels()?;
     let rows = match &labels {
-        OwnedLabels::Classes(labels) => labels.len(),
-        OwnedLabels::Soft { shape, .. } => shape.0,
+        HostLabels::Classes(labels) => labels.len(),
+        HostLabels::Soft { shape, .. } => shape.0,
     };
     if rows != batch {
         return Err(Error::Argument(format!(

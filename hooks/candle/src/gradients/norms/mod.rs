@@ -2,11 +2,11 @@
 //! [`tape`](crate::gradients::tape) and [`nn`](crate::nn) observe the layers, and
 //! [`contribution`](crate::gradients::contribution) does the arithmetic.
 
+mod batch_pieces;
 mod inputs;
 mod last_layer;
-mod loss;
+mod objective;
 mod passes;
-mod pieces;
 mod report;
 
 use std::collections::BTreeSet;
@@ -16,14 +16,14 @@ use candle_nn::VarMap;
 
 pub use inputs::Inputs;
 pub use last_layer::last_layer_norms;
-pub(crate) use passes::names_statistics;
-pub use report::{ExampleNorms, NormsReport, OneByOne};
+pub(crate) use passes::is_running_statistic;
+pub use report::{ExampleNorms, NormsReport, PerExampleParameter};
 
 use crate::arguments::Labels;
 use crate::error::{Error, Result};
-use loss::Objective;
-use passes::{Attempt, Question};
-use pieces::Pieces;
+use batch_pieces::Pieces;
+use objective::Objective;
+use passes::{NormRequest, PassOutcome};
 
 /// GraNd: the L2 norm of the gradient of each example's own loss in all trainable parameters (Paul,
 /// Ganguli and Dziugaite, *Deep Learning on a Data Diet*, 2021, definition 2.1). High is hard.
@@ -69,11 +69,11 @@ pub struct GradientNorms {
     parameters: Vec<(String, Var)>,
     max_bytes: usize,
     check: usize,
-    one_by_one: bool,
+    per_example: bool,
     allow_unused: bool,
     /// Whether a layer's input may have several rows per example, until the check of a single
     /// example shows otherwise.
-    several_rows: bool,
+    multi_row_inputs: bool,
     pieces: Pieces,
     /// How batches were covered that have been checked.
     checked: BTreeSet<Coverage>,
@@ -93,7 +93,7 @@ impl GradientNorms {
     /// If the map is empty.
     pub fn new(weights: &VarMap) -> Result<Self> {
         let map = weights.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Self::of_parameters(map.iter().map(|(name, var)| (name.clone(), var.clone())))
+        Self::with_parameters(map.iter().map(|(name, var)| (name.clone(), var.clone())))
     }
 
     /// Computes norms over these named variables, for instance those that an optimizer trains.
@@ -101,7 +101,7 @@ impl GradientNorms {
     /// # Errors
     ///
     /// If there are none, or a name or a variable occurs twice.
-    pub fn of_parameters<N: Into<String>>(
+    pub fn with_parameters<N: Into<String>>(
         parameters: impl IntoIterator<Item = (N, Var)>,
     ) -> Result<Self> {
         let mut parameters: Vec<(String, Var)> =
@@ -129,9 +129,9 @@ impl GradientNorms {
             pieces,
             max_bytes: Self::DEFAULT_MAX_BYTES,
             check: 2,
-            one_by_one: false,
+            per_example: false,
             allow_unused: false,
-            several_rows: true,
+            multi_row_inputs: true,
             checked: BTreeSet::new(),
         })
     }
@@ -156,8 +156,8 @@ impl GradientNorms {
 
     /// Takes a backward pass per example for every parameter, whatever the layers.
     #[must_use]
-    pub fn one_by_one(mut self) -> Self {
-        self.one_by_one = true;
+    pub fn per_example(mut self) -> Self {
+        self.per_example = true;
         self
     }
 
@@ -206,7 +206,7 @@ impl GradientNorms {
     /// # Errors
     ///
     /// As for [`cross_entropy`](Self::cross_entropy).
-    pub fn of_losses<I: Inputs>(
+    pub fn custom_loss<I: Inputs>(
         &mut self,
         inputs: &I,
         targets: &Tensor,
@@ -227,20 +227,20 @@ impl GradientNorms {
             return Err(Error::Argument("inputs: expected at least one example".to_owned()));
         }
         objective.check(batch)?;
-        let question = Question { inputs, batch, objective, forward };
+        let question = NormRequest { inputs, batch, objective, forward };
         loop {
             match self.attempt(&question)? {
-                Attempt::Done(norms) => return Ok(norms),
+                PassOutcome::Done(norms) => return Ok(norms),
                 // Rows beyond the batch need not belong to single examples: positions may be
                 // shared, or come before examples in the layout. Such layers are left to candle,
                 // which is slower and correct.
-                Attempt::Differs { several_rows: true, .. } if self.several_rows => {
-                    self.several_rows = false;
+                PassOutcome::Differs { multi_row_inputs: true, .. } if self.multi_row_inputs => {
+                    self.multi_row_inputs = false;
                 }
                 // If a piece has as many examples as a sequence has positions, positions look like
                 // examples.
-                Attempt::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
-                Attempt::Differs { error, .. } => return Err(error),
+                PassOutcome::Differs { cut: true, .. } if self.pieces.keep_whole() => {}
+                PassOutcome::Differs { error, .. } => return Err(error),
             }
         }
     }

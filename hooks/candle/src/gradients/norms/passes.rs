@@ -6,10 +6,10 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, TensorId};
 
-use super::loss::Objective;
-use super::{ExampleNorms, GradientNorms, Inputs, NormsReport, OneByOne};
+use super::objective::Objective;
+use super::{ExampleNorms, GradientNorms, Inputs, NormsReport, PerExampleParameter};
 use crate::error::{Error, Result};
-use crate::gradients::contribution::{Contribution, TooLarge, example_squares};
+use crate::gradients::contribution::{Contribution, MemoryLimitExceeded, per_example_squares};
 use crate::gradients::squares::{sum_dtype, sums_of_squares};
 use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
@@ -20,7 +20,7 @@ const CHECK_TOLERANCE: f64 = 1e-3;
 const HALF_CHECK_TOLERANCE: f64 = 1e-1;
 
 /// What norms are asked for.
-pub(super) struct Question<'a, I> {
+pub(super) struct NormRequest<'a, I> {
     pub(super) inputs: &'a I,
     pub(super) batch: usize,
     pub(super) objective: &'a Objective<'a>,
@@ -28,12 +28,12 @@ pub(super) struct Question<'a, I> {
 }
 
 /// The result of a pass over a batch.
-pub(super) enum Attempt {
+pub(super) enum PassOutcome {
     Done(ExampleNorms),
     /// An example has another norm when it is alone.
     Differs {
         error: Error,
-        several_rows: bool,
+        multi_row_inputs: bool,
         /// Whether the batch was split into pieces.
         cut: bool,
     },
@@ -43,7 +43,7 @@ pub(super) enum Attempt {
 struct Pass {
     pieces: Vec<Piece>,
     reasons: Vec<Option<String>>,
-    single_rows: Vec<bool>,
+    one_row_per_example: Vec<bool>,
     /// How each parameter was reached in any piece; the last of [`Reached`] if in several ways.
     reached: Vec<Reached>,
     /// Indices of parameters: seen on the tape, left to candle, reached by no gradient.
@@ -89,10 +89,13 @@ impl Pass {
 }
 
 impl GradientNorms {
-    pub(super) fn attempt<I: Inputs>(&mut self, question: &Question<'_, I>) -> Result<Attempt> {
+    pub(super) fn attempt<I: Inputs>(
+        &mut self,
+        question: &NormRequest<'_, I>,
+    ) -> Result<PassOutcome> {
         let pass = self.pass(question)?;
         if !(pass.unused.is_empty() || self.allow_unused) {
-            return Err(self.unreached(&pass.unused));
+            return Err(self.unused_error(&pass.unused));
         }
         let parameter = &self.parameters[0].1;
         let mut squares = pass.covered_squares(sum_dtype(parameter), parameter.device())?;
@@ -111,11 +114,15 @@ impl GradientNorms {
             // Allowed: no gradient reaches any parameter.
             None => vec![0.0; question.batch],
         };
-        let checked = match self.check_alone(question, &pass, &values)? {
+        let checked = match self.check_single_examples(question, &pass, &values)? {
             Ok(checked) => checked,
             Err(error) => {
-                let several_rows = pass.single_rows.contains(&false);
-                return Ok(Attempt::Differs { error, several_rows, cut: pass.pieces.len() > 1 });
+                let multi_row_inputs = pass.one_row_per_example.contains(&false);
+                return Ok(PassOutcome::Differs {
+                    error,
+                    multi_row_inputs,
+                    cut: pass.pieces.len() > 1,
+                });
             }
         };
         for value in &mut values {
@@ -124,15 +131,15 @@ impl GradientNorms {
             }
         }
         let report = self.report(&pass, &values, checked);
-        Ok(Attempt::Done(ExampleNorms { values, report }))
+        Ok(PassOutcome::Done(ExampleNorms { values, report }))
     }
 
     /// Runs a forward and a backward pass of each piece of the batch.
-    fn pass<I: Inputs>(&mut self, question: &Question<'_, I>) -> Result<Pass> {
+    fn pass<I: Inputs>(&mut self, question: &NormRequest<'_, I>) -> Result<Pass> {
         let mut pass = Pass {
             pieces: vec![],
             reasons: vec![None; self.parameters.len()],
-            single_rows: vec![],
+            one_row_per_example: vec![],
             reached: vec![Reached::Buffer; self.parameters.len()],
             covered: vec![],
             uncovered: vec![],
@@ -164,16 +171,16 @@ impl GradientNorms {
     /// Runs a forward and a backward pass of some examples.
     fn pass_piece<I: Inputs>(
         &mut self,
-        question: &Question<'_, I>,
+        question: &NormRequest<'_, I>,
         inputs: &I,
         start: usize,
         count: usize,
         pass: &mut Pass,
     ) -> Result<()> {
         let ids: Vec<TensorId> = self.parameters.iter().map(|(_, var)| var.id()).collect();
-        let attached = if self.one_by_one { ids.as_slice() } else { &[] };
+        let attached = if self.per_example { ids.as_slice() } else { &[] };
         let device = self.parameters[0].1.device();
-        let tape = Tape::new(count, self.several_rows, device, &ids, attached)?;
+        let tape = Tape::new(count, self.multi_row_inputs, device, &ids, attached)?;
         let gradients = backward(&tape, question, inputs, start, count)?;
         let mut record = tape.take();
         self.pieces.learn(count, record.outputs);
@@ -186,7 +193,7 @@ impl GradientNorms {
             } else if !uses.is_empty() {
                 squares[at] = Some(self.squares(&uses, name, var, count)?);
                 Reached::OnTape
-            } else if record.buffers.contains(&var.id()) || names_statistics(name) {
+            } else if record.buffers.contains(&var.id()) || is_running_statistic(name) {
                 Reached::Buffer
             } else {
                 Reached::Nowhere
@@ -196,8 +203,8 @@ impl GradientNorms {
             pass.reasons[at] = pass.reasons[at].take().or(record.reasons[at].take());
         }
         pass.pieces.push(Piece { examples: count, squares });
-        if !pass.single_rows.ends_with(&record.single_rows) {
-            pass.single_rows.extend(record.single_rows);
+        if !pass.one_row_per_example.ends_with(&record.one_row_per_example) {
+            pass.one_row_per_example.extend(record.one_row_per_example);
         }
         Ok(())
     }
@@ -211,8 +218,8 @@ impl GradientNorms {
         parameter: &Tensor,
         examples: usize,
     ) -> Result<Tensor> {
-        let squares = example_squares(uses, parameter, examples, self.max_bytes)?;
-        squares.map_err(|TooLarge { bytes }| {
+        let squares = per_example_squares(uses, parameter, examples, self.max_bytes)?;
+        squares.map_err(|MemoryLimitExceeded { bytes }| {
             let limit = self.max_bytes;
             Error::Argument(format!(
                 "max_bytes: expected at least {bytes}, which one example takes for {name}, got {limit}"
@@ -223,7 +230,7 @@ impl GradientNorms {
     /// Returns the sum of squares, `[1]`, of an example's gradient in some parameters.
     fn alone<I: Inputs>(
         &self,
-        question: &Question<'_, I>,
+        question: &NormRequest<'_, I>,
         row: usize,
         parameters: &[usize],
     ) -> Result<Tensor> {
@@ -243,13 +250,13 @@ impl GradientNorms {
 
     /// Computes some examples alone, unless a batch that was covered like this one has been
     /// checked. The inner error says that one of them differs.
-    fn check_alone<I: Inputs>(
+    fn check_single_examples<I: Inputs>(
         &mut self,
-        question: &Question<'_, I>,
+        question: &NormRequest<'_, I>,
         pass: &Pass,
         values: &[f32],
     ) -> Result<Result<usize>> {
-        let coverage = (pass.covered.clone(), pass.single_rows.clone());
+        let coverage = (pass.covered.clone(), pass.one_row_per_example.clone());
         if self.check == 0 || pass.covered.is_empty() || self.checked.contains(&coverage) {
             return Ok(Ok(0));
         }
@@ -286,15 +293,15 @@ impl GradientNorms {
     fn report(&self, pass: &Pass, values: &[f32], checked: usize) -> NormsReport {
         let name = |at: usize| self.parameters[at].0.clone();
         let reason = |at: usize| match &pass.reasons[at] {
-            _ if self.one_by_one => "asked for".to_owned(),
+            _ if self.per_example => "asked for".to_owned(),
             Some(reason) => reason.clone(),
             None => "used outside the layers of data_diet_candle::nn".to_owned(),
         };
-        let one_by_one = pass.uncovered.iter();
+        let per_example = pass.uncovered.iter();
         NormsReport {
             batched: pass.covered.len(),
-            one_by_one: one_by_one
-                .map(|&at| OneByOne { parameter: name(at), reason: reason(at) })
+            per_example: per_example
+                .map(|&at| PerExampleParameter { parameter: name(at), reason: reason(at) })
                 .collect(),
             unused: pass.unused.iter().map(|&at| name(at)).collect(),
             non_finite: values.iter().filter(|value| value.is_nan()).count(),
@@ -302,7 +309,7 @@ impl GradientNorms {
         }
     }
 
-    fn unreached(&self, unused: &[usize]) -> Error {
+    fn unused_error(&self, unused: &[usize]) -> Error {
         let names: Vec<&str> = unused.iter().map(|&at| self.parameters[at].0.as_str()).collect();
         Error::Argument(format!(
             "forward: expected the loss to depend on every parameter, got no gradient for {}: pass \
@@ -316,7 +323,7 @@ impl GradientNorms {
 /// Returns whether a variable has the name of a running statistic: candle-nn's batch normalization
 /// keeps these among the variables, although no gradient trains them. Ours reports them to the
 /// tape.
-pub(crate) fn names_statistics(name: &str) -> bool {
+pub(crate) fn is_running_statistic(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last == "running_mean" || last == "running_var"
 }
@@ -325,7 +332,7 @@ pub(crate) fn names_statistics(name: &str) -> bool {
 /// depends on no variable.
 fn backward<I>(
     tape: &Arc<Tape>,
-    question: &Question<'_, I>,
+    question: &NormRequest<'_, I>,
     inputs: &I,
     start: usize,
     count: usize,

@@ -45,7 +45,7 @@ pub struct NormsReport {
     /// The number of parameters covered by the one backward pass of the batch.
     pub batched: usize,
     /// The parameters that took a backward pass per example, by name, and why.
-    pub one_by_one: Vec<OneByOne>,
+    pub per_example: Vec<PerExampleParameter>,
     /// Parameters that no gradient reaches, by name; empty unless [allowed].
     ///
     /// [allowed]: crate::gradients::GradientNorms::allow_unused
@@ -59,7 +59,7 @@ pub struct NormsReport {
 /// A parameter that took a backward pass per example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct OneByOne {
+pub struct PerExampleParameter {
     /// Its name.
     pub parameter: String,
     /// Why.
@@ -70,17 +70,17 @@ impl NormsReport {
     /// Returns whether every parameter was covered by the one backward pass of the batch.
     #[must_use]
     pub fn is_batched(&self) -> bool {
-        self.one_by_one.is_empty()
+        self.per_example.is_empty()
     }
 }
 
 impl fmt::Display for NormsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.one_by_one.as_slice() {
+        match self.per_example.as_slice() {
             [] => write!(f, "one backward pass for all {} parameters", self.batched)?,
             [first, rest @ ..] => {
-                write!(f, "a backward pass per example for {} of ", self.one_by_one.len())?;
-                write!(f, "{} parameters: ", self.batched + self.one_by_one.len())?;
+                write!(f, "a backward pass per example for {} of ", self.per_example.len())?;
+                write!(f, "{} parameters: ", self.batched + self.per_example.len())?;
                 write!(f, "{} ({})", first.parameter, first.reason)?;
                 for other in rest {
                     write!(f, ", {}", other.parameter)?;

@@ -11,12 +11,12 @@ use data_diet::observe::{Batch, BatchFormat, Moment, Targets};
 use data_diet::record::Recorder;
 
 use super::kernel::Kernels;
-use super::sections::Sections;
-use super::task::Task;
-use crate::arguments::{ExampleIds, Labels, OwnedLabels, check_logits};
+use super::kernel_arguments::Task;
+use super::result_layout::ResultLayout;
+use crate::arguments::{ExampleIds, HostLabels, Labels, check_logits};
 use crate::error::{Error, Result};
 use crate::transfer::{
-    ElementKind, PendingCopy, Staging, StagingSlot, is_beside, is_float, locate,
+    ElementKind, PendingCopy, Staging, StagingSlot, device_view, is_float, is_on_same_device,
 };
 
 /// Moves batches from CUDA devices to the host.
@@ -58,10 +58,10 @@ impl DeviceBatches {
     {
         let classes = self.format.classes as usize;
         let ids = match ids.as_tensor() {
-            Some(tensor) if is_beside(tensor, logits) && is_integer(tensor) => {
+            Some(tensor) if is_on_same_device(tensor, logits) && is_integer(tensor) => {
                 Given::Device(Cow::Borrowed(tensor))
             }
-            _ => Given::Host(ids.to_examples()?.into_owned()),
+            _ => Given::Host(ids.to_ids()?.into_owned()),
         };
         let rows = match &ids {
             Given::Host(ids) => ids.len(),
@@ -69,10 +69,12 @@ impl DeviceBatches {
         };
         check_logits(logits, rows, classes)?;
         let labels = match labels.as_tensor() {
-            Some(tensor) if is_beside(tensor, logits) => given_labels(tensor, rows, classes)?,
+            Some(tensor) if is_on_same_device(tensor, logits) => {
+                device_labels(tensor, rows, classes)?
+            }
             _ => match labels.to_labels()? {
-                OwnedLabels::Classes(labels) => Given::Host(labels),
-                soft @ OwnedLabels::Soft { .. } => {
+                HostLabels::Classes(labels) => Given::Host(labels),
+                soft @ HostLabels::Soft { .. } => {
                     let targets = soft.targets(rows, classes)?;
                     if let Given::Host(ids) = &ids {
                         self.format.check_rows(ids, targets)?;
@@ -97,7 +99,7 @@ impl DeviceBatches {
         }
         let has_ids = matches!(ids, Given::Device(_));
         let has_weights = matches!(&labels, Given::Device(tensor) if is_float(tensor.dtype()));
-        let sections = Sections::new(&self.format, rows, has_ids, has_weights);
+        let sections = ResultLayout::new(&self.format, rows, has_ids, has_weights);
         let bytes = sections.bytes + if has_ids { 0 } else { rows * size_of::<i64>() };
         recorder.record_pending(moment, rows, bytes, || {
             let copy = self.start(logits, &ids, &labels, sections)?;
@@ -120,7 +122,7 @@ impl DeviceBatches {
         logits: &Tensor,
         ids: &Given<'_, Vec<i64>>,
         labels: &Given<'_, Cow<'_, [i64]>>,
-        sections: Sections,
+        sections: ResultLayout,
     ) -> Result<PendingCopy> {
         let stream = logits.device().as_cuda_device()?.cuda_stream();
         if stream.capture_status()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
@@ -138,7 +140,7 @@ impl DeviceBatches {
         let mut task = sections.task(&format, rows, draft.device());
 
         let (storage, layout) = logits.storage_and_layout();
-        let located = locate("logits", &storage, layout, &stream)?;
+        let located = device_view("logits", &storage, layout, &stream)?;
         task.logits = located.address;
         task.row_stride = located.strides[0] as i64;
         task.class_stride = located.strides[1] as i64;
@@ -147,7 +149,7 @@ impl DeviceBatches {
         let label_memory = label_tensor.map(Tensor::storage_and_layout);
         let label_place = label_memory
             .as_ref()
-            .map(|(storage, layout)| locate("labels", storage, layout, &stream))
+            .map(|(storage, layout)| device_view("labels", storage, layout, &stream))
             .transpose()?;
         match (&label_place, labels) {
             (Some(place), _) => {
@@ -156,13 +158,13 @@ impl DeviceBatches {
                 task.label_row_stride = place.strides[0] as i64;
                 task.label_class_stride = place.strides.get(1).map_or(0, |&stride| stride as i64);
             }
-            (None, Given::Host(labels)) => pass_labels(&mut task, &mut draft, labels),
+            (None, Given::Host(labels)) => upload_labels(&mut task, &mut draft, labels),
             (None, Given::Device(_)) => {}
         }
         let id_memory = ids.tensor().map(Tensor::storage_and_layout);
         let id_place = id_memory
             .as_ref()
-            .map(|(storage, layout)| locate("ids", storage, layout, &stream))
+            .map(|(storage, layout)| device_view("ids", storage, layout, &stream))
             .transpose()?;
         if let Some(place) = &id_place {
             task.ids = place.address;
@@ -199,7 +201,7 @@ impl<T> Given<'_, T> {
 }
 
 /// Lets the device read class indices from host memory.
-fn pass_labels(task: &mut Task, draft: &mut StagingSlot, labels: &[i64]) {
+fn upload_labels(task: &mut Task, draft: &mut StagingSlot, labels: &[i64]) {
     task.labels = draft.upload(labels.iter().flat_map(|label| label.to_le_bytes()));
     task.label_kind = ElementKind::I64 as i32;
     task.label_row_stride = 1;
@@ -211,7 +213,11 @@ fn is_integer(tensor: &Tensor) -> bool {
 
 /// Checks the shape and type of labels on the logits' device; their values are checked when they
 /// arrive.
-fn given_labels(tensor: &Tensor, rows: usize, classes: usize) -> Result<Given<'_, Cow<'_, [i64]>>> {
+fn device_labels(
+    tensor: &Tensor,
+    rows: usize,
+    classes: usize,
+) -> Result<Given<'_, Cow<'_, [i64]>>> {
     match *tensor.dims() {
         [got] if is_integer(tensor) && got != rows => {
             Err(Error::Argument(format!("labels: expected {rows}, one per id, got {got}")))

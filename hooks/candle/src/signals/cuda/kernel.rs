@@ -10,7 +10,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::{
     CompileError, CompileOptions, Ptx, compile_ptx_with_opts,
 };
 
-use super::task::{Task, kernel_name, threads};
+use super::kernel_arguments::{Task, kernel_name, threads};
 use crate::error::{Error, Result};
 
 const SOURCE: &str = include_str!("signals.cu");

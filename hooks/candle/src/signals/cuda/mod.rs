@@ -22,7 +22,7 @@
 
 mod batches;
 mod kernel;
-mod sections;
-mod task;
+mod kernel_arguments;
+mod result_layout;
 
 pub(crate) use batches::DeviceBatches;

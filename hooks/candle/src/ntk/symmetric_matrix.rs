@@ -3,12 +3,12 @@
 /// Sums are in `f64`. The lower triangle mirrors the upper one: a product and its mirror image may
 /// be rounded differently.
 #[derive(Debug)]
-pub(super) struct Square {
+pub(super) struct SymmetricMatrix {
     side: usize,
     values: Vec<f64>,
 }
 
-impl Square {
+impl SymmetricMatrix {
     pub(super) fn zeros(side: usize) -> Self {
         Self { side, values: vec![0.0; side * side] }
     }

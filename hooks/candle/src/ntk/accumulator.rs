@@ -5,20 +5,20 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::factored::{add_contracted, add_grams};
+use super::batched_passes::Passes;
+use super::contracted::{add_contracted, add_grams};
 use super::factors::Kept;
-use super::formed::{BLOCK, Columns, form};
-use super::forms::{Form, Makeup, Weight};
-use super::gather::Passes;
-use super::jacobian::{Block, Rows, row_bytes};
+use super::materialized::{Columns, ROW_BLOCK, form};
 use super::plan::{Part, Plan};
-use super::square::Square;
+use super::product_forms::{Form, GradientStructure, Weight};
+use super::single_logits::{Block, Rows, row_bytes};
+use super::symmetric_matrix::SymmetricMatrix;
 use crate::error::{Error, Result};
 use crate::weights::Params;
 
 /// The number of rows that are multiplied with the held ones at a time: enough for an efficient
 /// matrix product.
-const MOST_PASSING_ROWS: usize = 64;
+const MAX_OTHER_ROWS: usize = 64;
 /// How much the products of the same two gradients may differ, in units of the product of their
 /// norms.
 const CHECK_TOLERANCE: f64 = 1e-3;
@@ -26,7 +26,7 @@ const HALF_CHECK_TOLERANCE: f64 = 1e-1;
 
 /// A kernel that is being summed.
 pub(super) struct Kernel {
-    square: Square,
+    square: SymmetricMatrix,
     examples: usize,
     classes: usize,
     backward_passes: usize,
@@ -35,7 +35,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn new(examples: usize, classes: usize, max_bytes: usize) -> Self {
-        let square = Square::zeros(examples * classes);
+        let square = SymmetricMatrix::zeros(examples * classes);
         Self { square, examples, classes, backward_passes: 0, max_bytes }
     }
 
@@ -60,14 +60,14 @@ impl Kernel {
                 self.max_bytes
             )));
         }
-        let (held, passing) = bands(fit, total, MOST_PASSING_ROWS);
+        let (held, passing) = bands(fit, total, MAX_OTHER_ROWS);
         let mut band = Block::new(params, held)?;
         let mut guests = Block::new(params, passing)?;
         for start in (0..total).step_by(held) {
             let own = start..total.min(start + held);
             band.fill(&mut rows, own.clone())?;
-            for first in (0..own.len()).step_by(BLOCK) {
-                let (block, rest) = (first..own.len().min(first + BLOCK), first..own.len());
+            for first in (0..own.len()).step_by(ROW_BLOCK) {
+                let (block, rest) = (first..own.len().min(first + ROW_BLOCK), first..own.len());
                 let products = band.products(block.clone(), &band, rest)?;
                 let rows = start + block.start..start + block.end;
                 self.add_products(&rows, &(start + first..own.end), &products);
@@ -98,13 +98,13 @@ impl Kernel {
         weights: &[Weight],
         output_bytes: usize,
         inputs: &Tensor,
-        several_rows: bool,
+        multi_row_inputs: bool,
         forward: &mut impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<bool> {
         let (classes, max_bytes) = (self.classes, self.max_bytes);
         let plan = Plan::new(weights, output_bytes, [self.examples, classes], max_bytes);
         let mut passes =
-            Passes { params, weights, inputs, classes, several_rows, forward, taken: 0 };
+            Passes { params, weights, inputs, classes, multi_row_inputs, forward, taken: 0 };
         for round in &plan.rounds {
             let Some(kept) = passes.round(&plan, round)? else { return Ok(false) };
             let mut columns = Columns::new(&mut self.square, max_bytes / 16);
@@ -190,8 +190,8 @@ fn add_part(
         return columns.push(rows);
     }
     let units = part.units.clone();
-    let (groups, inputs) = match weight.makeup {
-        Makeup::Layer { groups, inputs, .. } => (groups, inputs),
+    let (groups, inputs) = match weight.structure {
+        GradientStructure::Layer { groups, inputs, .. } => (groups, inputs),
         _ => (1, 1),
     };
     match weight.form {

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
-use super::factors::{Factors, Inputs, Kept, side_by_side};
-use super::formed::form;
-use super::forms::{Makeup, Weight};
+use super::factors::{Factors, Inputs, Kept, concat_positions};
+use super::materialized::form;
 use super::plan::{Part, Plan};
+use super::product_forms::{GradientStructure, Weight};
 use crate::error::{Error, Result};
-use crate::gradients::contribution::{Contribution, Factor, example_gradients};
+use crate::gradients::contribution::{Contribution, Factor, per_example_gradients};
 use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
@@ -22,7 +22,7 @@ pub(super) struct Passes<'a, F> {
     pub(super) inputs: &'a Tensor,
     pub(super) classes: usize,
     /// Whether layers whose inputs have more rows than examples have several rows per example.
-    pub(super) several_rows: bool,
+    pub(super) multi_row_inputs: bool,
     pub(super) forward: F,
     pub(super) taken: usize,
 }
@@ -49,7 +49,7 @@ impl<F: FnMut(&Tensor) -> candle_core::Result<Tensor>> Passes<'_, F> {
         let variables: Vec<&Var> = self.params.variables().collect();
         let parameters: Vec<&Var> = round.iter().map(|part| variables[part.place]).collect();
         let ids: Vec<_> = parameters.iter().map(|variable| variable.id()).collect();
-        let tape = Tape::new(examples, self.several_rows, inputs.device(), &ids, &[])?;
+        let tape = Tape::new(examples, self.multi_row_inputs, inputs.device(), &ids, &[])?;
         let logits = tape.run(|| (self.forward)(&inputs));
         if let Some(refusal) = tape.refusal() {
             return Err(Error::Argument(format!("forward: {refusal}")));
@@ -123,11 +123,12 @@ impl<'a> Pending<'a> {
         let unit = weight.unit_features();
         let range = part.units.start * unit..part.units.end * unit;
         let mut shape = vec![examples, classes, range.len()];
-        match weight.makeup {
-            Makeup::Layer { positions, .. } | Makeup::Tokens { positions, .. } => {
+        match weight.structure {
+            GradientStructure::Layer { positions, .. }
+            | GradientStructure::Tokens { positions, .. } => {
                 shape.push(positions);
             }
-            Makeup::Other => {}
+            GradientStructure::Other => {}
         }
         let rows = Tensor::zeros(shape, product_dtype(parameter), parameter.device())?;
         Ok(Self { weight, parameter, range, examples, rows, right: None, is_used: false })
@@ -135,29 +136,30 @@ impl<'a> Pending<'a> {
 
     /// Returns whether the parameter is used in the expected way.
     fn takes(&self, uses: &[Contribution]) -> Result<bool> {
-        let makeup = self.weight.makeup;
-        Ok(makeup == Makeup::Other || Makeup::new(uses, self.examples)? == makeup)
+        let structure = self.weight.structure;
+        Ok(structure == GradientStructure::Other
+            || GradientStructure::new(uses, self.examples)? == structure)
     }
 
     fn add(&mut self, class: usize, uses: &[Contribution]) -> Result<()> {
         let batch = self.examples;
         self.is_used = true;
-        if self.weight.makeup == Makeup::Other {
+        if self.weight.structure == GradientStructure::Other {
             let parameter = self.parameter.as_tensor();
-            let gradients = example_gradients(uses, parameter, batch, 0, batch)?;
+            let gradients = per_example_gradients(uses, parameter, batch, 0, batch)?;
             return self.set(class, &gradients);
         }
         let outer = uses.iter().map(|used| match used {
             Contribution::Outer { left, right, .. } => Ok((left, right)),
-            Contribution::Gradient(_) => Err(other_makeup()),
+            Contribution::Gradient(_) => Err(structure_mismatch()),
         });
         let outer = outer.collect::<Result<Vec<_>>>()?;
-        let is_tokens = matches!(self.weight.makeup, Makeup::Tokens { .. });
+        let is_tokens = matches!(self.weight.structure, GradientStructure::Tokens { .. });
         let left = outer.iter().map(|(left, right)| {
             let of_output = if is_tokens { right } else { left };
             of_output.columns(0, batch, batch, 1)
         });
-        let left = side_by_side(left.collect::<candle_core::Result<_>>()?)?;
+        let left = concat_positions(left.collect::<candle_core::Result<_>>()?)?;
         self.set(class, &left)?;
         if self.right.is_some() {
             return Ok(());
@@ -165,7 +167,7 @@ impl<'a> Pending<'a> {
         self.right = Some(if is_tokens {
             let tokens = outer.iter().map(|(left, _)| match left {
                 Factor::OneHot(tokens) => Ok(tokens),
-                _ => Err(other_makeup()),
+                _ => Err(structure_mismatch()),
             });
             Inputs::Tokens(Tensor::cat(&tokens.collect::<Result<Vec<_>>>()?, 1)?)
         } else {
@@ -200,6 +202,6 @@ impl<'a> Pending<'a> {
     }
 }
 
-fn other_makeup() -> Error {
+fn structure_mismatch() -> Error {
     Error::Argument("a parameter that is used in another way".to_owned())
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 
 use super::factors::{Factors, Inputs};
-use super::formed::BLOCK;
-use super::square::Square;
+use super::materialized::ROW_BLOCK;
+use super::symmetric_matrix::SymmetricMatrix;
 use crate::error::{Error, Result};
 use crate::gradients::contribution::CACHED_BYTES;
-use crate::gradients::products::product;
+use crate::gradients::matmul::product;
 use crate::transfer::HostTensor;
 
 /// The most bytes of contracted factors that are made at a time.
@@ -17,7 +17,7 @@ const CONTRACTED_BYTES: usize = 4 * CACHED_BYTES;
 
 /// Adds the products of gradients with a single position: the products of the output gradients
 /// times those of the inputs.
-pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()> {
+pub(super) fn add_grams(square: &mut SymmetricMatrix, factors: &[&Factors]) -> Result<()> {
     let classes = factors[0].left.dim(1)?;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for factors in factors {
@@ -29,12 +29,12 @@ pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()>
     let of_inputs = HostTensor::new(&product(&right, &right.t()?)?)?.doubles("gradients")?;
     let (rows, examples) = (left.dim(0)?, right.dim(0)?);
     // Whole examples, so that a block's first column is that of an example.
-    let block = BLOCK.next_multiple_of(classes);
+    let block = ROW_BLOCK.next_multiple_of(classes);
     for first in (0..rows).step_by(block) {
         let own = left.narrow(0, first, block.min(rows - first))?;
         let products = product(&own, &left.narrow(0, first, rows - first)?.t()?)?;
         let mut row_of_kernel = vec![0.0; rows - first];
-        HostTensor::new(&products)?.each_row("gradients", |row, products| {
+        HostTensor::new(&products)?.for_each_row("gradients", |row, products| {
             let example = (first + row) / classes;
             let of_inputs = &of_inputs[example * examples + first / classes..];
             let of_examples =
@@ -55,7 +55,7 @@ pub(super) fn add_grams(square: &mut Square, factors: &[&Factors]) -> Result<()>
 /// In double precision, in about `max_bytes`. The factors are those of the groups from
 /// `first_group` of `groups` on.
 pub(super) fn add_contracted(
-    square: &mut Square,
+    square: &mut SymmetricMatrix,
     factors: &[&Factors],
     groups: usize,
     of_groups: &Range<usize>,
@@ -156,7 +156,12 @@ impl Tile {
 
     /// Adds the products of these gradients with others, leaving out those before the tile's own.
     /// As many examples are contracted at a time as fit in `most_bytes`.
-    fn add_products(&self, others: &Self, most_bytes: usize, square: &mut Square) -> Result<()> {
+    fn add_products(
+        &self,
+        others: &Self,
+        most_bytes: usize,
+        square: &mut SymmetricMatrix,
+    ) -> Result<()> {
         let (count, groups, features, positions) = self.left.dims4()?;
         let other_count = others.left.dim(0)?;
         let example_bytes = 8 * features * positions;
@@ -182,7 +187,7 @@ impl Tile {
                     let of_inputs = of_inputs.narrow(0, start, tile)?.contiguous()?;
                     let contracted = own.narrow(0, start, tile)?.matmul(&of_inputs)?;
                     let products = contracted.reshape((tile * self.classes, ()))?.matmul(&other)?;
-                    HostTensor::new(&products)?.each_row("gradients", |row, products| {
+                    HostTensor::new(&products)?.for_each_row("gradients", |row, products| {
                         let row = (self.first + start) * self.classes + row;
                         square.add(row, column, products);
                     })?;

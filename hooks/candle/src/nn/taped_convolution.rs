@@ -4,8 +4,8 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::gradients::contribution::{CACHED_BYTES, Contribution, Factor};
+use crate::gradients::matmul::batched_product;
 use crate::gradients::patches::Geometry;
-use crate::gradients::products::batched_product;
 use crate::gradients::squares::product_dtype;
 use crate::gradients::tape::OutputGradient;
 
@@ -88,7 +88,7 @@ impl Convolution {
                 super::linear::summed(&sums).map(Contribution::Gradient)
             })?;
         }
-        if !output.input_wanted {
+        if !output.needs_input_gradient {
             return Ok(None);
         }
         let of_input = if gradient.device().is_cpu() {

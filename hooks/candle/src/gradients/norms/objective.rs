@@ -4,12 +4,12 @@
 use candle_core::{D, DType, Tensor};
 use data_diet::observe::Targets;
 
-use crate::arguments::OwnedLabels;
+use crate::arguments::HostLabels;
 use crate::error::{Error, Result};
 
 /// The loss of the examples of a batch.
 pub(crate) enum Objective<'a> {
-    CrossEntropy(OwnedLabels<'a>),
+    CrossEntropy(HostLabels<'a>),
     /// A loss of logits and targets, `[batch]`.
     Custom {
         targets: &'a Tensor,
@@ -58,8 +58,8 @@ impl Objective<'_> {
     /// Checks that there is a label for every example, and that soft labels are distributions.
     pub(crate) fn check(&self, batch: usize) -> Result<()> {
         let (got, what) = match self {
-            Self::CrossEntropy(OwnedLabels::Classes(labels)) => (labels.len(), "labels"),
-            Self::CrossEntropy(OwnedLabels::Soft { shape, .. }) => (shape.0, "labels"),
+            Self::CrossEntropy(HostLabels::Classes(labels)) => (labels.len(), "labels"),
+            Self::CrossEntropy(HostLabels::Soft { shape, .. }) => (shape.0, "labels"),
             Self::Custom { targets, .. } => {
                 (targets.dims().first().copied().unwrap_or(0), "targets")
             }
@@ -77,8 +77,8 @@ impl Objective<'_> {
 }
 
 /// Checks that soft labels are distributions, with the tolerance of the recorder.
-pub(crate) fn check_soft(labels: &OwnedLabels<'_>) -> Result<()> {
-    if let OwnedLabels::Soft { weights, shape: (_, classes) } = labels {
+pub(crate) fn check_soft(labels: &HostLabels<'_>) -> Result<()> {
+    if let HostLabels::Soft { weights, shape: (_, classes) } = labels {
         Targets::Soft(weights).check_soft(*classes)?;
     }
     Ok(())
@@ -87,7 +87,7 @@ pub(crate) fn check_soft(labels: &OwnedLabels<'_>) -> Result<()> {
 /// Returns `p - y`, `[batch, classes]`, in f32 at least. It keeps its relative precision for
 /// examples that are almost learned: for a class index y it is `p_k` for the other classes, and
 /// `p_y - 1` is computed as minus their sum. `logits` belong to the labels from `start` on.
-pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize) -> Result<Tensor> {
+pub(crate) fn residuals(logits: &Tensor, labels: &HostLabels<'_>, start: usize) -> Result<Tensor> {
     let (count, classes) = logits.dims2()?;
     let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let logits = logits.to_dtype(dtype)?;
@@ -95,7 +95,7 @@ pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize)
     let powers = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
     let sums = powers.sum_keepdim(D::Minus1)?;
     match labels {
-        OwnedLabels::Classes(labels) => {
+        HostLabels::Classes(labels) => {
             let mut hot = vec![0.0_f32; count * classes];
             for (row, &label) in labels[start..start + count].iter().enumerate() {
                 let class = usize::try_from(label).ok().filter(|&class| class < classes);
@@ -115,7 +115,7 @@ pub(crate) fn residuals(logits: &Tensor, labels: &OwnedLabels<'_>, start: usize)
             let hot = hot.to_dtype(dtype)?;
             Ok(others.sub(&hot.broadcast_mul(&all_others)?)?.broadcast_div(&sums)?)
         }
-        OwnedLabels::Soft { weights, shape } => {
+        HostLabels::Soft { weights, shape } => {
             if shape.1 != classes {
                 return Err(Error::Argument(format!(
                     "labels: expected soft targets [{}, {classes}], got [{}, {}]",

@@ -6,13 +6,13 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
-use crate::gradients::products::product;
+use crate::gradients::matmul::product;
 use crate::gradients::tape::Tape;
 use crate::transfer::HostTensor;
 use crate::weights::Params;
 
 /// The number of parameters whose products are summed in the model's own precision.
-const SEGMENT: usize = 1 << 16;
+const COLUMN_SEGMENT: usize = 1 << 16;
 
 /// Returns the size of one gradient in bytes.
 pub(super) fn row_bytes(params: &Params) -> usize {
@@ -115,8 +115,8 @@ impl Block {
         let mut segments = Vec::new();
         for (place, variable) in params.variables().enumerate() {
             let elements = variable.elem_count();
-            for offset in (0..elements).step_by(SEGMENT) {
-                let width = SEGMENT.min(elements - offset);
+            for offset in (0..elements).step_by(COLUMN_SEGMENT) {
+                let width = COLUMN_SEGMENT.min(elements - offset);
                 let rows = Tensor::zeros((rows, width), dtype(variable), variable.device())?;
                 segments.push(Segment { variable: place, offset, rows, used: false });
             }

@@ -2,7 +2,7 @@
 //! One loop does not justify a dependency on a thread pool.
 
 /// Fewer values than this are done before a thread has started.
-const WORTH_A_THREAD: usize = 1 << 18;
+const MIN_VALUES_PER_THREAD: usize = 1 << 18;
 
 /// Calls `fill` for every run of whole blocks of `values` with the index of the run's first block.
 /// Runs may be on several threads.
@@ -14,7 +14,7 @@ pub(crate) fn fill_blocks<T: Send>(
     if values.is_empty() {
         return;
     }
-    let most = values.len() / WORTH_A_THREAD;
+    let most = values.len() / MIN_VALUES_PER_THREAD;
     let threads = if most < 2 { 1 } else { candle_core::utils::get_num_threads().clamp(1, most) };
     fill_blocks_on(threads, values, block, &fill);
 }

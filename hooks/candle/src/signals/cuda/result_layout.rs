@@ -2,12 +2,12 @@
 
 use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
 
-use super::task::{CORRECT, FINITE, Task, columns};
+use super::kernel_arguments::{CORRECT, FINITE, Task, columns};
 
 /// The offset of each of a batch's columns in the buffer, each a multiple of 8. Columns that the
 /// batch does not have are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sections {
+pub(super) struct ResultLayout {
     labels: Section,
     ids: Section,
     target_sums: Section,
@@ -25,7 +25,7 @@ struct Section {
     length: usize,
 }
 
-impl Sections {
+impl ResultLayout {
     /// `has_ids` and `has_weights` say whether ids, or soft targets, are on the device.
     pub(super) fn new(format: &BatchFormat, rows: usize, has_ids: bool, has_weights: bool) -> Self {
         let mut bytes = 0;

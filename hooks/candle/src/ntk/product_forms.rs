@@ -42,11 +42,11 @@ const CONTRACTED_COSTS: [f64; 3] = [2.0, 3.0, 4.0];
 
 /// The share of a symmetric matrix that is computed when it is computed in blocks of rows, above
 /// the diagonal.
-const UPPER: f64 = 0.6;
+const UPPER_TRIANGLE_SHARE: f64 = 0.6;
 
 /// What the gradients in a parameter are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Makeup {
+pub(super) enum GradientStructure {
     /// A layer's outer products, separately for each of `groups`, with `inputs` each.
     Layer { groups: usize, outputs: usize, inputs: usize, positions: usize },
     /// Rows of an embedding, looked up at these positions.
@@ -58,7 +58,7 @@ pub(super) enum Makeup {
 /// What is known about a parameter before the passes over all examples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weight {
-    pub(super) makeup: Makeup,
+    pub(super) structure: GradientStructure,
     pub(super) form: Form,
     pub(super) values: usize,
     /// The size of a number in bytes.
@@ -79,36 +79,36 @@ impl Weight {
     ) -> Result<Self> {
         let values = parameter.elem_count();
         let size = if parameter.dtype() == DType::F64 { 8 } else { 4 };
-        let mut makeup = Makeup::new(uses, batch)?;
+        let mut structure = GradientStructure::new(uses, batch)?;
         let form = forced
-            .filter(|&form| makeup.has(form))
-            .unwrap_or_else(|| makeup.cheapest(values, [examples, classes], parameter));
-        if matches!((makeup, form), (Makeup::Tokens { .. }, Form::Formed)) {
-            makeup = Makeup::Other;
+            .filter(|&form| structure.has(form))
+            .unwrap_or_else(|| structure.cheapest(values, [examples, classes], parameter));
+        if matches!((structure, form), (GradientStructure::Tokens { .. }, Form::Formed)) {
+            structure = GradientStructure::Other;
         }
-        let inputs_bytes = uses.iter().map(|used| match (used, makeup) {
-            (Contribution::Outer { right, .. }, Makeup::Layer { .. }) => right.bytes(),
-            (Contribution::Outer { left, .. }, Makeup::Tokens { .. }) => left.bytes(),
+        let inputs_bytes = uses.iter().map(|used| match (used, structure) {
+            (Contribution::Outer { right, .. }, GradientStructure::Layer { .. }) => right.bytes(),
+            (Contribution::Outer { left, .. }, GradientStructure::Tokens { .. }) => left.bytes(),
             _ => 0,
         });
         let inputs_bytes = inputs_bytes.sum::<usize>() / batch;
-        Ok(Self { makeup, form, values, size, inputs_bytes })
+        Ok(Self { structure, form, values, size, inputs_bytes })
     }
 
     /// Returns into how many equal parts the parameter can be split.
     pub(super) fn units(&self) -> usize {
-        match self.makeup {
-            Makeup::Layer { groups: 1, outputs, .. } => outputs,
-            Makeup::Layer { groups, .. } => groups,
-            Makeup::Tokens { features, .. } => features,
-            Makeup::Other => self.values,
+        match self.structure {
+            GradientStructure::Layer { groups: 1, outputs, .. } => outputs,
+            GradientStructure::Layer { groups, .. } => groups,
+            GradientStructure::Tokens { features, .. } => features,
+            GradientStructure::Other => self.values,
         }
     }
 
     /// Returns the number of features of an output in such a part.
     pub(super) fn unit_features(&self) -> usize {
-        match self.makeup {
-            Makeup::Layer { outputs, .. } => outputs / self.units(),
+        match self.structure {
+            GradientStructure::Layer { outputs, .. } => outputs / self.units(),
             _ => 1,
         }
     }
@@ -116,21 +116,22 @@ impl Weight {
     /// Returns whether gradients take no more memory than their factors, so that they are formed at
     /// once.
     pub(super) fn is_formed_at_once(&self) -> bool {
-        match self.makeup {
-            Makeup::Layer { inputs, positions, .. } => {
+        match self.structure {
+            GradientStructure::Layer { inputs, positions, .. } => {
                 self.form == Form::Formed && inputs <= positions
             }
-            Makeup::Tokens { .. } => false,
-            Makeup::Other => true,
+            GradientStructure::Tokens { .. } => false,
+            GradientStructure::Other => true,
         }
     }
 
     /// Returns the bytes held for each part, per logit.
     pub(super) fn unit_bytes(&self) -> usize {
-        let numbers = match self.makeup {
-            Makeup::Layer { inputs, .. } if self.is_formed_at_once() => inputs,
-            Makeup::Layer { positions, .. } | Makeup::Tokens { positions, .. } => positions,
-            Makeup::Other => 1,
+        let numbers = match self.structure {
+            GradientStructure::Layer { inputs, .. } if self.is_formed_at_once() => inputs,
+            GradientStructure::Layer { positions, .. }
+            | GradientStructure::Tokens { positions, .. } => positions,
+            GradientStructure::Other => 1,
         };
         numbers * self.unit_features() * self.size
     }
@@ -141,18 +142,18 @@ impl Weight {
     }
 
     /// Returns the bytes that an example needs while its gradients are formed.
-    pub(super) fn passing_bytes(&self, classes: usize) -> usize {
-        match self.makeup {
-            Makeup::Layer { outputs, positions, .. } if self.is_formed_at_once() => {
+    pub(super) fn transient_bytes(&self, classes: usize) -> usize {
+        match self.structure {
+            GradientStructure::Layer { outputs, positions, .. } if self.is_formed_at_once() => {
                 classes * outputs * positions * self.size
             }
-            Makeup::Other => 2 * self.values * self.size,
+            GradientStructure::Other => 2 * self.values * self.size,
             _ => 0,
         }
     }
 }
 
-impl Makeup {
+impl GradientStructure {
     /// Of `batch` examples.
     pub(super) fn new(uses: &[Contribution], batch: usize) -> Result<Self> {
         let mut positions = 0;
@@ -208,14 +209,14 @@ impl Makeup {
         let logits = examples * classes;
         let making =
             logits * positions * if groups == 1 { values as f64 } else { outputs * inputs };
-        let formed = making + UPPER * logits * logits * values as f64;
+        let formed = making + UPPER_TRIANGLE_SHARE * logits * logits * values as f64;
         let costs = [
             positions * positions * inputs * groups as f64,
             classes * positions * positions * outputs,
             classes * classes * positions * outputs,
         ];
         let costs = costs.iter().zip(CONTRACTED_COSTS).map(|(count, cost)| count * cost);
-        let contracted = UPPER * examples * examples * costs.sum::<f64>();
+        let contracted = UPPER_TRIANGLE_SHARE * examples * examples * costs.sum::<f64>();
         if contracted < formed { Form::Contracted } else { Form::Formed }
     }
 }
@@ -275,10 +276,10 @@ mod tests {
         // 1,000 logits, with 1,024 positions for a gradient of 576 weights per output.
         let first = convolution(64, 32, 1, [100, 10]);
         assert_eq!((first.units(), first.unit_bytes(), first.shared_bytes()), (64, 576 * 4, 0));
-        assert_eq!(first.passing_bytes(10), 10 * 64 * 1024 * 4);
+        assert_eq!(first.transient_bytes(10), 10 * 64 * 1024 * 4);
         let last = convolution(512, 4, 1, [100, 10]);
         assert_eq!((last.units(), last.unit_bytes()), (512, 16 * 4));
-        assert_eq!((last.shared_bytes(), last.passing_bytes(10)), (512 * 16 * 4, 0));
+        assert_eq!((last.shared_bytes(), last.transient_bytes(10)), (512 * 16 * 4, 0));
         // Whole groups.
         let grouped = convolution(64, 4, 8, [100, 10]);
         assert_eq!((grouped.units(), grouped.unit_features()), (8, 8));

@@ -5,14 +5,14 @@ use candle_core::{Result, Tensor};
 /// From this many multiplications on, candle computes a product of two matrices on several threads.
 const SPREAD: usize = 48 * 48 * 256;
 /// Below this many, several threads take longer than one.
-const WORTH_SPREADING: usize = 4 * SPREAD;
+const PARALLEL_WORTHWHILE: usize = 4 * SPREAD;
 
 /// `[batch, rows, inner]` times `[batch, inner, columns]`. A product that is small, but not small
 /// enough for candle to keep it on one thread, is computed a few rows at a time.
 pub(crate) fn batched_product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let (_, rows, inner) = left.dims3()?;
     let row = inner * right.dim(2)?;
-    let small = (SPREAD..WORTH_SPREADING).contains(&(rows * row)) && row <= SPREAD;
+    let small = (SPREAD..PARALLEL_WORTHWHILE).contains(&(rows * row)) && row <= SPREAD;
     if !small || !left.device().is_cpu() {
         return product(left, right);
     }
@@ -31,11 +31,11 @@ pub(crate) fn product(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     if left.device().is_cpu() {
         return left.matmul(right);
     }
-    without_gaps(left)?.matmul(&without_gaps(right)?)
+    with_matmul_layout(left)?.matmul(&with_matmul_layout(right)?)
 }
 
-fn without_gaps(matrices: &Tensor) -> Result<Tensor> {
-    if has_gaps(matrices.dims(), matrices.stride()) {
+fn with_matmul_layout(matrices: &Tensor) -> Result<Tensor> {
+    if needs_copy(matrices.dims(), matrices.stride()) {
         matrices.force_contiguous()
     } else {
         Ok(matrices.clone())
@@ -43,7 +43,7 @@ fn without_gaps(matrices: &Tensor) -> Result<Tensor> {
 }
 
 /// Returns whether matrices are neither row-major nor column-major, or not evenly spaced.
-fn has_gaps(dims: &[usize], strides: &[usize]) -> bool {
+fn needs_copy(dims: &[usize], strides: &[usize]) -> bool {
     let ([batches @ .., rows, columns], [steps @ .., row_step, column_step]) = (dims, strides)
     else {
         return false;
@@ -118,7 +118,7 @@ mod tests {
             matrix.broadcast_left(5).unwrap(),
         ];
         for matrices in same {
-            assert!(!has_gaps(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
+            assert!(!needs_copy(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
         }
         let copied = [
             matrix.narrow(1, 1, 3).unwrap(),
@@ -128,9 +128,9 @@ mod tests {
             some(&[2, 3, 4, 6]).transpose(0, 1).unwrap(),
         ];
         for matrices in copied {
-            assert!(has_gaps(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
-            let copy = without_gaps(&matrices).unwrap();
-            assert!(!has_gaps(copy.dims(), copy.stride()));
+            assert!(needs_copy(matrices.dims(), matrices.stride()), "{:?}", matrices.layout());
+            let copy = with_matmul_layout(&matrices).unwrap();
+            assert!(!needs_copy(copy.dims(), copy.stride()));
             let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(flat(&copy), flat(&matrices));
         }

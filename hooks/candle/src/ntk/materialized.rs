@@ -5,19 +5,19 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::factors::{Factors, Inputs};
-use super::forms::{Makeup, Weight};
-use super::square::Square;
+use super::product_forms::{GradientStructure, Weight};
+use super::symmetric_matrix::SymmetricMatrix;
 use crate::error::{Error, Result};
 use crate::gradients::contribution::CACHED_BYTES;
-use crate::gradients::products::product;
+use crate::gradients::matmul::product;
 use crate::transfer::HostTensor;
 
 /// The number of columns whose products are summed in the model's own precision.
-const SEGMENT: usize = 1 << 16;
+const COLUMN_SEGMENT: usize = 1 << 16;
 
 /// The number of rows whose products with all later rows are computed at a time: fewer rows compute
 /// less below the diagonal, more rows are faster.
-pub(super) const BLOCK: usize = 256;
+pub(super) const ROW_BLOCK: usize = 256;
 
 /// The bytes of unfolded inputs that are made at a time.
 const UNFOLDED_BYTES: usize = 4 * CACHED_BYTES;
@@ -30,7 +30,7 @@ pub(super) fn form(
     first: usize,
     units: Range<usize>,
 ) -> Result<Tensor> {
-    let Makeup::Layer { groups, inputs, positions, .. } = weight.makeup else {
+    let GradientStructure::Layer { groups, inputs, positions, .. } = weight.structure else {
         return Err(Error::Argument("a layer's form for another parameter".to_owned()));
     };
     let unit = weight.unit_features();
@@ -75,7 +75,7 @@ pub(super) fn form(
 
 /// Collects columns and adds the products of their rows to a kernel.
 pub(super) struct Columns<'a> {
-    square: &'a mut Square,
+    square: &'a mut SymmetricMatrix,
     most: usize,
     pending: Vec<Tensor>,
     width: usize,
@@ -83,8 +83,8 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Collects columns in about this many bytes, so that there are not many small products.
-    pub(super) fn new(square: &'a mut Square, max_bytes: usize) -> Self {
-        let most = (max_bytes / (4 * square.side()).max(1)).clamp(1, SEGMENT);
+    pub(super) fn new(square: &'a mut SymmetricMatrix, max_bytes: usize) -> Self {
+        let most = (max_bytes / (4 * square.side()).max(1)).clamp(1, COLUMN_SEGMENT);
         Self { square, most, pending: Vec::new(), width: 0 }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Columns<'a> {
         self.most
     }
 
-    pub(super) fn square(&mut self) -> &mut Square {
+    pub(super) fn square(&mut self) -> &mut SymmetricMatrix {
         self.square
     }
 
@@ -122,10 +122,10 @@ impl<'a> Columns<'a> {
         let (rows, values) = columns.dims2()?;
         for start in (0..values).step_by(self.most) {
             let segment = columns.narrow(1, start, self.most.min(values - start))?.contiguous()?;
-            for first in (0..rows).step_by(BLOCK) {
-                let block = segment.narrow(0, first, BLOCK.min(rows - first))?;
+            for first in (0..rows).step_by(ROW_BLOCK) {
+                let block = segment.narrow(0, first, ROW_BLOCK.min(rows - first))?;
                 let products = product(&block, &segment.narrow(0, first, rows - first)?.t()?)?;
-                HostTensor::new(&products)?.each_row("gradients", |row, products| {
+                HostTensor::new(&products)?.for_each_row("gradients", |row, products| {
                     self.square.add(first + row, first, products);
                 })?;
             }

@@ -8,7 +8,7 @@ use std::sync::Once;
 
 use candle_core::Device;
 
-use crate::gradients::tape::Outputs;
+use crate::gradients::tape::OutputSizes;
 
 /// The size of a piece's layer outputs in bytes. Operations between layers, and the backward pass,
 /// write several times as much.
@@ -17,10 +17,10 @@ const CACHED_OUTPUTS: usize = 384 << 10;
 /// for each other longer than they work.
 const SPREAD: usize = 1 << 16;
 /// The number of examples of the first piece, before the size of layer outputs is known.
-const FIRST: usize = 8;
+const FIRST_PIECE_EXAMPLES: usize = 8;
 
 /// Near the largest size that glibc's threshold adapts to.
-const LARGEST_FREED: usize = 16 << 20;
+const MALLOC_WARMUP_BYTES: usize = 16 << 20;
 
 /// The size of pieces.
 #[derive(Clone, Debug)]
@@ -30,13 +30,13 @@ pub(super) struct Pieces {
     /// The bytes of all weights.
     weights: usize,
     /// The largest layer outputs per example so far.
-    outputs: Option<Outputs>,
+    outputs: Option<OutputSizes>,
 }
 
 impl Pieces {
     pub(super) fn new(device: &Device, weights: usize) -> Self {
         if device.is_cpu() {
-            keep_freed_memory();
+            raise_malloc_threshold();
         }
         Self { whole: !device.is_cpu(), weights, outputs: None }
     }
@@ -45,8 +45,8 @@ impl Pieces {
     pub(super) fn next(&self, left: usize) -> usize {
         let most = match self.outputs {
             _ if self.whole => left,
-            None => FIRST,
-            Some(Outputs { bytes, largest }) => {
+            None => FIRST_PIECE_EXAMPLES,
+            Some(OutputSizes { bytes, largest }) => {
                 let cached = (CACHED_OUTPUTS / bytes.max(1)).min((SPREAD - 1) / largest.max(1));
                 // Otherwise reading the weights would dominate.
                 cached.max(self.weights / 4 / bytes.max(1))
@@ -57,9 +57,9 @@ impl Pieces {
     }
 
     /// Notes the layer outputs of a piece of this many examples.
-    pub(super) fn learn(&mut self, examples: usize, outputs: Outputs) {
+    pub(super) fn learn(&mut self, examples: usize, outputs: OutputSizes) {
         let known = self.outputs.unwrap_or_default();
-        self.outputs = Some(Outputs {
+        self.outputs = Some(OutputSizes {
             bytes: known.bytes.max(outputs.bytes.div_ceil(examples)),
             largest: known.largest.max(outputs.largest.div_ceil(examples)),
         });
@@ -74,10 +74,10 @@ impl Pieces {
 /// Lets the allocator keep the memory of a piece for the next one. glibc returns memory to the
 /// system beyond a threshold, twice the largest block freed so far; below it, page faults of every
 /// piece would take as long as the arithmetic. Other allocators are not affected.
-fn keep_freed_memory() {
+fn raise_malloc_threshold() {
     static ONCE: Once = Once::new();
     // Never touched, so it takes no memory.
-    ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST_FREED))));
+    ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(MALLOC_WARMUP_BYTES))));
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn pieces_are_alike_and_as_large_as_what_the_layers_put_out_allows() {
         let mut pieces = Pieces::new(&Device::Cpu, 1000);
-        let outputs = |bytes, largest| Outputs { bytes, largest };
+        let outputs = |bytes, largest| OutputSizes { bytes, largest };
         assert_eq!(cut(&pieces, 8), [8]);
         assert_eq!(cut(&pieces, 17), [6, 6, 5]);
         pieces.learn(8, outputs(8 * 40_000, 8 * 4_000));
