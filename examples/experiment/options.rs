@@ -57,7 +57,7 @@ impl Place {
 
 impl Options {
     /// The epoch whose EL2N decides: early, because a score is worth most before training is done;
-    /// not at initialisation, where EL2N tells little about an example. The paper takes epoch 10 or
+    /// not at initialization, where EL2N tells little about an example. The paper takes epoch 10 or
     /// 20 of 200.
     pub(crate) fn score_epoch(&self) -> u32 {
         self.score_epoch.unwrap_or(self.epochs.div_ceil(10))
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_score_epoch_is_early_but_never_initialisation() {
+    fn the_score_epoch_is_early_but_never_initialization() {
         assert_eq!(defaults().score_epoch(), 2);
         assert_eq!(parsed("--epochs 1").unwrap().score_epoch(), 1);
         assert_eq!(parsed("--score-epoch 20").unwrap().score_epoch(), 20);

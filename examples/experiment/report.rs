@@ -56,7 +56,7 @@ pub(crate) fn scores(output: &mut dyn Write, scores: &ScoreTable, options: &Opti
     writeln!(
         output,
         "  EL2N after epoch {epoch} of {epochs} decides: early, as in the paper, for a score is worth most \
-         before\n  training is done; not at initialisation, where it says little. --score-epoch tries \
+         before\n  training is done; not at initialization, where it says little. --score-epoch tries \
          another"
     )?;
     Ok(())

@@ -103,7 +103,7 @@ pub(crate) fn train(
         hook.on_epoch_end()?; // 3
 
         // Scores as the paper computes them: one pass with the weights held still. A network with
-        // dropout or batch normalisation would be switched to evaluation here.
+        // dropout or batch normalization would be switched to evaluation here.
         if hook.is_enabled() {
             for batch in data.in_order(task.batch) {
                 let batch = batch?;

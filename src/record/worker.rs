@@ -17,10 +17,7 @@ use super::sink::Sink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Batch, Moment, Snapshot};
 use crate::run::{RowCounts, RunMetadata, RunStatus, SnapshotCounts};
-use crate::storage::is_transient;
-
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+use crate::storage::{Retry, is_transient, retry_until};
 
 /// When the worker commits, and how long it retries.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +58,6 @@ pub(crate) struct Worker<S> {
     /// When the oldest pending row arrived.
     pending_since: Option<Instant>,
     retry: Option<Retry>,
-}
-
-#[derive(Clone, Copy)]
-struct Retry {
-    at: Instant,
-    pause: Duration,
 }
 
 impl<S: Sink> Worker<S> {
@@ -227,7 +218,7 @@ impl<S: Sink> Worker<S> {
             return None;
         }
         if let Some(retry) = self.retry {
-            return Some(retry.at);
+            return Some(retry.at());
         }
         let flush = self.pending_since.map(|since| since + self.pace.flush_interval);
         let tidy = self.sink.tidy_due();
@@ -239,7 +230,7 @@ impl<S: Sink> Worker<S> {
             return;
         }
         let now = Instant::now();
-        if self.retry.is_some_and(|retry| now < retry.at) {
+        if self.retry.is_some_and(|retry| !retry.is_due(now)) {
             let pending = self.sink.pending();
             if pending.bytes > self.pace.retry_bytes {
                 let error = Error::new(
@@ -300,13 +291,11 @@ impl<S: Sink> Worker<S> {
 
     /// Handles a failed write: retries later if that can help, and otherwise ends the recording.
     fn endure(&mut self, error: &Error) {
-        let transient = error.io_error().is_some_and(is_transient);
-        if !transient || self.sink.pending().bytes > self.pace.retry_bytes {
+        if !is_transient(error) || self.sink.pending().bytes > self.pace.retry_bytes {
             return self.stop(error);
         }
         self.shared.retries.fetch_add(1, Ordering::Relaxed);
-        let pause = self.retry.map_or(FIRST_RETRY, |retry| (retry.pause * 2).min(LONGEST_RETRY));
-        self.retry = Some(Retry { at: Instant::now() + pause, pause });
+        self.retry = Some(Retry::schedule(self.retry, Instant::now()));
     }
 
     /// Repeats an action while it fails with a transient error, until a deadline.
@@ -315,16 +304,15 @@ impl<S: Sink> Worker<S> {
         deadline: Instant,
         mut action: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let mut pause = FIRST_RETRY;
-        loop {
-            let Err(error) = action(self) else { return Ok(()) };
-            if !error.io_error().is_some_and(is_transient) || Instant::now() + pause > deadline {
-                return Err(error);
-            }
-            self.shared.retries.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_RETRY);
-        }
+        let shared = Arc::clone(&self.shared);
+        retry_until(
+            deadline,
+            || action(self),
+            |pause| {
+                shared.retries.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(pause);
+            },
+        )
     }
 
     fn stopped(&self) -> bool {

@@ -31,7 +31,7 @@ impl<'a> Chooser<'a> {
 
     /// Brings the `count` best rows to the front, after skipping `skip` rows for a window. `count`
     /// and `skip` together are at most the number of rows.
-    pub(super) fn favour(&mut self, rows: &mut [u32], skip: usize, count: usize) {
+    pub(super) fn favor(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
         match self.preference {
             Preference::Highest => select(rows, count, |a, b| ascending(b, a)),
@@ -42,11 +42,11 @@ impl<'a> Chooser<'a> {
                 rows.rotate_left(skip);
             }
             Preference::Random => self.random.shuffle_front(rows, count),
-            Preference::Stratified { strata } => self.favour_strata(rows, strata, count),
+            Preference::Stratified { strata } => self.favor_strata(rows, strata, count),
         }
     }
 
-    /// Sorts all rows, best first. The first `count` are those that [`favour`](Self::favour)
+    /// Sorts all rows, best first. The first `count` are those that [`favor`](Self::favor)
     /// chooses.
     pub(super) fn arrange(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
@@ -61,7 +61,7 @@ impl<'a> Chooser<'a> {
             }
             Preference::Random => self.random.shuffle_front(rows, rows.len()),
             Preference::Stratified { strata } => {
-                self.favour_strata(rows, strata, count);
+                self.favor_strata(rows, strata, count);
                 let (chosen, others) = rows.split_at_mut(count);
                 self.random.shuffle_front(chosen, chosen.len());
                 self.random.shuffle_front(others, others.len());
@@ -69,7 +69,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    fn favour_strata(&mut self, rows: &mut [u32], strata: usize, count: usize) {
+    fn favor_strata(&mut self, rows: &mut [u32], strata: usize, count: usize) {
         let score = |row: u32| self.scores[row as usize];
         let strata = Strata::of(rows.iter().map(|&row| score(row)), strata);
         let (mut grouped, sizes) = group(rows, strata.number(), |row| strata.index(score(row)));

@@ -97,7 +97,7 @@ impl<'a> ClassSizes<'a> {
         for ((size, skip), budget) in left.into_iter().zip(skips).zip(budgets) {
             let of_class = &mut rows[start..start + size];
             start += size;
-            chooser.favour(of_class, skip, budget);
+            chooser.favor(of_class, skip, budget);
             chosen.extend_from_slice(&of_class[..budget]);
         }
         chosen

@@ -157,7 +157,7 @@ impl Choice<'_> {
         let classes = || ClassSizes::new(&self.state.labels, &self.state.decisions);
         match self.classes {
             Classes::Ignored => {
-                chooser.favour(&mut rows, skip, count);
+                chooser.favor(&mut rows, skip, count);
                 rows.truncate(count);
                 Ok(rows)
             }

@@ -1,7 +1,7 @@
 //! Random numbers that never change: a selection that is cited by its seed must not depend on a
 //! crate's version, and the generators of `rand` may change between releases.
 
-/// The generator SplitMix64 of Steele, Lea and Flood (2014), with 64 bits of state.
+/// The generator `SplitMix64` of Steele, Lea and Flood (2014), with 64 bits of state.
 #[derive(Clone, Debug)]
 pub(crate) struct SplitMix64(u64);
 

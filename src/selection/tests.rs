@@ -112,7 +112,7 @@ fn floors_by_hand() {
     let lowest = Rule::Lowest(Amount::Count(4));
     let floor = |count| Classes::AtLeast(Amount::Count(count));
     assert_eq!(two_classes(lowest, floor(0)), [0, 1, 2, 3]);
-    assert_eq!(two_classes(lowest, floor(2)), [0, 1, 7, 8], "the least favoured are given up");
+    assert_eq!(two_classes(lowest, floor(2)), [0, 1, 7, 8], "the least favored are given up");
     let third = Classes::AtLeast(Amount::Fraction(0.4));
     // 2.8 and 1.2 round to 3 and 1.
     assert_eq!(two_classes(lowest, third), [0, 1, 2, 7]);

@@ -68,17 +68,6 @@ impl DiskFile for File {
     }
 }
 
-/// Returns whether a retry may succeed later, because space can be freed.
-pub(crate) fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut, WouldBlock,
-    };
-    matches!(
-        error.kind(),
-        Interrupted | QuotaExceeded | ResourceBusy | StorageFull | TimedOut | WouldBlock
-    )
-}
-
 /// Replaces a small file atomically: its name always holds one complete version.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");

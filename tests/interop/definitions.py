@@ -1,4 +1,4 @@
-"""The definitions of DESIGN, section 3, written out in NumPy float64 and plain Python.
+"""The definitions of signals and scores, written out in NumPy float64 and plain Python.
 
 Nothing here shares code or method with the library: each function is its formula, word for word.
 """

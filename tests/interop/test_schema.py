@@ -1,4 +1,4 @@
-"""Column types as DESIGN, section 4, fixes them, and what a row costs on disk."""
+"""The column types that README promises, and what a row costs on disk."""
 
 import numpy as np
 import pandas as pd

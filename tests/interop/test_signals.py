@@ -1,4 +1,4 @@
-"""Every signal that the hook records, against DESIGN's formulas in NumPy float64."""
+"""Every signal that the hook records, against its formula in NumPy float64."""
 
 import definitions
 import numpy as np

@@ -52,7 +52,7 @@ fn agrees(text: &[u8], step: usize, quotes: bool) -> Result<(), TestCaseError> {
             prop_assert_eq!(String::from_utf8_lossy(&kept), String::from_utf8_lossy(&expected));
         }
         (Ok(_), Err(error)) => {
-            prop_assert_eq!(error.kind(), crate::error::ErrorKind::Empty, "{}", error)
+            prop_assert_eq!(error.kind(), crate::error::ErrorKind::Empty, "{}", error);
         }
         (Err(expected), Ok(_)) => prop_assert!(false, "passed, and not `{expected}`"),
         (Err(expected), Err(error)) => {

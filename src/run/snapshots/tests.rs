@@ -112,7 +112,7 @@ fn tensors_of_many_chunks_and_none_come_back() {
     assert_eq!(written(&Fixture::new(), &snapshot), snapshot);
 }
 
-/// Elements of every type, none of them like its neighbours.
+/// Elements of every type, none of them like its neighbors.
 fn all_types(elements: usize) -> Vec<TensorValues> {
     let word = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let words = || (0..elements).map(word);

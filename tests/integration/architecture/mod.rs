@@ -22,7 +22,7 @@ fn sources(root: &Path) -> Vec<(PathBuf, Vec<String>)> {
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() && !matches!(name, "bin" | "tests") {
                 directories.push(path);
-            } else if name.ends_with(".rs") && name != "tests.rs" {
+            } else if path.extension().is_some_and(|it| it == "rs") && name != "tests.rs" {
                 let module = path.strip_prefix(root).unwrap().with_extension("");
                 let mut module: Vec<String> =
                     module.iter().map(|part| part.to_str().unwrap().to_owned()).collect();

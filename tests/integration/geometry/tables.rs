@@ -114,7 +114,7 @@ fn curves_come_back_whole_and_their_means_are_over_pairs() {
         curve: curve(&[(0.0, 0.5, 1.0), (0.25, 0.5, f64::NAN), (1.0, 0.5, f64::INFINITY)]),
         ..barrier("child-1", 100, 0.0)
     };
-    // Two neighbouring curves that differ in nothing but a step, and one that repeats their points.
+    // Two neighboring curves that differ in nothing but a step, and one that repeats their points.
     let rows = [
         barrier("child-1", 100, 0.8),
         barrier("child-1", 200, 0.8),

@@ -169,7 +169,7 @@ proptest! {
 
     /// The rule without floors, then one exchange after the other.
     #[test]
-    fn floors_exchange_the_least_favoured(
+    fn floors_exchange_the_least_favored(
         examples in examples(),
         cut: prop::sample::Index,
         skip: prop::sample::Index,

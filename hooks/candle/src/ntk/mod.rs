@@ -4,15 +4,15 @@
 //! logits in all parameters (Fort et al. 2020; the Data Diet paper, section 5), at row
 //! `i * classes + c`. [`data_diet::geometry::kernel`] defines the distance between two kernels.
 //!
-//! There are two methods. For layers of [`nn`](crate::nn), `gather` takes a backward pass per class
-//! for many examples together; for any other parameter, `jacobian` takes one per example and class.
-//! The results are added.
+//! There are two methods. For layers of [`nn`](crate::nn), `batched_passes` takes a backward pass
+//! per class for many examples together; for any other parameter, `single_logits` takes one per
+//! example and class. The results are added.
 //!
 //! ```text
-//! forms (the cheapest way for each parameter) -> plan (what is held at a time) -> gather (backward passes)
-//!     gather -> factored (gradients never formed) -+
-//!     gather -> formed (gradients as columns) -----+-> bands -> square (the kernel)
-//!     jacobian (gradients one by one) -------------+
+//! product_forms (the cheapest form for each parameter) -> plan (what is held at a time)
+//!     -> batched_passes -> contracted (gradients never formed) --+
+//!     -> batched_passes -> materialized (gradients as columns) --+-> accumulator -> symmetric_matrix
+//!     -> single_logits (one gradient at a time) -----------------+
 //! ```
 //!
 //! Operations between layers have candle's gradients: see [`nn`](crate::nn) for those that are

@@ -69,7 +69,7 @@ fn weights(params: &Params) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn every_pair_of_neighbours_has_a_row_and_every_kernel_is_computed_once() {
+fn every_pair_of_neighbors_has_a_row_and_every_kernel_is_computed_once() {
     let (model, snapshots, mut measured) = (model(), snapshots(), Measured::new());
     let params = model.params();
     let before = weights(&params);

@@ -22,7 +22,7 @@ use super::choice::Choice;
         --keep window --offset 10% --fraction 0.5     skip the easiest tenth\n    \
         --keep stratified --fraction 0.1 --drop-hardest 30%\n                                                  \
         coverage-centric: all the range of scores\n\n  \
-        Drop what is probably mislabelled first, then keep the hard half of all:\n    \
+        Drop what is probably mislabeled first, then keep the hard half of all:\n    \
         ... --by el2n --drop-lowest 5% --drop-by aum --keep highest --fraction 0.5 ...\n\n  \
         Equal numbers of every class; or at least a fifth of every class:\n    \
         ... --keep highest --count 5000 --classes balanced ...\n    \
@@ -43,7 +43,7 @@ use super::choice::Choice;
         Files named .csv.gz, .jsonl.zst and so on are read and written compressed. The files of a \
         directory are taken in the order of their names, byte by byte, and their rows are numbered \
         on; its output is a directory of the same names.\n\n\
-        EL2N at initialisation or after very few steps can prune badly, and the highest scores \
+        EL2N at initialization or after very few steps can prune badly, and the highest scores \
         can be wrong labels: look at them with `data-diet inspect` first."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

@@ -13,7 +13,7 @@ use data_diet::scores::{At, ScoreRequest};
     el2n, el1n            ||p - y||_2 and _1, p the softmax, y the label; high (Paul et al. 2021)\n  \
     loss, entropy         cross-entropy and entropy of p, in nats; high\n  \
     margin, confidence    logit of the label minus the best other; p of the label; low\n  \
-    grand                 norm of the loss's gradient; high, not at initialisation (Paul et al. 2021)\n  \
+    grand                 norm of the loss's gradient; high, not at initialization (Paul et al. 2021)\n  \
     forgetting            times forgotten in training; never learned counts as the number of\n                        \
     presentations; high (Toneva et al. 2018)\n  \
     forgetting_inf        the same; never learned counts as infinity (Paul et al. 2021)\n  \

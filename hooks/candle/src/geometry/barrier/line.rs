@@ -140,9 +140,9 @@ impl<'a> Line<'a> {
                 let place = points.iter().position(|point| point.alpha == top).unwrap_or(0);
                 // From the top, so that the lower indices stay valid.
                 for place in [place + 1, place] {
-                    let neighbours =
+                    let neighbors =
                         place.checked_sub(1).zip((place < points.len()).then_some(place));
-                    let Some((below, above)) = neighbours else { continue };
+                    let Some((below, above)) = neighbors else { continue };
                     let (low, high) = (points[below].alpha, points[above].alpha);
                     let middle = f64::midpoint(low, high);
                     if low < middle && middle < high {
