@@ -17,9 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import in_turn, table
+from measure import TARGET, in_turn, table
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CHUNK = 1_000_000
 
 DUCKDB = """
@@ -123,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--directory", type=Path, default=REPOSITORY / "target")
+    parser.add_argument("--directory", type=Path, default=TARGET)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--check", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--binary", type=Path, default=TARGET / "release/data-diet")

@@ -17,9 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import in_turn, table
+from measure import TARGET, in_turn, table
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = "data-diet"
 CASES = ("el2n", "aum", "forgetting", "standard")
 
@@ -173,7 +172,7 @@ ENGINES = {"duckdb": by_duckdb, "polars": by_polars}
 
 def command(engine: str, case: str, experiment: Path, output: Path, last: int) -> list[str]:
     if engine == OURS:
-        binary = REPOSITORY / "target" / "release" / "data-diet"
+        binary = TARGET / "release" / "data-diet"
         return [str(binary), "scores", str(experiment), *OPTIONS[case], "-o", str(output)]
     return [sys.executable, __file__, str(experiment), "--run", engine, case, str(output), str(last)]
 

@@ -6,7 +6,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Where cargo builds.
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 
 @dataclass

@@ -8,26 +8,13 @@ use data_diet::scores::ScoreInfo;
 use data_diet::selection::ScoreColumn;
 use data_diet::{Experiment, ScoreOptions, ScoreTable};
 
-use crate::harness::{Directory, data_diet};
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::harness::{Directory, copy_directory, data_diet};
 
 /// A copy of a fixture that a test may change.
 fn fixture(name: &str) -> Directory {
     let directory = Directory::new();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    copy(&fixture, directory.path());
+    copy_directory(&fixture, directory.path());
     directory
 }
 

@@ -44,6 +44,17 @@ fn violations(rules: &Crate, module: &[String], source: &str) -> Vec<String> {
     references(module, source).iter().filter_map(broken).collect()
 }
 
+/// The page that describes the rooms to people.
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// The words in backticks of a text.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
 fn check(rules: &Crate, root: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let sources = sources(&root);
@@ -75,6 +86,44 @@ fn no_import_of_the_core_goes_upward() {
 #[test]
 fn no_import_of_the_hook_crate_goes_upward() {
     check(&HOOK, "hooks/candle/src");
+}
+
+#[test]
+fn the_page_and_the_rules_agree() {
+    let page = page();
+    for (heading, rules) in [("### `src/`", &CORE), ("### `hooks/candle/src/`", &HOOK)] {
+        let (_, table) = page.split_once(heading).unwrap();
+        let rows = table.lines().skip_while(|line| !line.starts_with("| `"));
+        let rows: Vec<Vec<&str>> = rows
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.trim_matches('|').split('|').collect())
+            .collect();
+        let rooms: Vec<&str> = rows.iter().map(|row| quoted(row[0])[0]).collect();
+        assert_eq!(rooms, rules.rooms().collect::<Vec<_>>(), "the rooms of {heading}, in order");
+        for row in &rows {
+            let room = quoted(row[0])[0];
+            let imports = quoted(row[row.len() - 1]);
+            for other in rules.rooms().filter(|&other| other != "error") {
+                assert_eq!(
+                    imports.contains(&other),
+                    rules.allows(room, other),
+                    "{room} -> {other}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_that_the_page_names_exists() {
+    let page = page();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_path = |word: &&str| word.starts_with("src/") || word.starts_with("hooks/");
+    let named: Vec<&str> = quoted(&page).into_iter().filter(is_path).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for path in named {
+        assert!(root.join(path).exists(), "docs/architecture.md names {path}");
+    }
 }
 
 /// The rule that a line in a module breaks.

@@ -2,9 +2,9 @@
 
 use data_diet::observe::Phase;
 
-use super::{Twelve, copy_as_after_a_crash};
-use crate::harness::data_diet;
+use super::Twelve;
 use crate::harness::recorded::{self, Presented, finish};
+use crate::harness::{copy_directory, data_diet};
 
 /// The words of each line.
 fn lines(text: &str) -> Vec<Vec<&str>> {
@@ -109,7 +109,7 @@ fn a_crashed_run_is_brought_back_and_said_so_once() {
     let mut recorder = recorded::builder(&alive, "seed-0", 3).start().unwrap();
     recorded::record_twelve(&mut recorder, 0);
     recorder.flush().unwrap();
-    copy_as_after_a_crash(&alive, &crashed);
+    copy_directory(&alive, &crashed);
     drop(recorder);
     let path = crashed.display().to_string();
     let call = data_diet(&["inspect", &path], 0);

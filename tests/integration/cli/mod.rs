@@ -48,18 +48,3 @@ impl Twelve {
         self.path().join(partition).join("part-000000.parquet")
     }
 }
-
-/// What is on the disk, file by file, as a process that is killed now leaves it: nobody holds a lock
-/// on the copy.
-fn copy_as_after_a_crash(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let place = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_as_after_a_crash(&entry.path(), &place);
-        } else {
-            fs::copy(entry.path(), place).unwrap();
-        }
-    }
-}

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::{Twelve, copy_as_after_a_crash};
-use crate::harness::data_diet;
+use super::Twelve;
 use crate::harness::recorded::{self, finish};
+use crate::harness::{copy_directory, data_diet};
 
 #[test]
 fn verify_is_content_with_what_was_recorded_and_changes_nothing() {
@@ -86,7 +86,7 @@ fn recover_publishes_what_a_crash_left() {
     recorded::record_twelve(&mut recorder, 2);
     recorder.flush().unwrap();
     let crashed = twelve.path().with_file_name("crashed");
-    copy_as_after_a_crash(&twelve.path(), &crashed);
+    copy_directory(&twelve.path(), &crashed);
     finish(recorder);
     let path = crashed.display().to_string();
     let call = data_diet(&["verify", &path], 0);
@@ -112,7 +112,7 @@ fn a_damaged_log_is_put_aside_and_said_so() {
     let mut recorder = recorded::builder(&alive, "seed-0", 3).start().unwrap();
     recorded::record_twelve(&mut recorder, 0);
     recorder.flush().unwrap();
-    copy_as_after_a_crash(&alive, &crashed);
+    copy_directory(&alive, &crashed);
     drop(recorder);
     let log = crashed.join("_runs/seed-0/open/rank-0.000000.log");
     let mut bytes = fs::read(&log).unwrap();

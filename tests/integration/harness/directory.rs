@@ -39,6 +39,21 @@ impl Directory {
     }
 }
 
+/// Copies every file of a directory, as a process that is killed now leaves them: nothing holds a lock
+/// on the copy.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 /// Every file under a directory with its length, for the message of a failed test.
 pub(crate) fn listing(directory: &Path) -> String {
     let mut text = String::new();

@@ -10,6 +10,6 @@ mod training;
 
 pub(crate) use child::{Recording, directory_of_child, say};
 pub(crate) use command::{command, data_diet, finish};
-pub(crate) use directory::Directory;
+pub(crate) use directory::{Directory, copy_directory};
 pub(crate) use tables::{Row, observations, part_files, table};
 pub(crate) use training::Training;

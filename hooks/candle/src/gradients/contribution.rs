@@ -398,8 +398,7 @@ fn embedding_squares(
     Tensor::cat(&squares, 0).map(Ok)
 }
 
-/// Returns `[count, rows, features]`: the features of every position, added to the row of its
-/// index.
+/// Returns `[count * rows, features]`: the features of every position, added to the row of its index.
 fn scatter_rows(indices: &Tensor, columns: &Tensor, rows: usize) -> Result<Tensor> {
     let (count, features, positions) = columns.dims3()?;
     let device = columns.device();
