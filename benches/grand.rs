@@ -1,5 +1,5 @@
-//! What gradient norms cost, beside an ordinary forward and backward pass of the same batch and beside
-//! a backward pass per example.
+//! Measures gradient norms beside a forward pass, a training step, and a backward pass per example
+//! of the same batch.
 //!
 //! ```text
 //! cargo bench --features cli --bench grand
@@ -175,7 +175,7 @@ fn run_case(network: &str, way: &str) -> Measured {
             black_box(norms.cross_entropy(&case.inputs, &case.labels, forward).unwrap());
         }
     };
-    // Threads are started and memory is faulted in once.
+    // Starts threads and faults memory in, once.
     run();
     let (wall, cpu) = (Instant::now(), ProcessTime::now());
     let mut examples = 0;

@@ -1,5 +1,5 @@
-//! What the tangent kernel of the paper's size costs, 100 examples of 10 classes: from backward passes of
-//! many examples at once, and from a backward pass for each logit.
+//! Measures the tangent kernel at the paper's size, 100 examples of 10 classes: from backward
+//! passes of many examples at once, and from a backward pass for each logit.
 //!
 //! ```text
 //! cargo bench --features cli --bench kernel
@@ -67,7 +67,8 @@ fn main() {
     }
 }
 
-/// Numbers in -1 to 1 that other programs can make too: a hash (the finalizer of `SplitMix64`) of their place.
+/// Numbers in -1 to 1 that other programs can reproduce: a hash (the finalizer of `SplitMix64`) of
+/// their index.
 fn numbers(seed: u64, count: usize) -> Vec<f64> {
     let number = |place: u64| {
         let mut bits = (seed << 32 | place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -132,7 +133,7 @@ fn run_case(network: &str, way: &str) -> Measured {
         "one-by-one" => GramOptions::default().per_example(),
         _ => GramOptions::default(),
     };
-    // Threads are started and memory is faulted in once.
+    // Starts threads and faults memory in, once.
     let gram = case.gram(options);
     let mut arguments = std::env::args().skip_while(|argument| argument != "--save");
     if let Some(path) = arguments.nth(1) {

@@ -1,4 +1,4 @@
-//! What recording costs, beside the same work without it, in one run.
+//! Measures what recording costs, beside the same work without it, in one run.
 //!
 //! ```text
 //! cargo bench --features cli --bench recorder
@@ -215,7 +215,7 @@ fn throughput(directory: &Path, kind: &str, with_logits: bool) -> Measured {
     }
 }
 
-/// What a trainer would do by hand: the same tables, types and properties, written on the spot.
+/// What a trainer would write by hand: the same tables, types and properties, written at once.
 struct Plain {
     observations: Table,
     logits: Option<Table>,
@@ -335,7 +335,7 @@ fn train(directory: &Path, hooked: Hooked) -> Measured {
     const STEPS: usize = 1500;
     const BATCH: usize = 128;
     // glibc's allocator keeps large blocks once it has seen one freed, which changes the time of a
-    // step by more than the hook does. All cases start alike.
+    // step more than the hook does. All cases start in the same state.
     drop(black_box(vec![1_u8; 24 << 20]));
     let device = Device::Cpu;
     let weights = VarMap::new();

@@ -1,4 +1,4 @@
-//! What folding observations into scores costs, and that its memory does not grow with them.
+//! Measures folding observations into scores, and that its memory does not grow with their number.
 //!
 //! ```text
 //! cargo bench --features cli --bench scores            # up to 20 million observations

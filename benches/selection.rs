@@ -1,4 +1,4 @@
-//! What choosing examples by a score costs: reading one score of a table on disk, keeping the highest
+//! Measures choosing examples by a score: reading one score of a table on disk, keeping the highest
 //! half, and asking for every example whether it is kept, as a data loader does.
 //!
 //! ```text

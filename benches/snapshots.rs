@@ -1,5 +1,5 @@
-//! What a snapshot costs the training thread, and the process in memory, beside candle's own
-//! `VarMap::save`, which writes a file while training waits.
+//! Measures what a snapshot costs the training thread, and the process in memory, beside candle's
+//! own `VarMap::save`, which writes a file while training waits.
 //!
 //! ```text
 //! cargo bench --features cli --bench snapshots

@@ -1,4 +1,5 @@
-//! What recording costs a training loop on a CUDA device, and how fast gradient norms are there.
+//! Measures what recording costs a training loop on a CUDA device, and how fast gradient norms are
+//! there.
 //!
 //! ```text
 //! cargo bench --features cli,cuda --bench cuda

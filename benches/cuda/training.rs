@@ -1,5 +1,5 @@
-//! The same training steps, with nothing, with the hook in several settings, and with the logits read
-//! back by hand.
+//! The same training steps without the hook, with the hook in several settings, and with the logits
+//! read back by hand.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -112,7 +112,7 @@ pub(crate) fn measure(network: &Network, sizes: Sizes) -> Vec<Measured> {
     let steps = (affordable as usize).clamp(LEAST_STEPS, sizes.steps);
     let mut all = Way::ALL.map(|way| Contestant::new(way, network, steps));
     for round in 0..=ROUNDS {
-        // Whoever comes first in a round has it no better and no worse in the long run.
+        // Rotated, so that no contestant is always first.
         for place in 0..all.len() {
             let contestant = &mut all[(round + place) % Way::ALL.len()];
             contestant.turn(network, &mut optimizer, steps).unwrap();
@@ -160,7 +160,7 @@ impl Contestant {
         let per_step = |time: Duration| time.as_secs_f64() * 1e3 / steps as f64;
         self.wall.push(per_step(wall.elapsed()));
         self.cpu.push(per_step(cpu.elapsed()));
-        // The next contestant's turn shall not pay for what this one has left to write.
+        // The next contestant must not pay for what this one has left to write.
         Ok(self.hook.flush()?)
     }
 

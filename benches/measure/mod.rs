@@ -1,4 +1,4 @@
-//! Cases measured beside each other: each in a process of its own, in turn, so that CPU time and peak
+//! Runs cases side by side, each in a process of its own and in turn, so that CPU time and peak
 //! memory are its own and a machine that slows down slows all of them.
 
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) fn case() -> Option<String> {
     arguments.nth(1)
 }
 
-/// Hands what a case has measured to the process that started it.
+/// Passes what a case has measured to the process that started it.
 pub(crate) fn tell(measured: &impl Serialize) {
     println!("{}", serde_json::to_string(measured).unwrap());
 }
@@ -38,14 +38,14 @@ pub(crate) fn in_turn<M: DeserializeOwned>(
     measured
 }
 
-/// The middle one of some values.
+/// The median of some values.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// The peak resident memory of this process, where Linux tells it.
+/// The peak resident memory of this process, where Linux reports it.
 pub(crate) fn peak_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! The digits as `digits.csv` holds them, and their division into training and test set.
+//! The digits in `digits.csv`, and their split into training and test set.
 
 use candle_core::Device;
 use data_diet::selection::ScoreColumn;
@@ -7,12 +7,12 @@ use data_diet::{Amount, Rule};
 use super::Result;
 use super::dataset::Dataset;
 
-/// One image a line: 64 pixels of 0 to 16, row by row, and the label.
+/// One image per line: 64 pixels of 0 to 16, row by row, and the label.
 pub(crate) const DIGITS: &str = include_str!("digits.csv");
 pub(crate) const WIDTH: usize = 8;
 pub(crate) const PIXELS: usize = WIDTH * WIDTH;
 pub(crate) const CLASSES: usize = 10;
-/// `manifest.csv` shows the division that this seed makes.
+/// The seed of the split in `manifest.csv`.
 pub(crate) const SPLIT_SEED: u64 = 0;
 const TEST_EXAMPLES: usize = 500;
 const DARKEST: f32 = 16.0;

@@ -1,11 +1,11 @@
-//! The 1,797 handwritten digits that scikit-learn ships, from training to a pruned data set, in less
-//! than a minute on two cores:
+//! From training to a pruned data set on the 1,797 handwritten digits that scikit-learn ships, in
+//! less than a minute on two cores:
 //!
 //! ```text
 //! cargo run --features cli --example digits
 //! ```
 //!
-//! The training loop with the hook in it is `examples/experiment/training.rs`.
+//! `examples/experiment/training.rs` has the training loop with the hook.
 
 #![cfg_attr(
     test,

@@ -1,5 +1,5 @@
-//! How far EL2N and the last layer alone tell what GraNd, the norm of an example's whole gradient,
-//! tells: recorded at some epochs of training, for several seeds, and compared rank by rank.
+//! How well EL2N and the last layer alone predict GraNd, the norm of an example's whole gradient:
+//! recorded at some epochs of training for several seeds, and compared by rank.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! What the examples share: from a data set to the question whether pruning by EL2N paid off.
+//! What the examples share: everything from a data set to the question whether pruning by EL2N pays
+//! off.
 //!
 //! ```text
 //! data set -> training (with the hook) -> experiment directory -> scores -> selection
@@ -6,9 +7,9 @@
 //!                    +------------------- what is kept, seeds of its own ------+--> report
 //! ```
 //!
-//! With `--grand` another question is asked, in [`gradients`]: whether EL2N tells what GraNd tells.
+//! With `--grand`, [`gradients`] answers another question: whether EL2N ranks examples like GraNd.
 //!
-//! [`training`] is the file to copy from: a training loop with the five lines of the hook in it.
+//! [`training`] is the file to copy from: a training loop with the five lines of the hook.
 
 mod arguments;
 pub(crate) mod dataset;
@@ -74,7 +75,7 @@ pub(crate) fn main(
     }
 }
 
-/// Trains and records, scores, prunes, trains again, and tells what came of it.
+/// Trains and records, scores, prunes, trains again, and reports the result.
 pub(crate) fn run(task: &Task, options: &Options, output: &mut dyn Write) -> Result<()> {
     report::opening(output, task, options)?;
     let networks = pruning::record(task, options, output)?;

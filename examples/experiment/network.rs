@@ -1,5 +1,5 @@
-//! The network: one hidden layer, its weights drawn from a seed. Its layers are those of candle-nn under the
-//! same names, made so that gradients of single examples cost no passes of their own.
+//! The network: one hidden layer, with weights drawn from a seed. It is built from
+//! `data_diet_candle::nn`, so gradients of single examples need no extra passes.
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use data_diet_candle::nn::{Linear, Module, VarBuilder, VarMap, linear};

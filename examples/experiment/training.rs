@@ -1,4 +1,4 @@
-//! The training loop, with the five lines of [`DataDietHook`] in it. Copy from here.
+//! The training loop, with the five lines of [`DataDietHook`]. Copy from here.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::dataset::Dataset;
 use super::network::{Network, Sizes};
 use super::progress::Meter;
 
-/// What is learned, and how.
+/// The data, the network's sizes, and how to train.
 #[derive(Debug)]
 pub(crate) struct Task {
     /// What an example is called in the report, such as `digits`.
@@ -65,9 +65,9 @@ pub(crate) fn run_name(seed: u64) -> String {
     format!("seed-{seed}")
 }
 
-/// Trains on `data` for so many steps. The seed decides the initial weights and the order. With
-/// `record`, the run `seed-N` of that experiment directory is recorded; without, the very same
-/// training happens unrecorded.
+/// Trains on `data` for this many steps. The seed decides the initial weights and the order. With
+/// `record`, the run `seed-N` of that experiment directory is recorded; without it, exactly the
+/// same training runs unrecorded.
 pub(crate) fn train(
     task: &Task,
     data: &Dataset,
@@ -102,8 +102,8 @@ pub(crate) fn train(
         }
         hook.on_epoch_end()?; // 3
 
-        // Scores as the paper computes them: one pass with the weights held still. A network with
-        // dropout or batch normalization would be switched to evaluation here.
+        // Scores as the paper computes them: one pass with the weights held still. Switch a network
+        // with dropout or batch normalization to evaluation mode here.
         if hook.is_enabled() {
             for batch in data.in_order(task.batch) {
                 let batch = batch?;

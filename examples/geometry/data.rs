@@ -1,4 +1,4 @@
-//! What is learned: images with their true labels, or with wrong ones among them.
+//! The data: images with their true labels, or with some wrong ones.
 
 use candle_core::{Device, Tensor};
 use data_diet::selection::{ExampleSet, LabelNoise};
@@ -41,7 +41,7 @@ pub(crate) fn load(options: &Options) -> Result<Data> {
             (files::dataset(&images, &labels, &Device::Cpu)?, pixels)
         }
     };
-    // As the paper's inputs are. What all images have in common would make up most of every kernel.
+    // As in the paper. What all images have in common would dominate every kernel.
     let set = set.standardized()?;
     let labels: Vec<u32> = set.labels().to_vec1()?;
     let wrong = vec![false; labels.len()];

@@ -1,6 +1,6 @@
-//! The second half of the Data Diet paper on handwritten digits: how fast the tangent kernel turns on easy and
-//! on hard examples, with true labels and with wrong ones among them, and when in training two copies
-//! of a network can no longer be told apart by their errors.
+//! The second half of the Data Diet paper on handwritten digits: how fast the tangent kernel turns
+//! on easy and on hard examples, with true labels and with some wrong ones, and from which epoch on
+//! two copies of a network stay connected.
 //!
 //! ```text
 //! cargo run --features cli --example geometry
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Studies the data with their true labels and with wrong ones, and shows both.
+/// Runs the study with true labels and with wrong ones, and shows both.
 fn run(options: &Options, output: &mut dyn Write) -> Result<()> {
     let true_labels = data::load(options)?;
     let mut rounds = vec![true_labels.clone()];

@@ -1,4 +1,4 @@
-//! Trains parents and children, and measures what the paper measures of them.
+//! Trains parents and children, and measures what the paper measures.
 
 use std::path::Path;
 
