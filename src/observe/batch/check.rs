@@ -80,7 +80,8 @@ pub(super) fn soft_target(row: usize, sum: f64, fault: Option<impl fmt::Display>
     let got = match fault {
         Some(fault) => fault.to_string(),
         None if (sum - 1.0).abs() <= SOFT_TARGET_TOLERANCE => return Ok(()),
-        None => format!("a sum of {sum}"),
+        // Four decimals: the rest is the rounding of `f32`.
+        None => format!("a sum of {}", (sum * 1e4).round() / 1e4),
     };
     Err(Error::invalid(format!(
         "labels: expected soft targets that are >= 0 and sum to 1, got {got} in row {row}"
