@@ -256,7 +256,7 @@ def test_verify_reads_both_tables(rows, recording, experiment):
 
 def test_a_row_comes_once(rows, recording, experiment):
     again = {key: value for key, value in rows["velocities"][0].items() if key != "run"}
-    with pytest.raises(Refused, match="the table has `window_00000` between steps 0 and 100 already"):
+    with pytest.raises(Refused, match="the table already has `window_00000` between steps 0 and 100"):
         recording.geometry(experiment, "seed-0", velocities=[again])
     with pytest.raises(Refused, match="at step 300 already"):
         recording.geometry(experiment, "seed-0", barriers=rows["barriers"][:1])
