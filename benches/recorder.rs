@@ -255,7 +255,7 @@ impl Plain {
         let signals: Vec<ExampleSignals> = logits
             .chunks(CLASSES)
             .zip(labels)
-            .map(|(logits, &label)| ExampleSignals::of(logits, Target::Class(label as usize)))
+            .map(|(logits, &label)| ExampleSignals::compute(logits, Target::Class(label as usize)))
             .collect();
         let keys: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![moment.step as i64; ids.len()])),

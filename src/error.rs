@@ -40,7 +40,7 @@ pub enum ErrorKind {
     /// A file is damaged: a checksum, a length or an encoding is wrong.
     Corrupt,
     /// A file is sound but was not written by this crate, or by a later version of it.
-    Foreign,
+    UnsupportedFormat,
     /// A manifest's rows do not parse, or their ids do not match the scores.
     Manifest,
     /// A selection would keep no row, or there is nothing to read.
@@ -77,8 +77,8 @@ impl Error {
         Self::new(ErrorKind::Corrupt, format!("{}: {what}", path.display()))
     }
 
-    pub(crate) fn foreign(path: &Path, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Foreign, format!("{}: {what}", path.display()))
+    pub(crate) fn unsupported_format(path: &Path, what: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::UnsupportedFormat, format!("{}: {what}", path.display()))
     }
 
     /// Makes the error of a failed file system operation. `action` is a verb phrase such as

@@ -54,7 +54,7 @@ impl Experiment {
 impl Verification {
     /// Checks every byte of one table of scores, wherever it is.
     #[must_use]
-    pub fn of_scores(path: impl AsRef<Path>) -> Self {
+    pub fn verify_scores(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         let mut verification = Self::default();
         verification.add(path.to_owned(), scores::verify(path));

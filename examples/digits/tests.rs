@@ -106,7 +106,7 @@ fn gradients_are_compared_with_el2n() {
             ["grand_epoch_2", "el2n_score_epoch_2"].map(|name| name.parse().unwrap()).to_vec();
         let table = ScoreTable::fold(&experiment, &request).unwrap();
         let columns = request_columns(&table);
-        Agreement::of(&columns[0], &columns[1], &AgreementOptions::default()).unwrap()
+        Agreement::between(&columns[0], &columns[1], &AgreementOptions::default()).unwrap()
     };
     let mean =
         f64::midpoint(correlation("seed-0").spearman.value, correlation("seed-1").spearman.value);

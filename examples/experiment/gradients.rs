@@ -216,10 +216,10 @@ fn compare(options: &Options, seeds: &[Vec<Moment>]) -> Result<Vec<Row>> {
             let moment = &moments[at];
             let grand = table.column(&format!("grand_epoch_{epoch}"))?;
             let el2n = table.column(&format!("el2n_score_epoch_{epoch}"))?;
-            let agreement = Agreement::of(&grand, &el2n, &how)?;
+            let agreement = Agreement::between(&grand, &el2n, &how)?;
             row.el2n.push(agreement.spearman.value);
             row.shared.extend(agreement.overlaps.iter().map(|overlap| overlap.shared.value));
-            let last_layer = Agreement::of(&grand, &moment.last_layer, &how)?;
+            let last_layer = Agreement::between(&grand, &moment.last_layer, &how)?;
             row.last_layer.push(last_layer.spearman.value);
             debug_assert_eq!(moment.epoch, epoch);
             row.accuracies.push(moment.accuracy);
@@ -234,8 +234,8 @@ fn compare(options: &Options, seeds: &[Vec<Moment>]) -> Result<Vec<Row>> {
             let means = columns.map(|columns| ScoreSeries::new("", columns).mean(&places));
             let [grand, el2n, last_layer] = means;
             let grand = grand?;
-            let of_el2n = Agreement::of(&grand, &el2n?, &how)?.spearman.value;
-            let of_last_layer = Agreement::of(&grand, &last_layer?, &how)?.spearman.value;
+            let of_el2n = Agreement::between(&grand, &el2n?, &how)?.spearman.value;
+            let of_last_layer = Agreement::between(&grand, &last_layer?, &how)?.spearman.value;
             row.of_means = Some((of_el2n, of_last_layer));
         }
         rows.push(row);

@@ -88,7 +88,7 @@ pub(crate) fn order_agreement(values: &[f64]) -> Result<f64> {
     };
     let mut options = AgreementOptions::default();
     options.bootstrap = None;
-    Ok(Agreement::of(&column(&places)?, &column(values)?, &options)?.spearman.value)
+    Ok(Agreement::between(&column(&places)?, &column(values)?, &options)?.spearman.value)
 }
 
 /// The mean barrier of a set for each spawn epoch, as a share.

@@ -205,7 +205,7 @@ fn train(
     builder = match run.spawned_at {
         None => builder.snapshots(weights, Schedule::every_epochs(1)),
         Some(step) => builder
-            .snapshots(weights, Schedule::first().at_end())
+            .snapshots(weights, Schedule::first_step().at_end())
             .spawned_from(weights, PARENT, step),
     };
     let mut hook = builder.seed(run.seed).build()?;

@@ -112,7 +112,7 @@ impl ErrorBarrierTable {
     ///
     /// # Errors
     ///
-    /// [`Foreign`](ErrorKind::Foreign) if a part belongs to another table;
+    /// [`UnsupportedFormat`](ErrorKind::UnsupportedFormat) if a part belongs to another table;
     /// [`Corrupt`](ErrorKind::Corrupt) if a part is damaged.
     pub fn open(experiment: impl AsRef<Path>) -> Result<Self> {
         let mut parts = parts(experiment.as_ref());

@@ -119,7 +119,7 @@ impl KernelVelocityTable {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no run can have this name;
-    /// [`Foreign`](crate::ErrorKind::Foreign) if a part belongs to another table;
+    /// [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) if a part belongs to another table;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if a part is damaged.
     pub fn open(experiment: impl AsRef<Path>, run: &str) -> Result<Self> {
         let mut parts = parts(experiment.as_ref(), run)?;

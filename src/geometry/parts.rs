@@ -57,7 +57,7 @@ impl Parts {
         let bytes = self
             .encode(rows)
             .map_err(|error| Error::corrupt(&path, "cannot be encoded").with_source(error))?;
-        let mut file = AtomicFile::create_apart(&path, &self.drafts)?;
+        let mut file = AtomicFile::create_in(&path, &self.drafts)?;
         file.write_all(&bytes).map_err(|error| Error::io("write", &path, error))?;
         file.commit_new()?;
         self.next = self.next.saturating_add(1);
@@ -95,7 +95,7 @@ impl Parts {
         if columns(file.schema()) != columns(&self.schema) {
             let names: Vec<&str> =
                 self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(Error::foreign(
+            return Err(Error::unsupported_format(
                 path,
                 format!("is no part of this table, whose columns are {}", names.join(", ")),
             ));

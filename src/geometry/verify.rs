@@ -47,7 +47,7 @@ pub(crate) fn verify(experiment: &Path, mut found: impl FnMut(Checked)) -> Resul
     for path in files(experiment) {
         if !belongs(experiment, &path) {
             let what = "is not a part of this table; remove it from the table's directory";
-            found(Checked { outcome: Err(Error::foreign(&path, what)), path });
+            found(Checked { outcome: Err(Error::unsupported_format(&path, what)), path });
         }
     }
     Ok(())
@@ -61,7 +61,7 @@ fn check(
 ) -> Result<()> {
     let mut expected = 0;
     for (number, path) in parts.list()? {
-        for missing in expected..number.min(expected + MOST_MISSING) {
+        for missing in expected..number.min(expected + MAX_MISSING) {
             let missing = parts.part(missing);
             let what = format!("is missing, but part {number} exists");
             found(Checked { outcome: Err(Error::corrupt(&missing, what)), path: missing });
@@ -79,7 +79,7 @@ fn check(
 
 /// Limits the findings: a part with a made-up number must not report every number below it as
 /// missing.
-const MOST_MISSING: u32 = 10;
+const MAX_MISSING: u32 = 10;
 
 /// Reports rows that occur twice, as two processes measuring at the same time would write: they
 /// would count twice in every mean.

@@ -50,7 +50,7 @@ impl ManifestCompression {
     /// Returns the compression that a file name's last extension means: `gz` or `zst`; plain for
     /// any other.
     #[must_use]
-    pub fn of_path(path: impl AsRef<Path>) -> Self {
+    pub fn from_path(path: impl AsRef<Path>) -> Self {
         let extension = path.as_ref().extension().unwrap_or_default();
         match extension.to_string_lossy().to_lowercase().as_str() {
             "gz" => Self::Gzip,
@@ -61,7 +61,7 @@ impl ManifestCompression {
 
     /// Returns the compression that begins with these bytes. No text format that we read begins
     /// like that.
-    fn of_bytes(first: &[u8]) -> Self {
+    fn from_magic(first: &[u8]) -> Self {
         // A Zstandard file may begin with a skippable frame.
         let skippable = |it: &[u8]| it[0] & 0xf0 == 0x50 && it[1..] == [0x2a, 0x4d, 0x18];
         if first.starts_with(GZIP_MAGIC) {
@@ -122,7 +122,7 @@ pub(super) fn decode<'a>(
 ) -> io::Result<(ManifestCompression, Box<dyn Read + 'a>)> {
     let mut first = Vec::new();
     (&mut stream).take(MAGIC_BYTES).read_to_end(&mut first)?;
-    let found = ManifestCompression::of_bytes(&first);
+    let found = ManifestCompression::from_magic(&first);
     if named != ManifestCompression::Plain && named != found {
         return Err(damaged(if first.is_empty() {
             format!("expected {named}, got an empty file")

@@ -30,7 +30,7 @@ const METADATA: &str = "metadata";
 /// The column that ties a row of an image folder to its image, and the suffix of the columns that
 /// tie it to several.
 pub(super) const FILE_NAME: &str = "file_name";
-pub(super) const FILE_NAME_END: &str = "_file_name";
+pub(super) const FILE_NAME_SUFFIX: &str = "_file_name";
 
 impl<'a> ManifestDirectory<'a> {
     /// Opens a directory of files of this format, or, without one, of the format that its files
@@ -193,7 +193,7 @@ fn chosen(
 fn manifests(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, ManifestFormat)>> {
     let mut files = Vec::new();
     for (name, is_directory) in entries(root, directory)? {
-        if !is_directory && let Ok(format) = ManifestFormat::of_path(&name) {
+        if !is_directory && let Ok(format) = ManifestFormat::from_path(&name) {
             files.push((directory.join(name), format));
         }
     }
@@ -242,6 +242,6 @@ fn entries(root: &Path, directory: &Path) -> Result<Vec<(PathBuf, bool)>> {
 }
 
 fn is_metadata(file: &Path) -> bool {
-    let plain = ManifestCompression::of_path(file) == ManifestCompression::Plain;
+    let plain = ManifestCompression::from_path(file) == ManifestCompression::Plain;
     plain && file.file_stem().is_some_and(|stem| stem == METADATA)
 }

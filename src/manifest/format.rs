@@ -46,9 +46,9 @@ impl ManifestFormat {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other extension.
-    pub fn of_path(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let compressed = ManifestCompression::of_path(path) != ManifestCompression::Plain;
+        let compressed = ManifestCompression::from_path(path) != ManifestCompression::Plain;
         let inner = if compressed { path.with_extension("") } else { path.to_owned() };
         let extension = inner.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {

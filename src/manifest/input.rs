@@ -48,7 +48,7 @@ impl<'a> ManifestInput<'a> {
             source: Source::File(file),
             name,
             bytes,
-            compression: ManifestCompression::of_path(path),
+            compression: ManifestCompression::from_path(path),
             progress: Box::new(|_bytes| {}),
         })
     }

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::added::Added;
+use super::added_scores::Added;
 use super::input::ManifestInput;
 use super::pipeline::{self, Output, Splitter};
-use super::sieve::Sieve;
+use super::row_filter::RowFilter;
 use super::{Manifest, write_failed};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,16 +18,16 @@ pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
-    sieve: &mut Sieve<'_>,
+    row_filter: &mut RowFilter<'_>,
 ) -> Result<()> {
     let added = Added::of(manifest);
     let mut lines = Lines {
         manifest,
-        sieve,
+        row_filter,
         added,
         found: Vec::new(),
         ids: Vec::new(),
-        verdicts: Vec::new(),
+        keep_flags: Vec::new(),
         scratch: Vec::new(),
     };
     pipeline::run(input, output, manifest.compression, &mut lines)
@@ -35,12 +35,12 @@ pub(super) fn filter(
 
 struct Lines<'a, 's> {
     manifest: &'a Manifest,
-    sieve: &'a mut Sieve<'s>,
+    row_filter: &'a mut RowFilter<'s>,
     added: Option<Added<'a>>,
     /// Lines that have been found but not decided about, and their ids.
     found: Vec<Line>,
     ids: Vec<i64>,
-    verdicts: Vec<bool>,
+    keep_flags: Vec<bool>,
     scratch: Vec<u8>,
 }
 
@@ -72,11 +72,11 @@ impl Splitter for Lines<'_, '_> {
     }
 
     fn bad_row(&self, what: &str) -> Error {
-        self.sieve.bad_row(what)
+        self.row_filter.bad_row(what)
     }
 
     fn bad_manifest(&self, kind: ErrorKind, what: &str) -> Error {
-        self.sieve.bad_manifest(kind, what)
+        self.row_filter.bad_manifest(kind, what)
     }
 }
 
@@ -91,35 +91,35 @@ impl Lines<'_, '_> {
                 let mut parser = serde_json::Deserializer::from_slice(&window[place.clone()]);
                 let object = (&mut parser).deserialize_map(fields);
                 object.and_then(|object| parser.end().map(|()| object)).map_err(|error| {
-                    self.sieve.bad_row("expected a JSON object").with_source(error)
+                    self.row_filter.bad_row("expected a JSON object").with_source(error)
                 })?
             }
         };
         self.ids.push(match (&self.manifest.key, object.key) {
-            (None, _) => self.sieve.id_of_row(),
-            (Some(name), Some(Key::Id(id))) => self.sieve.id_of_number(id, name)?,
-            (Some(name), Some(Key::Text(text))) => self.sieve.id_of_text(text.as_bytes(), name)?,
-            (Some(name), Some(Key::Other(what))) => return Err(self.sieve.no_id(name, &what)),
-            (Some(name), None) => return Err(self.sieve.missing(name)),
+            (None, _) => self.row_filter.id_of_row(),
+            (Some(name), Some(Key::Id(id))) => self.row_filter.id_of_number(id, name)?,
+            (Some(name), Some(Key::Text(text))) => self.row_filter.id_of_text(text.as_bytes(), name)?,
+            (Some(name), Some(Key::Other(what))) => return Err(self.row_filter.no_id(name, &what)),
+            (Some(name), None) => return Err(self.row_filter.missing(name)),
         });
         self.found.push(Line { place, fields: object.fields, taken: object.taken });
         Ok(())
     }
 
     fn decide(&mut self, window: &[u8], output: &mut Output<'_>) -> Result<()> {
-        self.sieve.decide(&self.ids, &mut self.verdicts);
-        for ((line, &id), &keep) in self.found.iter().zip(&self.ids).zip(&self.verdicts) {
+        self.row_filter.decide(&self.ids, &mut self.keep_flags);
+        for ((line, &id), &keep) in self.found.iter().zip(&self.ids).zip(&self.keep_flags) {
             let text = &window[line.place.clone()];
             match &self.added {
                 _ if !keep => {}
                 None => output.push(text)?,
                 Some(added) => {
                     if let Some(name) = &line.taken {
-                        return Err(self.sieve.has_column(name));
+                        return Err(self.row_filter.has_column(name));
                     }
                     self.scratch.clear();
                     let is_empty = line.fields == 0;
-                    write_values(added, id, is_empty, &mut self.scratch, self.sieve)?;
+                    write_values(added, id, is_empty, &mut self.scratch, self.row_filter)?;
                     let (object, end) = text.split_at(text.trim_ascii_end().len() - 1);
                     output.push(object)?;
                     output.push(&self.scratch)?;
@@ -139,7 +139,7 @@ fn write_values(
     id: i64,
     is_empty: bool,
     text: &mut Vec<u8>,
-    sieve: &Sieve<'_>,
+    row_filter: &RowFilter<'_>,
 ) -> Result<()> {
     for (place, (name, value)) in added.names().zip(added.values(id)).enumerate() {
         let comma = if is_empty && place == 0 { "" } else { "," };
@@ -150,7 +150,7 @@ fn write_values(
                 write!(text, "{comma}{quoted}:{}", serde_json::Value::from(value))
             }
             Some(value) => {
-                return Err(sieve.bad_manifest(
+                return Err(row_filter.bad_manifest(
                     ErrorKind::Manifest,
                     format!(
                         "the `{name}` of example {id} is {value}, which JSON has no number for; add \

@@ -12,7 +12,7 @@
 //!
 //! A [`ManifestDirectory`] is filtered file by file, with one sieve for all files.
 
-mod added;
+mod added_scores;
 mod columnar;
 mod compression;
 mod delimited;
@@ -20,16 +20,16 @@ mod directory;
 mod format;
 mod input;
 mod jsonl;
-mod key_file;
+mod key_map_reader;
 mod key_map;
 mod pipeline;
 pub mod recipe;
-mod sieve;
-mod states;
+mod row_filter;
+mod example_states;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod whole_directory;
+mod filter_directory;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -47,9 +47,9 @@ pub use summary::{ClassCounts, ManifestSummary};
 
 use crate::error::{Error, Result};
 use crate::selection::{ScoreColumn, Selection};
-use crate::storage::{AtomicFile, EarlySync};
-use added::AddedScore;
-use sieve::Sieve;
+use crate::storage::{AtomicFile, BackgroundSync};
+use added_scores::AddedScore;
+use row_filter::RowFilter;
 
 /// What to do with rows whose example the selection has not considered, whose score is NaN, or
 /// whose key is not in the key map.
@@ -124,7 +124,7 @@ pub struct Manifest {
 
 /// The columns of a manifest's files, as far as they are known.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownColumns {
     delimited: Option<delimited::Columns>,
     columnar: Option<SchemaRef>,
 }
@@ -244,9 +244,9 @@ impl Manifest {
         output: &mut (dyn Write + Send),
     ) -> Result<ManifestSummary> {
         self.check()?;
-        let mut sieve = Sieve::new(selection, self, input.name());
-        self.filter_one(input, output, &mut sieve, &mut Known::default())?;
-        sieve.finish()
+        let mut row_filter = RowFilter::new(selection, self, input.name());
+        self.filter_one(input, output, &mut row_filter, &mut KnownColumns::default())?;
+        row_filter.finish()
     }
 
     /// Like [`filter`](Self::filter), but writes a file that appears only when it is complete. It
@@ -262,8 +262,8 @@ impl Manifest {
         path: impl AsRef<Path>,
     ) -> Result<ManifestSummary> {
         let mut file = AtomicFile::create(path.as_ref())?;
-        let mut output = BufWriter::with_capacity(1 << 18, EarlySync::new(file.file()));
-        let manifest = self.clone().compression(Some(ManifestCompression::of_path(path)));
+        let mut output = BufWriter::with_capacity(1 << 18, BackgroundSync::new(file.file()));
+        let manifest = self.clone().compression(Some(ManifestCompression::from_path(path)));
         let summary = manifest.filter(selection, input, &mut output)?;
         // The filter has flushed it.
         let (early, _) = output.into_parts();
@@ -300,19 +300,19 @@ impl Manifest {
         &self,
         input: ManifestInput<'_>,
         output: &mut (dyn Write + Send),
-        sieve: &mut Sieve<'_>,
-        known: &mut Known,
+        row_filter: &mut RowFilter<'_>,
+        known: &mut KnownColumns,
     ) -> Result<()> {
         match self.format {
             ManifestFormat::Csv => {
-                delimited::filter(self, b',', input, output, sieve, &mut known.delimited)?;
+                delimited::filter(self, b',', input, output, row_filter, &mut known.delimited)?;
             }
             ManifestFormat::Tsv => {
-                delimited::filter(self, b'\t', input, output, sieve, &mut known.delimited)?;
+                delimited::filter(self, b'\t', input, output, row_filter, &mut known.delimited)?;
             }
-            ManifestFormat::Jsonl => jsonl::filter(self, input, output, sieve)?,
+            ManifestFormat::Jsonl => jsonl::filter(self, input, output, row_filter)?,
             ManifestFormat::Parquet => {
-                columnar::filter(self, input, output, sieve, &mut known.columnar)?;
+                columnar::filter(self, input, output, row_filter, &mut known.columnar)?;
             }
         }
         output.flush().map_err(write_failed)

@@ -26,7 +26,7 @@ const HEADROOM: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
 /// The number of blocks that wait between two threads.
 const WAITING_BLOCKS: usize = 3;
 /// A longer row is not data but an open quote.
-const LONGEST_ROW: usize = 1 << 30;
+const MAX_ROW_BYTES: usize = 1 << 30;
 
 /// Finds rows and decides about them.
 pub(super) trait Splitter: Send {
@@ -181,8 +181,8 @@ fn scan(
         let taken = splitter.take(&window.bytes[window.range.clone()], last, &mut output)?;
         window.range.start += taken;
         let left = window.range.len();
-        if left > LONGEST_ROW {
-            let what = format!("has more than {LONGEST_ROW} bytes; is a quote open?");
+        if left > MAX_ROW_BYTES {
+            let what = format!("has more than {MAX_ROW_BYTES} bytes; is a quote open?");
             return Err(splitter.bad_row(&what));
         }
         wanted = if left > HEADROOM { 2 * left } else { 0 };

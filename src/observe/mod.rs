@@ -8,12 +8,12 @@ mod batch;
 mod schedule;
 mod signal;
 mod snapshot;
-mod step;
+mod training_time;
 
-pub use batch::{Batch, BatchFormat, LogitsFormat, Observed, ObservedLogits, Targets};
+pub use batch::{Batch, BatchFormat, LogitsFormat, DeviceSignals, DeviceLogits, Targets};
 pub use schedule::Schedule;
 pub use signal::{ExampleSignals, PerSignal, Signal, Target};
 pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};
-pub use step::{Clock, Moment, Phase};
+pub use training_time::{Clock, Moment, Phase};
 
 pub(crate) use batch::{LogitRows, Measured, ObservationColumns};

@@ -36,7 +36,7 @@ enum Rule {
 
 impl Schedule {
     /// The first step only.
-    pub fn first() -> Self {
+    pub fn first_step() -> Self {
         Self::default()
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn steps_come_in_order_and_once() {
-        assert_eq!(steps(&Schedule::first(), 100), [0]);
+        assert_eq!(steps(&Schedule::first_step(), 100), [0]);
         assert_eq!(steps(&Schedule::every_steps(40), 100), [0, 40, 80]);
         assert_eq!(steps(&Schedule::at_steps([7, 3, 3, 0]), 100), [0, 3, 7]);
         assert_eq!(steps(&Schedule::log_spaced(1), 40), [0, 1, 2, 4, 8, 16, 32]);
@@ -175,8 +175,8 @@ mod tests {
         let schedule = Schedule::every_epochs(2).at_end();
         assert_eq!((schedule.next_epoch(0), schedule.next_epoch(2)), (Some(2), Some(4)));
         assert_eq!(schedule.next_step(0), None);
-        assert!(schedule.includes_end() && !Schedule::first().includes_end());
-        assert!(Schedule::first().and(schedule).includes_end());
+        assert!(schedule.includes_end() && !Schedule::first_step().includes_end());
+        assert!(Schedule::first_step().and(schedule).includes_end());
     }
 
     #[test]

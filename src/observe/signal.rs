@@ -143,13 +143,13 @@ impl ExampleSignals {
     /// use data_diet::observe::{ExampleSignals, Target};
     ///
     /// // Two equal logits: p = (1/2, 1/2), so p - y = (-1/2, 1/2).
-    /// let signals = ExampleSignals::of(&[0.0_f32, 0.0], Target::Class(0));
+    /// let signals = ExampleSignals::compute(&[0.0_f32, 0.0], Target::Class(0));
     /// assert_eq!(signals.el2n, 0.5_f32.sqrt());
     /// assert_eq!(signals.loss, 2.0_f32.ln());
     /// assert!(signals.correct, "the lowest index wins the tie");
     /// ```
     #[must_use]
-    pub fn of<T: Copy + Into<f64>>(logits: &[T], target: Target<'_>) -> Self {
+    pub fn compute<T: Copy + Into<f64>>(logits: &[T], target: Target<'_>) -> Self {
         let label = match target {
             Target::Class(class) => class,
             Target::Soft(weights) if weights.len() == logits.len() => argmax(weights),
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn closed_forms_of_uniform_logits() {
-        let signals = ExampleSignals::of(&[3.0_f32; 5], Target::Class(2));
+        let signals = ExampleSignals::compute(&[3.0_f32; 5], Target::Class(2));
         close(signals.el2n, (0.8_f64.powi(2) + 4.0 * 0.04).sqrt());
         close(signals.el1n, 1.6);
         close(signals.loss, 5.0_f64.ln());
@@ -265,25 +265,25 @@ mod tests {
     #[test]
     fn tiny_errors_keep_their_precision() {
         // 1 - p_y is about e^-60, far below the precision of 1 - p.
-        let signals = ExampleSignals::of(&[60.0_f32, 0.0], Target::Class(0));
+        let signals = ExampleSignals::compute(&[60.0_f32, 0.0], Target::Class(0));
         close(signals.el2n, 2.0_f64.sqrt() * (-60.0_f64).exp());
         close(signals.loss, (-60.0_f64).exp());
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let signals = ExampleSignals::of(&[1e300_f64, -1e300], Target::Class(1));
+        let signals = ExampleSignals::compute(&[1e300_f64, -1e300], Target::Class(1));
         assert!(signals.loss.is_infinite(), "2e300 nats is more than f32 holds, not NaN");
         close(signals.el2n, 2.0_f64.sqrt());
-        let signals = ExampleSignals::of(&[3.4e38_f32, -3.4e38], Target::Class(0));
+        let signals = ExampleSignals::compute(&[3.4e38_f32, -3.4e38], Target::Class(0));
         assert_eq!((signals.el2n, signals.loss, signals.entropy), (0.0, 0.0, 0.0));
     }
 
     #[test]
     fn one_hot_soft_targets_agree_with_classes() {
         let logits = [0.3_f32, -2.0, 5.5, 1.25];
-        let hard = ExampleSignals::of(&logits, Target::Class(3));
-        let soft = ExampleSignals::of(&logits, Target::Soft(&[0.0, 0.0, 0.0, 1.0]));
+        let hard = ExampleSignals::compute(&logits, Target::Class(3));
+        let soft = ExampleSignals::compute(&logits, Target::Soft(&[0.0, 0.0, 0.0, 1.0]));
         for signal in Signal::ALL {
             close(soft.get(signal), f64::from(hard.get(signal)));
         }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn rows_that_are_not_finite_are_not_correct() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let signals = ExampleSignals::of(&[1.0, bad], Target::Class(0));
+            let signals = ExampleSignals::compute(&[1.0, bad], Target::Class(0));
             assert!(!signals.correct);
             assert!(Signal::ALL.iter().all(|&signal| signals.get(signal).is_nan()));
         }

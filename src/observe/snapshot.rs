@@ -223,7 +223,7 @@ impl TensorValues {
 
     /// Reserves room for this many elements in all if that much memory is available: a vector that
     /// grows by doubling takes up to three times its length.
-    pub(crate) fn make_room(&mut self, elements: usize) {
+    pub(crate) fn try_reserve(&mut self, elements: usize) {
         let _ = of_each!(self, held => {
             held.try_reserve_exact(elements.saturating_sub(held.len())).is_ok()
         });

@@ -12,10 +12,10 @@ use super::handle::{Parts, Recorder};
 use super::policy::{OnFailure, WhenFull};
 use super::shared::Shared;
 use super::sink::Sink;
-use super::worker::{Pace, Worker};
+use super::worker::{FlushPolicy, Worker};
 use crate::error::{Error, Result};
 use crate::observe::BatchFormat;
-use crate::run::{Durability, Existing, RunMetadata, RunOptions, RunWriter, SpawnPoint};
+use crate::run::{Durability, IfRunExists, RunMetadata, RunOptions, RunWriter, SpawnPoint};
 use crate::storage::{Disk, LocalDisk};
 
 /// The options of a [`Recorder`]. Every default is a named constant.
@@ -23,7 +23,7 @@ use crate::storage::{Disk, LocalDisk};
 #[must_use = "nothing is recorded before `start`"]
 pub struct RecorderBuilder {
     options: RunOptions,
-    pace: Pace,
+    pace: FlushPolicy,
     when_full: WhenFull,
     queue_bytes: usize,
     snapshot_bytes: usize,
@@ -55,9 +55,9 @@ impl RecorderBuilder {
     /// The number of bytes of copied weights that may wait for the disk.
     pub const DEFAULT_SNAPSHOT_BYTES: usize = 1 << 30;
     /// The number of bytes that may pile up while the disk is full.
-    pub const DEFAULT_RETRY_BYTES: usize = 256 << 20;
+    pub const DEFAULT_RETRY_BUFFER_BYTES: usize = 256 << 20;
     /// How long `finish` and `flush` wait while the disk is full.
-    pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+    pub const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
     /// The number of pending bytes after which rows are flushed early.
     const FLUSH_BYTES: usize = 8 << 20;
     /// The number of messages that may wait, however small.
@@ -73,17 +73,17 @@ impl RecorderBuilder {
                 seed: None,
                 recorded_by: None,
                 spawned_from: None,
-                existing: Existing::Refuse,
+                existing: IfRunExists::Refuse,
                 durability: Durability::default(),
                 segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
                 publish_interval: Self::DEFAULT_PUBLISH_INTERVAL,
             },
-            pace: Pace {
+            pace: FlushPolicy {
                 flush_rows: Self::DEFAULT_FLUSH_ROWS,
                 flush_bytes: Self::FLUSH_BYTES,
                 flush_interval: Self::DEFAULT_FLUSH_INTERVAL,
-                retry_bytes: Self::DEFAULT_RETRY_BYTES,
-                patience: Self::DEFAULT_PATIENCE,
+                retry_buffer_bytes: Self::DEFAULT_RETRY_BUFFER_BYTES,
+                retry_timeout: Self::DEFAULT_RETRY_TIMEOUT,
                 on_failure: OnFailure::default(),
             },
             when_full: WhenFull::default(),
@@ -127,13 +127,13 @@ impl RecorderBuilder {
     /// Continues a run from a checkpoint taken after `step` updates and `epoch` epochs. Rows of
     /// that step and later are moved to `_runs/RUN/aside`. Starts the run if it does not exist.
     pub fn resume_at(mut self, step: u64, epoch: u32) -> Self {
-        self.options.existing = Existing::ResumeAt { step, epoch };
+        self.options.existing = IfRunExists::ResumeAt { step, epoch };
         self
     }
 
     /// Removes what a run of this name and rank has recorded before, if anything.
     pub fn overwrite(mut self) -> Self {
-        self.options.existing = Existing::Erase;
+        self.options.existing = IfRunExists::Erase;
         self
     }
 
@@ -198,16 +198,16 @@ impl RecorderBuilder {
     }
 
     /// Bounds the bytes that may pile up in memory while the disk is full. Default:
-    /// [`DEFAULT_RETRY_BYTES`](Self::DEFAULT_RETRY_BYTES).
-    pub fn retry_bytes(mut self, bytes: usize) -> Self {
-        self.pace.retry_bytes = bytes;
+    /// [`DEFAULT_RETRY_BUFFER_BYTES`](Self::DEFAULT_RETRY_BUFFER_BYTES).
+    pub fn retry_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.pace.retry_buffer_bytes = bytes;
         self
     }
 
     /// Sets how long `finish` and `flush` wait while the disk is full. Default:
-    /// [`DEFAULT_PATIENCE`](Self::DEFAULT_PATIENCE).
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.pace.patience = patience;
+    /// [`DEFAULT_RETRY_TIMEOUT`](Self::DEFAULT_RETRY_TIMEOUT).
+    pub fn retry_timeout(mut self, retry_timeout: Duration) -> Self {
+        self.pace.retry_timeout = retry_timeout;
         self
     }
 

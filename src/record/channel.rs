@@ -12,59 +12,59 @@ use crossbeam_channel::{
 
 /// How long messages may pile up: long compared with a wake-up, short compared with any flush
 /// interval.
-const LINGER: Duration = Duration::from_millis(5);
+const COALESCE_DELAY: Duration = Duration::from_millis(5);
 
-pub(super) fn channel<T>(messages: usize) -> (Outbox<T>, Inbox<T>) {
+pub(super) fn channel<T>(messages: usize) -> (MessageSender<T>, MessageReceiver<T>) {
     let (sender, receiver) = bounded(messages);
-    let (nudge, nudged) = bounded(1);
-    (Outbox { sender, nudge }, Inbox { receiver, nudged, lingers: false })
+    let (wake, wake_signal) = bounded(1);
+    (MessageSender { sender, wake }, MessageReceiver { receiver, wake_signal, coalesces: false })
 }
 
 /// The sending end. Dropping it closes the channel.
 #[derive(Debug)]
-pub(super) struct Outbox<T> {
+pub(super) struct MessageSender<T> {
     sender: Sender<T>,
-    nudge: Sender<()>,
+    wake: Sender<()>,
 }
 
-impl<T> Outbox<T> {
+impl<T> MessageSender<T> {
     pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         self.sender.try_send(message)
     }
 
     /// Sends a message that somebody waits for, and wakes the receiver.
     pub(super) fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.nudge();
+        self.wake();
         self.sender.send(message)?;
-        self.nudge();
+        self.wake();
         Ok(())
     }
 
     /// Wakes the receiver.
-    pub(super) fn nudge(&self) {
+    pub(super) fn wake(&self) {
         // A pending nudge serves as well, and a receiver that is gone needs none.
-        let _ = self.nudge.try_send(());
+        let _ = self.wake.try_send(());
     }
 }
 
 /// The receiving end.
 #[derive(Debug)]
-pub(super) struct Inbox<T> {
+pub(super) struct MessageReceiver<T> {
     receiver: Receiver<T>,
-    nudged: Receiver<()>,
+    wake_signal: Receiver<()>,
     /// Whether messages came since the last wait.
-    lingers: bool,
+    coalesces: bool,
 }
 
-impl<T> Inbox<T> {
+impl<T> MessageReceiver<T> {
     /// Waits for the next message until `due`.
     pub(super) fn recv(&mut self, due: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let mut received = self.receiver.try_recv();
-        if matches!(received, Err(TryRecvError::Empty)) && self.lingers {
-            self.lingers = false;
-            let until = Instant::now() + LINGER;
+        if matches!(received, Err(TryRecvError::Empty)) && self.coalesces {
+            self.coalesces = false;
+            let until = Instant::now() + COALESCE_DELAY;
             // A nudge, a closed channel or the end of the pause: look again.
-            let _ = self.nudged.recv_deadline(due.map_or(until, |due| due.min(until)));
+            let _ = self.wake_signal.recv_deadline(due.map_or(until, |due| due.min(until)));
             received = self.receiver.try_recv();
         }
         let received = match (received, due) {
@@ -75,7 +75,7 @@ impl<T> Inbox<T> {
                 self.receiver.recv().map_err(|_gone| RecvTimeoutError::Disconnected)
             }
         };
-        self.lingers |= received.is_ok();
+        self.coalesces |= received.is_ok();
         received
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     fn a_receiver_that_is_gone_is_told_of() {
         let (outbox, inbox) = channel(1);
         drop(inbox);
-        outbox.nudge();
+        outbox.wake();
         assert!(outbox.send(1).is_err());
     }
 }

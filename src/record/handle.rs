@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 
-use super::channel::Outbox;
+use super::channel::MessageSender;
 use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::policy::{OnFailure, WhenFull};
 use super::report::{RecorderStatus, RunReport};
 use super::shared::Shared;
-use super::worker::{Ending, stopped};
+use super::worker::{WorkerOutcome, stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Batch, BatchFormat, Measured, Moment, Snapshot};
 use crate::run::{RowCounts, RunStatus, SnapshotCounts};
@@ -52,8 +52,8 @@ pub struct Recorder {
     when_full: WhenFull,
     on_failure: OnFailure,
     shared: Arc<Shared>,
-    outbox: Option<Outbox<Message>>,
-    ended: Receiver<Ending>,
+    outbox: Option<MessageSender<Message>>,
+    ended: Receiver<WorkerOutcome>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -66,14 +66,14 @@ pub(super) struct Parts {
     pub(super) when_full: WhenFull,
     pub(super) on_failure: OnFailure,
     pub(super) shared: Arc<Shared>,
-    pub(super) outbox: Outbox<Message>,
-    pub(super) ended: Receiver<Ending>,
+    pub(super) outbox: MessageSender<Message>,
+    pub(super) ended: Receiver<WorkerOutcome>,
     pub(super) thread: JoinHandle<()>,
 }
 
 impl Recorder {
     /// How long dropping a recorder waits for its thread.
-    pub const DROP_PATIENCE: Duration = Duration::from_secs(10);
+    pub const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
     pub(super) fn new(parts: Parts) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl Recorder {
         bytes: usize,
         message: impl FnOnce() -> Result<Message, E>,
     ) -> Result<(), E> {
-        let refusal = self.shared.take_refusal();
+        let refusal = self.shared.take_rejection();
         let handed_over = self.send(moment, rows, bytes, message);
         match refusal {
             Some(refusal) => Err(refusal.into()),
@@ -188,7 +188,7 @@ impl Recorder {
         }
         let Some(outbox) = &self.outbox else { return Ok(self.lose(rows)?) };
         if !self.shared.gate.try_enter(bytes) {
-            outbox.nudge();
+            outbox.wake();
             if self.when_full == WhenFull::Drop {
                 self.shared.add_gap(step, rows);
                 return Ok(());
@@ -214,7 +214,7 @@ impl Recorder {
             result => result.is_ok(),
         };
         if self.shared.gate.is_half_full() {
-            outbox.nudge();
+            outbox.wake();
         }
         if sent { Ok(()) } else { Ok(self.lose(rows)?) }
     }
@@ -239,7 +239,7 @@ impl Recorder {
         let latest = self.latest.0;
         let shared = Arc::clone(&self.shared);
         self.hand_over_snapshot(bytes, || {
-            let snapshot = copy(shared.take_spare())?;
+            let snapshot = copy(shared.take_reusable_snapshot())?;
             check_order(snapshot.step(), latest)?;
             Ok(Message::Snapshot(snapshot, bytes))
         })
@@ -276,19 +276,19 @@ impl Recorder {
         message: impl FnOnce() -> Result<Message, E>,
     ) -> Result<bool, E> {
         if self.shared.stopped.load(Ordering::Acquire) {
-            return Ok(self.lose_snapshot().map(|()| false)?);
+            return Ok(self.count_lost_snapshot().map(|()| false)?);
         }
-        if !self.shared.snapshot_gate.try_enter(bytes) {
+        if !self.shared.snapshot_budget.try_enter(bytes) {
             if self.when_full == WhenFull::Drop {
                 self.shared.snapshots.skipped.fetch_add(1, Ordering::Relaxed);
                 return Ok(false);
             }
-            self.count_wait(self.shared.snapshot_gate.enter(bytes));
+            self.count_wait(self.shared.snapshot_budget.enter(bytes));
         }
-        let message = message().inspect_err(|_| self.shared.snapshot_gate.leave(bytes))?;
+        let message = message().inspect_err(|_| self.shared.snapshot_budget.leave(bytes))?;
         match self.outbox.as_ref().map(|outbox| outbox.send(message).is_ok()) {
             Some(true) => Ok(true),
-            _ => Ok(self.lose_snapshot().map(|()| false)?),
+            _ => Ok(self.count_lost_snapshot().map(|()| false)?),
         }
     }
 
@@ -302,7 +302,7 @@ impl Recorder {
         let (reply, answer) = bounded(1);
         let asked = self.outbox.as_ref().map(|outbox| outbox.send(Message::Flush(reply)).is_ok());
         match (asked, answer.recv()) {
-            (Some(true), Ok(Ok(()))) => self.shared.take_refusal().map_or(Ok(()), Err),
+            (Some(true), Ok(Ok(()))) => self.shared.take_rejection().map_or(Ok(()), Err),
             (Some(true), Ok(failed)) => failed,
             _ => Err(self.stopped()),
         }
@@ -341,7 +341,7 @@ impl Recorder {
             // The thread catches every panic; its result came over the channel.
             let _ = thread.join();
         }
-        let ending = ending.unwrap_or_else(|| Ending {
+        let ending = ending.unwrap_or_else(|| WorkerOutcome {
             status: RunStatus::Failed,
             rows: RowCounts::default(),
             snapshots: SnapshotCounts::default(),
@@ -371,7 +371,7 @@ impl Recorder {
         }
     }
 
-    fn lose_snapshot(&self) -> Result<()> {
+    fn count_lost_snapshot(&self) -> Result<()> {
         self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
         self.lose(0)
     }
@@ -402,7 +402,7 @@ impl Drop for Recorder {
         self.outbox = None;
         if self.thread.is_some() {
             // A hanging disk must not keep the program from exiting.
-            let _ = self.ended.recv_timeout(Self::DROP_PATIENCE);
+            let _ = self.ended.recv_timeout(Self::DROP_TIMEOUT);
         }
     }
 }

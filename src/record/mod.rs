@@ -6,7 +6,7 @@
 
 mod builder;
 mod channel;
-mod gate;
+mod byte_budget;
 mod handle;
 mod message;
 mod policy;

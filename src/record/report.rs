@@ -36,7 +36,7 @@ pub struct RecorderStatus {
 impl fmt::Display for RecorderStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows, {} committed", self.rows, self.committed)?;
-        write_troubles(f, self.dropped, self.non_finite, self.lost, self.waited)?;
+        write_problems(f, self.dropped, self.non_finite, self.lost, self.waited)?;
         match &self.failure {
             Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
             None => Ok(()),
@@ -114,7 +114,7 @@ impl fmt::Display for RunReport {
             }
         }
         let RowCounts { dropped, non_finite, lost, .. } = self.rows;
-        write_troubles(f, dropped, non_finite, lost, self.waited)?;
+        write_problems(f, dropped, non_finite, lost, self.waited)?;
         match &self.failure {
             // A batch that was refused after it was handed over.
             Some(failure) if self.status == RunStatus::Finished => write!(f, "; {failure}"),
@@ -124,7 +124,7 @@ impl fmt::Display for RunReport {
     }
 }
 
-fn write_troubles(
+fn write_problems(
     f: &mut fmt::Formatter<'_>,
     dropped: u64,
     non_finite: u64,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::gate::Gate;
+use super::byte_budget::ByteBudget;
 use crate::error::Error;
 use crate::observe::Snapshot;
 use crate::run::{Gap, SnapshotCounts};
@@ -11,9 +11,9 @@ use crate::run::{Gap, SnapshotCounts};
 /// What the handle and the worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) gate: Gate,
+    pub(crate) gate: ByteBudget,
     /// The budget for copies of weights that are not on disk yet.
-    pub(crate) snapshot_gate: Gate,
+    pub(crate) snapshot_budget: ByteBudget,
     pub(crate) snapshots: SnapshotCounters,
     pub(crate) rows: AtomicU64,
     pub(crate) committed: AtomicU64,
@@ -57,8 +57,8 @@ impl SnapshotCounters {
 impl Shared {
     pub(crate) fn new(queue_bytes: usize, snapshot_bytes: usize) -> Self {
         Self {
-            gate: Gate::new(queue_bytes),
-            snapshot_gate: Gate::new(snapshot_bytes),
+            gate: ByteBudget::new(queue_bytes),
+            snapshot_budget: ByteBudget::new(snapshot_bytes),
             snapshots: SnapshotCounters::default(),
             rows: AtomicU64::new(0),
             committed: AtomicU64::new(0),
@@ -81,11 +81,11 @@ impl Shared {
         lock(&self.failure).clone()
     }
 
-    pub(crate) fn take_spare(&self) -> Option<Snapshot> {
+    pub(crate) fn take_reusable_snapshot(&self) -> Option<Snapshot> {
         lock(&self.spare).take()
     }
 
-    pub(super) fn keep_spare(&self, spare: Snapshot) {
+    pub(super) fn keep_reusable_snapshot(&self, spare: Snapshot) {
         *lock(&self.spare) = Some(spare);
     }
 
@@ -94,7 +94,7 @@ impl Shared {
     }
 
     /// Returns the first refusal since the last call.
-    pub(crate) fn take_refusal(&self) -> Option<Error> {
+    pub(crate) fn take_rejection(&self) -> Option<Error> {
         // Almost every call finds none.
         if !self.refused.load(Ordering::Acquire) {
             return None;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::observe::{Batch, Snapshot};
 use crate::run::{Pending, RunMetadata, RunWriter};
 
-/// Where batches go. `push`, `push_snapshot` and `abandon` cannot fail; everything else may fail
+/// Where batches go. `push`, `push_snapshot` and `discard_pending` cannot fail; everything else may fail
 /// and be retried.
 pub(crate) trait Sink: Send + 'static {
     /// Takes a batch into memory.
@@ -14,17 +14,17 @@ pub(crate) trait Sink: Send + 'static {
     /// Takes a snapshot into memory.
     fn push_snapshot(&mut self, snapshot: Snapshot);
     /// Returns a snapshot that is no longer needed, so that its memory can be reused.
-    fn take_spare(&mut self) -> Option<Snapshot>;
+    fn take_reusable_snapshot(&mut self) -> Option<Snapshot>;
     /// Returns what was pushed and is not committed yet.
     fn pending(&self) -> Pending;
     /// Makes everything pending safe from a crash. What could not be written stays pending.
     fn commit(&mut self) -> Result<()>;
     /// Does the maintenance that is due now. Returns whether readers can see a change.
-    fn tidy(&mut self) -> Result<bool>;
+    fn maintain(&mut self) -> Result<bool>;
     /// Returns when maintenance is due next.
-    fn tidy_due(&self) -> Option<Instant>;
+    fn maintenance_due(&self) -> Option<Instant>;
     /// Discards everything pending and returns how many rows that were.
-    fn abandon(&mut self) -> u64;
+    fn discard_pending(&mut self) -> u64;
     /// Makes everything committed visible.
     fn publish(&mut self) -> Result<bool>;
     /// Returns the number of committed rows that are not visible yet.
@@ -42,8 +42,8 @@ impl Sink for RunWriter {
         Self::push_snapshot(self, snapshot);
     }
 
-    fn take_spare(&mut self) -> Option<Snapshot> {
-        Self::take_spare(self)
+    fn take_reusable_snapshot(&mut self) -> Option<Snapshot> {
+        Self::take_reusable_snapshot(self)
     }
 
     fn pending(&self) -> Pending {
@@ -54,16 +54,16 @@ impl Sink for RunWriter {
         Self::commit(self)
     }
 
-    fn tidy(&mut self) -> Result<bool> {
-        Self::tidy(self)
+    fn maintain(&mut self) -> Result<bool> {
+        Self::maintain(self)
     }
 
-    fn tidy_due(&self) -> Option<Instant> {
+    fn maintenance_due(&self) -> Option<Instant> {
         self.publication_due()
     }
 
-    fn abandon(&mut self) -> u64 {
-        Self::abandon(self)
+    fn discard_pending(&mut self) -> u64 {
+        Self::discard_pending(self)
     }
 
     fn publish(&mut self) -> Result<bool> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::channel::Inbox;
+use super::channel::MessageReceiver;
 use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::policy::OnFailure;
 use super::shared::{Shared, SnapshotCounters};
@@ -21,19 +21,19 @@ use crate::storage::{Retry, is_transient, retry_until};
 
 /// When the worker commits, and how long it retries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct FlushPolicy {
     pub(crate) flush_rows: u64,
     pub(crate) flush_bytes: usize,
     pub(crate) flush_interval: Duration,
     /// The number of pending bytes above which a write that keeps failing ends the recording.
-    pub(crate) retry_bytes: usize,
+    pub(crate) retry_buffer_bytes: usize,
     /// How long the end of a run waits for a write that keeps failing.
-    pub(crate) patience: Duration,
+    pub(crate) retry_timeout: Duration,
     pub(crate) on_failure: OnFailure,
 }
 
 /// What the thread returns when it ends.
-pub(crate) struct Ending {
+pub(crate) struct WorkerOutcome {
     pub(crate) status: RunStatus,
     pub(crate) rows: RowCounts,
     pub(crate) snapshots: SnapshotCounts,
@@ -42,9 +42,9 @@ pub(crate) struct Ending {
 
 pub(crate) struct Worker<S> {
     sink: S,
-    inbox: Inbox<Message>,
+    inbox: MessageReceiver<Message>,
     shared: Arc<Shared>,
-    pace: Pace,
+    pace: FlushPolicy,
     metadata: RunMetadata,
     /// What the run had recorded before a resume.
     earlier: RowCounts,
@@ -63,9 +63,9 @@ pub(crate) struct Worker<S> {
 impl<S: Sink> Worker<S> {
     pub(crate) fn new(
         sink: S,
-        inbox: Inbox<Message>,
+        inbox: MessageReceiver<Message>,
         shared: Arc<Shared>,
-        pace: Pace,
+        pace: FlushPolicy,
         metadata: RunMetadata,
     ) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl<S: Sink> Worker<S> {
 
     /// Works until the handle is gone. A panic in the sink ends the recording but not the thread,
     /// which keeps draining the channel so that training does not block.
-    pub(crate) fn work(mut self) -> Ending {
+    pub(crate) fn work(mut self) -> WorkerOutcome {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.drain())) {
             self.stop(&panicked(panic.as_ref()));
         }
@@ -97,11 +97,11 @@ impl<S: Sink> Worker<S> {
             }
             self.stop(&panicked(panic.as_ref()));
         }
-        Ending {
+        WorkerOutcome {
             status: self.metadata.status,
             rows: self.metadata.rows,
             snapshots: self.metadata.snapshots,
-            failure: self.shared.failure().or_else(|| self.shared.take_refusal()),
+            failure: self.shared.failure().or_else(|| self.shared.take_rejection()),
         }
     }
 
@@ -127,7 +127,7 @@ impl<S: Sink> Worker<S> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.keep_house();
+            self.run_maintenance();
         }
     }
 
@@ -151,7 +151,7 @@ impl<S: Sink> Worker<S> {
 
     fn take_pending(&mut self, pending: PendingBatch) {
         let PendingBatch { moment, rows, bytes, wait } = pending;
-        let waited = if self.stopped() { None } else { Some(contained(wait)) };
+        let waited = if self.stopped() { None } else { Some(catch_panic(wait)) };
         self.shared.gate.leave(bytes);
         match waited {
             Some(Ok(batch)) => {
@@ -174,7 +174,7 @@ impl<S: Sink> Worker<S> {
 
     fn take_snapshot(&mut self, snapshot: Snapshot, bytes: usize) {
         if self.stopped() {
-            self.lose_snapshot(bytes);
+            self.count_lost_snapshot(bytes);
         } else {
             self.snapshots.push_back(bytes);
             self.pending_since.get_or_insert_with(Instant::now);
@@ -185,20 +185,20 @@ impl<S: Sink> Worker<S> {
     fn take_pending_snapshot(&mut self, pending: PendingSnapshot) {
         let PendingSnapshot { step, bytes, wait } = pending;
         if self.stopped() {
-            return self.lose_snapshot(bytes);
+            return self.count_lost_snapshot(bytes);
         }
-        let spare = self.shared.take_spare();
-        match contained(|| wait(spare)) {
+        let spare = self.shared.take_reusable_snapshot();
+        match catch_panic(|| wait(spare)) {
             Ok(snapshot) => self.take_snapshot(snapshot, bytes),
             Err(error) => {
-                self.lose_snapshot(bytes);
+                self.count_lost_snapshot(bytes);
                 self.shared.refuse(error.context(format!("snapshot at step {step}")));
             }
         }
     }
 
-    fn lose_snapshot(&self, bytes: usize) {
-        self.shared.snapshot_gate.leave(bytes);
+    fn count_lost_snapshot(&self, bytes: usize) {
+        self.shared.snapshot_budget.leave(bytes);
         self.shared.snapshots.lost.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -207,7 +207,7 @@ impl<S: Sink> Worker<S> {
         while self.snapshots.len() > pending {
             counter(&self.shared.snapshots).fetch_add(1, Ordering::Relaxed);
             if let Some(bytes) = self.snapshots.pop_front() {
-                self.shared.snapshot_gate.leave(bytes);
+                self.shared.snapshot_budget.leave(bytes);
             }
         }
     }
@@ -221,18 +221,18 @@ impl<S: Sink> Worker<S> {
             return Some(retry.at());
         }
         let flush = self.pending_since.map(|since| since + self.pace.flush_interval);
-        let tidy = self.sink.tidy_due();
-        flush.into_iter().chain(tidy).min()
+        let maintain = self.sink.maintenance_due();
+        flush.into_iter().chain(maintain).min()
     }
 
-    fn keep_house(&mut self) {
+    fn run_maintenance(&mut self) {
         if self.stopped() {
             return;
         }
         let now = Instant::now();
         if self.retry.is_some_and(|retry| !retry.is_due(now)) {
             let pending = self.sink.pending();
-            if pending.bytes > self.pace.retry_bytes {
+            if pending.bytes > self.pace.retry_buffer_bytes {
                 let error = Error::new(
                     ErrorKind::Io,
                     format!("{} bytes are waiting for a disk that cannot take them", pending.bytes),
@@ -248,11 +248,11 @@ impl<S: Sink> Worker<S> {
             || self.pending_since.is_some_and(|since| now >= since + self.pace.flush_interval)
             || self.retry.is_some();
         if flush_due && let Err(error) = self.commit() {
-            return self.endure(&error);
+            return self.handle_write_error(&error);
         }
-        let tidy_due = flush_due || self.sink.tidy_due().is_some_and(|due| now >= due);
-        if tidy_due && let Err(error) = self.tidy() {
-            return self.endure(&error);
+        let maintenance_due = flush_due || self.sink.maintenance_due().is_some_and(|due| now >= due);
+        if maintenance_due && let Err(error) = self.maintain() {
+            return self.handle_write_error(&error);
         }
         if flush_due {
             self.retry = None;
@@ -263,9 +263,9 @@ impl<S: Sink> Worker<S> {
         let result = self.sink.commit();
         let pending = self.sink.pending();
         self.shared.committed.store(self.received - pending.rows, Ordering::Relaxed);
-        if let Some(spare) = self.sink.take_spare() {
+        if let Some(spare) = self.sink.take_reusable_snapshot() {
             // Released first, so that a waiting thread finds room.
-            self.shared.keep_spare(spare);
+            self.shared.keep_reusable_snapshot(spare);
         }
         self.release_snapshots(pending.snapshots, |counters| &counters.written);
         if result.is_ok() {
@@ -274,8 +274,8 @@ impl<S: Sink> Worker<S> {
         result
     }
 
-    fn tidy(&mut self) -> Result<()> {
-        if self.sink.tidy()? {
+    fn maintain(&mut self) -> Result<()> {
+        if self.sink.maintain()? {
             self.note(RunStatus::Running)?;
         }
         Ok(())
@@ -285,13 +285,13 @@ impl<S: Sink> Worker<S> {
         if let Some(failure) = self.shared.failure() {
             return Err(stopped(&failure));
         }
-        let deadline = Instant::now() + self.pace.patience;
+        let deadline = Instant::now() + self.pace.retry_timeout;
         self.persist(deadline, Self::commit)
     }
 
     /// Handles a failed write: retries later if that can help, and otherwise ends the recording.
-    fn endure(&mut self, error: &Error) {
-        if !is_transient(error) || self.sink.pending().bytes > self.pace.retry_bytes {
+    fn handle_write_error(&mut self, error: &Error) {
+        if !is_transient(error) || self.sink.pending().bytes > self.pace.retry_buffer_bytes {
             return self.stop(error);
         }
         self.shared.retries.fetch_add(1, Ordering::Relaxed);
@@ -332,7 +332,7 @@ impl<S: Sink> Worker<S> {
         let status = self.status_after_failure();
         let sink = AssertUnwindSafe(&mut self.sink);
         // The sink may be what panicked; its count is not needed.
-        let _ = catch_unwind(|| { sink }.abandon());
+        let _ = catch_unwind(|| { sink }.discard_pending());
         // The disk may be what failed. The end of the run tries to write this again.
         let _ = catch_unwind(AssertUnwindSafe(|| self.note(status)));
     }
@@ -346,7 +346,7 @@ impl<S: Sink> Worker<S> {
 
     /// Ends the run: everything committed becomes visible, and `run.json` says how the run ended.
     fn settle(&mut self) {
-        let deadline = Instant::now() + self.pace.patience;
+        let deadline = Instant::now() + self.pace.retry_timeout;
         if !self.stopped()
             && let Err(error) = self.persist(deadline, Self::commit)
         {
@@ -406,7 +406,7 @@ pub(crate) fn stopped(failure: &Error) -> Error {
 }
 
 /// Contains a panic of a hook's closure, which must not end the thread.
-fn contained<T>(wait: impl FnOnce() -> Result<T>) -> Result<T> {
+fn catch_panic<T>(wait: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(wait)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 

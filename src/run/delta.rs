@@ -6,7 +6,7 @@
 //! that smallest one. Parquet's encodings document, "Delta Encoding".
 
 /// No writer makes larger miniblocks; one is unpacked on the stack.
-const MOST_PER_MINIBLOCK: usize = 256;
+const MAX_PER_MINIBLOCK: usize = 256;
 
 /// Appends the values of a page. Returns `None` if the page does not parse.
 pub(super) fn decode(page: &[u8], values: &mut Vec<i64>) -> Option<()> {
@@ -16,7 +16,7 @@ pub(super) fn decode(page: &[u8], values: &mut Vec<i64>) -> Option<()> {
     let count = usize::try_from(unsigned(&mut rest)?).ok()?;
     let mut value = signed(&mut rest)?;
     let per_miniblock = block.checked_div(miniblocks)?;
-    if per_miniblock == 0 || per_miniblock % 32 != 0 || per_miniblock > MOST_PER_MINIBLOCK {
+    if per_miniblock == 0 || per_miniblock % 32 != 0 || per_miniblock > MAX_PER_MINIBLOCK {
         return None;
     }
     if count == 0 {
@@ -54,7 +54,7 @@ fn unpack(packed: &[u8], width: usize, take: usize, mut emit: impl FnMut(u64)) {
         return;
     }
     // Padded with zeros, so that the last number can be read as whole words.
-    let mut bytes = [0; MOST_PER_MINIBLOCK * 8 + 16];
+    let mut bytes = [0; MAX_PER_MINIBLOCK * 8 + 16];
     bytes[..packed.len()].copy_from_slice(packed);
     let word = |at: usize| {
         let mut word = [0; 8];

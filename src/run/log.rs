@@ -20,7 +20,7 @@ use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 
-use super::rows::Section;
+use super::pending_rows::Section;
 use super::schema::Table;
 use crate::error::{Error, Result};
 use crate::observe::Phase;
@@ -89,7 +89,7 @@ impl OpenLog {
     }
 
     /// Removes the last appended frame, whose sync failed.
-    pub(crate) fn take_back(&mut self, frame: &[u8]) {
+    pub(crate) fn undo_append(&mut self, frame: &[u8]) {
         self.committed -= frame.len() as u64;
         // If this fails too, or does not survive a power cut, the frame is still there and whole.
         // So that its rows are not found twice, the caller publishes this log, up to its committed
@@ -167,7 +167,7 @@ impl LogReader {
         }
         reader.input.read_exact(&mut magic).map_err(failed)?;
         if &magic != MAGIC {
-            return Err(Error::foreign(path, "is not a log of this version of data-diet"));
+            return Err(Error::unsupported_format(path, "is not a log of this version of data-diet"));
         }
         Ok(reader)
     }

@@ -171,7 +171,7 @@ impl RunMetadata {
         };
         let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
-            return Err(Error::foreign(
+            return Err(Error::unsupported_format(
                 path,
                 format!(
                     "has schema version {schema_version}, this crate knows up to {SCHEMA_VERSION}; \

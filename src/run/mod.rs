@@ -31,9 +31,9 @@
 //!
 //! A visible `*.parquet` is therefore always complete, and is never replaced.
 
-mod columns;
+mod page_decoder;
 mod delta;
-mod family;
+mod spawn_points;
 mod layout;
 mod lock;
 mod log;
@@ -42,7 +42,7 @@ mod part;
 mod reader;
 mod recovery;
 mod replacement;
-mod rows;
+mod pending_rows;
 mod schema;
 mod seal;
 mod snapshots;
@@ -59,8 +59,8 @@ pub use snapshots::Snapshots;
 pub use verify::{Finding, Verification};
 pub use writer::Durability;
 
-pub(crate) use columns::{Bits, RowGroup};
+pub(crate) use page_decoder::{Bits, RowGroup};
 pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
 pub(crate) use part::{PartReader, RowGroupOutline};
 pub(crate) use schema::Table;
-pub(crate) use writer::{Existing, Pending, RunOptions, RunWriter};
+pub(crate) use writer::{IfRunExists, Pending, RunOptions, RunWriter};

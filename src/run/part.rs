@@ -11,7 +11,7 @@ use parquet::file::metadata::{KeyValue, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
-use super::columns::RowGroup;
+use super::page_decoder::RowGroup;
 use super::metadata::SCHEMA_VERSION;
 use super::schema::{Table, writer_properties};
 use crate::error::{Error, Result};

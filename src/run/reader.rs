@@ -343,7 +343,7 @@ impl ObservationRows {
             let nulls = rows.column_by_name(column.name()).map_or(0, Array::null_count);
             if !is || nulls > 0 {
                 let (name, got) = (column.name(), column.data_type());
-                return Err(Error::foreign(
+                return Err(Error::unsupported_format(
                     path,
                     format!("column `{name}` is {got}, which data-diet does not write"),
                 ));

@@ -126,7 +126,7 @@ pub(crate) fn last_epoch(layout: &RunLayout, step: u64) -> Result<Option<i32>> {
                     let column = rows.column_by_name("epoch");
                     let epochs = column
                         .and_then(|column| column.as_any().downcast_ref::<Int32Array>())
-                        .ok_or_else(|| Error::foreign(&path, "has no column `epoch`"))?;
+                        .ok_or_else(|| Error::unsupported_format(&path, "has no column `epoch`"))?;
                     let kept = before(&rows, &path, step)?;
                     let epochs = epochs.values().iter().zip(kept.values());
                     last =

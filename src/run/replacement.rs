@@ -18,7 +18,7 @@ pub(super) fn before(rows: &RecordBatch, path: &Path, step: u64) -> Result<Boole
     let column = rows.column_by_name("step");
     let steps = column
         .and_then(|column| column.as_any().downcast_ref::<Int64Array>())
-        .ok_or_else(|| Error::foreign(path, "has no column `step` of 64-bit integers"))?;
+        .ok_or_else(|| Error::unsupported_format(path, "has no column `step` of 64-bit integers"))?;
     Ok(steps.values().iter().map(|&at| Some((at as u64) < step)).collect())
 }
 

@@ -190,7 +190,7 @@ impl Verification {
             if path.is_dir() {
                 self.strays_below(&path, stray)?;
             } else if let Some(what) = stray(&path) {
-                self.findings.push(Finding { error: Error::foreign(&path, what), path });
+                self.findings.push(Finding { error: Error::unsupported_format(&path, what), path });
             }
         }
         Ok(())

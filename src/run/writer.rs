@@ -17,7 +17,7 @@ use super::metadata::{RunMetadata, SpawnPoint};
 use super::recovery::{
     cut, erase, last_epoch, publish_leftovers, published_rows, published_snapshots,
 };
-use super::rows::PendingRows;
+use super::pending_rows::PendingRows;
 use super::seal::seal;
 use super::snapshots;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,7 @@ pub enum Durability {
 
 /// What to do if a run of this name already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub(crate) enum IfRunExists {
     Refuse,
     Erase,
     /// Keep the rows before this step and continue, from this epoch on.
@@ -58,7 +58,7 @@ pub(crate) struct RunOptions {
     pub(crate) seed: Option<u64>,
     pub(crate) recorded_by: Option<String>,
     pub(crate) spawned_from: Option<SpawnPoint>,
-    pub(crate) existing: Existing,
+    pub(crate) existing: IfRunExists,
     pub(crate) durability: Durability,
     /// A log of this many bytes is published.
     pub(crate) segment_bytes: u64,
@@ -128,13 +128,13 @@ impl RunWriter {
         match options.existing {
             _ if is_new => {
                 metadata.first_step = match options.existing {
-                    Existing::ResumeAt { step, .. } => step,
+                    IfRunExists::ResumeAt { step, .. } => step,
                     _ => options.spawned_from.as_ref().map_or(0, |parent| parent.step),
                 };
             }
-            Existing::Refuse => return Err(exists(&layout, earlier.as_ref())),
-            Existing::Erase => erase(&layout)?,
-            Existing::ResumeAt { step, epoch } => {
+            IfRunExists::Refuse => return Err(exists(&layout, earlier.as_ref())),
+            IfRunExists::Erase => erase(&layout)?,
+            IfRunExists::ResumeAt { step, epoch } => {
                 if let Some(earlier) = earlier {
                     check_same_format(&layout, &earlier.format, &options.format)?;
                     metadata.started_unix_ms = earlier.started_unix_ms;
@@ -191,7 +191,7 @@ impl RunWriter {
     }
 
     /// Returns the last snapshot that was written, so that its memory can be reused.
-    pub(crate) fn take_spare(&mut self) -> Option<Snapshot> {
+    pub(crate) fn take_reusable_snapshot(&mut self) -> Option<Snapshot> {
         self.spare.take()
     }
 
@@ -241,10 +241,10 @@ impl RunWriter {
             {
                 // A second sync of the same file can succeed without having written anything, so
                 // this log ends before the frame, and the frame goes to a new one.
-                log.take_back(&frame.bytes);
+                log.undo_append(&frame.bytes);
                 let failure = Error::io("sync", log.path(), error);
                 self.in_doubt = true;
-                self.retire_log();
+                self.close_log();
                 return Err(failure);
             }
             *rows += frame.rows;
@@ -260,12 +260,12 @@ impl RunWriter {
 
     /// Publishes what is due: a log that is large or old enough, and logs whose publication failed
     /// before. Cheap if nothing is due. Returns whether parts appeared.
-    pub(crate) fn tidy(&mut self) -> Result<bool> {
+    pub(crate) fn maintain(&mut self) -> Result<bool> {
         if let Some((log, rows, since)) = &self.log
             && *rows > 0
             && (log.committed() >= self.segment_bytes || since.elapsed() >= self.publish_interval)
         {
-            self.retire_log();
+            self.close_log();
         }
         self.publish()
     }
@@ -277,12 +277,12 @@ impl RunWriter {
 
     /// Publishes every committed row.
     pub(crate) fn publish_all(&mut self) -> Result<bool> {
-        self.retire_log();
+        self.close_log();
         self.publish()
     }
 
     /// Discards what is pending and returns how many rows that were.
-    pub(crate) fn abandon(&mut self) -> u64 {
+    pub(crate) fn discard_pending(&mut self) -> u64 {
         let rows = self.pending().rows;
         self.pending.clear();
         self.frames.clear();
@@ -300,7 +300,7 @@ impl RunWriter {
         metadata.write(self.disk.as_ref(), &self.layout.metadata())
     }
 
-    fn retire_log(&mut self) {
+    fn close_log(&mut self) {
         if let Some((log, rows, _)) = self.log.take() {
             self.unsealed.push(CompleteLog {
                 number: log.number(),

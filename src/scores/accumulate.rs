@@ -184,12 +184,12 @@ pub(super) fn spread_out(spreads: &mut [Spread], places: &[u32], values: &[f32])
 
 /// The share of correct presentations.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Share {
+pub(super) struct CorrectRate {
     correct: u32,
     count: u32,
 }
 
-impl Share {
+impl CorrectRate {
     /// NaN without presentations.
     pub(super) fn share(self) -> f64 {
         if self.count == 0 { f64::NAN } else { f64::from(self.correct) / f64::from(self.count) }
@@ -197,7 +197,7 @@ impl Share {
 }
 
 /// Counts correct presentations. `correct` has the first of these rows at `first`.
-pub(super) fn count_correct(shares: &mut [Share], places: &[u32], correct: &Bits, first: usize) {
+pub(super) fn count_correct(shares: &mut [CorrectRate], places: &[u32], correct: &Bits, first: usize) {
     for (row, &place) in places.iter().enumerate() {
         if let Some(share) = shares.get_mut(place as usize) {
             share.count = share.count.saturating_add(1);

@@ -16,14 +16,14 @@ pub(super) struct Buckets {
 impl Buckets {
     const NUMBER: usize = 64;
     /// The slots of fewer examples fit in the cache anyway.
-    const FEWEST_EXAMPLES: usize = if cfg!(test) { 50 } else { 100_000 };
+    const MIN_EXAMPLES: usize = if cfg!(test) { 50 } else { 100_000 };
 
     /// Makes buckets for about this many examples with ids up to `last`. Returns `None` where they
     /// would not pay.
     pub(super) fn new(examples: usize, last: i64) -> Option<Self> {
         let bits = 64 - last.max(0).leading_zeros();
         let shift = bits.saturating_sub(Self::NUMBER.ilog2());
-        (examples >= Self::FEWEST_EXAMPLES).then_some(Self { shift })
+        (examples >= Self::MIN_EXAMPLES).then_some(Self { shift })
     }
 
     fn of(self, id: i64) -> usize {
@@ -32,7 +32,7 @@ impl Buckets {
     }
 
     /// Returns where each row goes, and the rows of each bucket.
-    pub(super) fn sort(self, ids: &[i64]) -> Sorted {
+    pub(super) fn sort(self, ids: &[i64]) -> BucketOrder {
         let mut ends = [0_u32; Self::NUMBER];
         for &id in ids {
             ends[self.of(id)] += 1;
@@ -50,20 +50,20 @@ impl Buckets {
             *end += 1;
             *end - 1
         };
-        Sorted { places: ids.iter().map(place).collect(), ranges }
+        BucketOrder { places: ids.iter().map(place).collect(), ranges }
     }
 }
 
 /// A stable order of rows by bucket.
 #[derive(Debug)]
-pub(super) struct Sorted {
+pub(super) struct BucketOrder {
     /// Where each row goes.
     pub(super) places: Vec<u32>,
     /// The rows of each bucket.
     pub(super) ranges: Vec<Range<usize>>,
 }
 
-impl Sorted {
+impl BucketOrder {
     /// Returns the values of a column in this order.
     pub(super) fn scatter<T: Copy + Default>(&self, values: &[T]) -> Vec<T> {
         let mut scattered = vec![T::default(); values.len()];
@@ -89,7 +89,7 @@ mod tests {
             told: i64,
         ) {
             let last = if told % 2 == 0 { told } else { ids.iter().copied().max().unwrap_or(0) };
-            let buckets = Buckets::new(Buckets::FEWEST_EXAMPLES, last).unwrap();
+            let buckets = Buckets::new(Buckets::MIN_EXAMPLES, last).unwrap();
             let sorted = buckets.sort(&ids);
             let mut expected: Vec<(usize, usize)> =
                 ids.iter().map(|&id| buckets.of(id)).zip(0..).collect();
@@ -109,6 +109,6 @@ mod tests {
         let buckets = Buckets::new(1 << 20, (1 << 20) - 1).unwrap();
         let ids: Vec<i64> = (0..1 << 20).collect();
         assert!(buckets.sort(&ids).ranges.iter().all(|range| range.len() == 1 << 14));
-        assert!(Buckets::new(Buckets::FEWEST_EXAMPLES - 1, 999).is_none());
+        assert!(Buckets::new(Buckets::MIN_EXAMPLES - 1, 999).is_none());
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::source::Source;
+use super::run_table::RunTable;
 use crate::error::{Error, Result};
 use crate::run::{Experiment, PartReader, RowGroupOutline, Run};
 
 /// A run and its tables.
 pub(super) struct RecordedRun {
     pub(super) run: Run,
-    /// One per [`Source`], in the order of `Source::ALL`.
+    /// One per [`RunTable`], in the order of `RunTable::ALL`.
     tables: Vec<RecordedTable>,
 }
 
@@ -33,24 +33,24 @@ pub(super) struct Group {
 
 impl RecordedRun {
     fn open(run: Run) -> Result<Self> {
-        let tables = Source::ALL.map(|source| RecordedTable::open(&run, source));
+        let tables = RunTable::ALL.map(|source| RecordedTable::open(&run, source));
         let tables = tables.into_iter().collect::<Result<_>>()?;
         Ok(Self { run, tables })
     }
 
-    pub(super) fn table(&self, source: Source) -> &RecordedTable {
-        let place = Source::ALL.iter().position(|&other| other == source).unwrap_or(0);
+    pub(super) fn table(&self, source: RunTable) -> &RecordedTable {
+        let place = RunTable::ALL.iter().position(|&other| other == source).unwrap_or(0);
         &self.tables[place]
     }
 
     /// Returns whether the run has rows with this column.
-    pub(super) fn has(&self, source: Source, column: &str) -> bool {
+    pub(super) fn has(&self, source: RunTable, column: &str) -> bool {
         !self.table(source).epochs.is_empty() && source.has(&self.run, column)
     }
 }
 
 impl RecordedTable {
-    fn open(run: &Run, source: Source) -> Result<Self> {
+    fn open(run: &Run, source: RunTable) -> Result<Self> {
         let (mut ranks, mut epochs) = (Vec::new(), BTreeSet::new());
         for rank in 0..run.ranks().len() {
             let mut groups = Vec::new();

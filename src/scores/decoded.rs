@@ -3,10 +3,10 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 
-use super::buckets::{Buckets, Sorted};
+use super::buckets::{Buckets, BucketOrder};
 use super::catalogue::Group;
 use super::score::Span;
-use super::source::Source;
+use super::run_table::RunTable;
 use crate::error::{Error, Result};
 use crate::run::{Bits, RowGroup, RowGroupOutline};
 
@@ -21,7 +21,7 @@ pub(super) struct Task {
 }
 
 /// A decoded row group.
-pub(super) struct Decoded {
+pub(super) struct DecodedRowGroup {
     pub(super) rank: usize,
     group: RowGroup,
     pub(super) epochs: Moments<i32>,
@@ -31,7 +31,7 @@ pub(super) struct Decoded {
     pub(super) correct: Bits,
     columns: Vec<Vec<f32>>,
     /// If rows are not in the order in which they were recorded; all of them are of one epoch then.
-    pub(super) sorted: Option<Sorted>,
+    pub(super) sorted: Option<BucketOrder>,
 }
 
 /// When rows were recorded, in ascending order.
@@ -60,10 +60,10 @@ impl<T: Copy + PartialOrd> Moments<T> {
 impl Task {
     pub(super) fn decode(
         &self,
-        source: Source,
+        source: RunTable,
         columns: &[&'static str],
         bits: bool,
-    ) -> Result<Decoded> {
+    ) -> Result<DecodedRowGroup> {
         let RowGroupOutline { epochs, steps, .. } = &self.group.outline;
         let path = || self.group.part.path();
         let group = self.group.part.row_group(self.group.index)?;
@@ -103,11 +103,11 @@ impl Task {
             }
         }
         let (rank, labels) = (self.rank, OnceCell::new());
-        Ok(Decoded { rank, group, epochs, steps, examples, labels, correct, columns, sorted })
+        Ok(DecodedRowGroup { rank, group, epochs, steps, examples, labels, correct, columns, sorted })
     }
 }
 
-impl Decoded {
+impl DecodedRowGroup {
     pub(super) fn rows(&self) -> usize {
         self.examples.len()
     }

@@ -4,18 +4,18 @@
 //! handed on as soon as it is complete; that of an epoch at the end of the epoch.
 
 use super::catalogue::{self, RecordedRun};
-use super::columns::{ColumnSink, Keys};
+use super::column_sink::{ColumnSink, Keys};
 use super::fold_state::{FoldState, FoldedExamples};
 use super::info::ScoreInfo;
 use super::pass::Pass;
-use super::plan::{Computed, Plan, Window, nothing_at};
+use super::plan::{ComputedColumn, Plan, Window, nothing_at};
 use super::request::ScoreOptions;
-use super::source::Source;
+use super::run_table::RunTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Experiment, Run};
 
 /// The result of a fold besides its columns.
-pub(super) struct Folded {
+pub(super) struct FoldResult {
     /// The places of the examples in ascending order of id; `None` if they are in that order.
     pub(super) order: Option<Vec<u32>>,
     pub(super) keys: Keys,
@@ -37,10 +37,10 @@ pub(super) fn fold(
     options: &ScoreOptions,
     columns: &mut dyn ColumnSink,
     progress: &mut dyn FnMut(u64),
-) -> Result<Folded> {
+) -> Result<FoldResult> {
     let runs = catalogue::open(experiment, &options.runs)?;
     let is_empty =
-        |run: &RecordedRun| Source::ALL.iter().all(|&source| run.table(source).epochs.is_empty());
+        |run: &RecordedRun| RunTable::ALL.iter().all(|&source| run.table(source).epochs.is_empty());
     if runs.iter().all(is_empty) {
         return Err(Error::new(
             ErrorKind::Empty,
@@ -52,7 +52,7 @@ pub(super) fn fold(
     let mut fold = FoldState::new(&runs, plan.computed.len());
     let mut with_rows = 0;
     for run in &runs {
-        for source in Source::ALL {
+        for source in RunTable::ALL {
             if let Some(pass) = Pass::new(&plan, run, source) {
                 pass.run(&mut fold, threads(options), columns, progress)?;
             }
@@ -69,7 +69,7 @@ pub(super) fn fold(
     aliases.retain(|alias, _| left.iter().any(|(name, _)| name == alias));
     let runs = runs.iter().map(|run| Run::name(&run.run).to_owned()).collect();
     let info = ScoreInfo { runs, aliases, non_finite, repeated, partial };
-    Ok(Folded { order, keys, columns: left, info })
+    Ok(FoldResult { order, keys, columns: left, info })
 }
 
 impl Plan {
@@ -82,12 +82,12 @@ impl Plan {
     ) -> Result<Vec<(String, usize)>> {
         for group in self.steps.iter().filter(|group| group.iter().all(|&at| rows[at] == 0)) {
             let window = |&at: &usize| match self.computed[at] {
-                Computed::Window(window) => Some(window),
-                Computed::OfTraining(_) => None,
+                ComputedColumn::Window(window) => Some(window),
+                ComputedColumn::WholeTrainPhase(_) => None,
             };
             let windows: Vec<Window> = group.iter().filter_map(window).collect();
             if let [Window { column, span, .. }, ..] = windows[..] {
-                let sources: Vec<Source> = windows.iter().map(|window| window.source).collect();
+                let sources: Vec<RunTable> = windows.iter().map(|window| window.source).collect();
                 return Err(nothing_at(span, &sources, runs, column));
             }
         }

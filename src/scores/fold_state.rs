@@ -3,8 +3,8 @@
 
 use super::accumulate::{SKIPPED, Slots};
 use super::catalogue::RecordedRun;
-use super::columns::Keys;
-use super::index::ExampleIndex;
+use super::column_sink::Keys;
+use super::example_index::ExampleIndex;
 
 /// What is known about the examples so far.
 pub(super) struct FoldState {

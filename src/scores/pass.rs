@@ -11,14 +11,14 @@ use std::ops::Range;
 use super::accumulate::{SKIPPED, Slots, WindowMean};
 use super::buckets::Buckets;
 use super::catalogue::{Group, RecordedRun};
-use super::columns::ColumnSink;
-use super::decoded::{Decoded, Moments, Task, overlaps};
+use super::column_sink::ColumnSink;
+use super::decoded::{DecodedRowGroup, Moments, Task, overlaps};
 use super::fold_state::FoldState;
-use super::pipeline::in_order;
-use super::plan::{Computed, Plan, signal_of_training};
+use super::ordered_parallel::in_order;
+use super::plan::{ComputedColumn, Plan, train_phase_signal};
 use super::score::Span;
-use super::source::Source;
-use super::training::Training;
+use super::run_table::RunTable;
+use super::train_phase_scores::Training;
 use crate::error::Result;
 use crate::observe::Phase;
 
@@ -30,7 +30,7 @@ const ROW_GROUPS_AT_ONCE: usize = 8;
 /// What one pass computes.
 pub(super) struct Pass<'a> {
     recorded: &'a RecordedRun,
-    source: Source,
+    source: RunTable,
     /// The columns of floats that are read.
     columns: Vec<&'static str>,
     windows: Vec<OpenWindow>,
@@ -54,7 +54,7 @@ struct OpenWindow {
 impl<'a> Pass<'a> {
     /// Makes the pass that a plan needs over one table of a run. Returns `None` if it needs nothing
     /// from the table.
-    pub(super) fn new(plan: &Plan, recorded: &'a RecordedRun, source: Source) -> Option<Self> {
+    pub(super) fn new(plan: &Plan, recorded: &'a RecordedRun, source: RunTable) -> Option<Self> {
         let mut columns: Vec<&'static str> = Vec::new();
         let mut place = |name: &'static str| {
             columns.iter().position(|&column| column == name).unwrap_or_else(|| {
@@ -66,7 +66,7 @@ impl<'a> Pass<'a> {
         let (mut windows, mut training) = (Vec::new(), Training::default());
         for (computed, what) in plan.computed.iter().enumerate() {
             match *what {
-                Computed::Window(window) => {
+                ComputedColumn::Window(window) => {
                     if window.source == source && recorded.has(source, window.column) {
                         let of_span =
                             table.groups().filter(|group| overlaps(&group.outline, window.span));
@@ -85,13 +85,13 @@ impl<'a> Pass<'a> {
                         });
                     }
                 }
-                Computed::OfTraining(score) if source == Source::Observations(Phase::Train) => {
-                    let signal = signal_of_training(score);
+                ComputedColumn::WholeTrainPhase(score) if source == RunTable::Observations(Phase::Train) => {
+                    let signal = train_phase_signal(score);
                     if signal.is_none_or(|signal| recorded.has(source, signal.name())) {
                         training.add(computed, score, signal.map(|signal| place(signal.name())));
                     }
                 }
-                Computed::OfTraining(_) => {}
+                ComputedColumn::WholeTrainPhase(_) => {}
             }
         }
         let idle = table.epochs.is_empty() || (windows.is_empty() && training.scores.is_empty());
@@ -189,7 +189,7 @@ impl<'a> Pass<'a> {
             let mut upcoming = first_epochs.iter().peekable();
             // A row group that reaches into later epochs waits for them, from its first remaining
             // row.
-            let mut waiting: Vec<Option<(Decoded, usize)>> = (0..ranks).map(|_| None).collect();
+            let mut waiting: Vec<Option<(DecodedRowGroup, usize)>> = (0..ranks).map(|_| None).collect();
             let mut batch = Vec::new();
             for &epoch in &epochs {
                 let now = i32::try_from(epoch).unwrap_or(i32::MAX);
@@ -242,10 +242,10 @@ impl<'a> Pass<'a> {
     fn add_batch(
         &mut self,
         fold: &mut FoldState,
-        batch: &mut Vec<Decoded>,
+        batch: &mut Vec<DecodedRowGroup>,
         epoch: u32,
     ) -> Result<()> {
-        let ranges = |decoded: &Decoded| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
+        let ranges = |decoded: &DecodedRowGroup| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
         for bucket in 0..batch.iter().map(ranges).max().unwrap_or(0) {
             for decoded in batch.iter() {
                 if let Some(rows) = decoded.sorted.as_ref().and_then(|s| s.ranges.get(bucket)) {
@@ -261,7 +261,7 @@ impl<'a> Pass<'a> {
     fn add(
         &mut self,
         fold: &mut FoldState,
-        decoded: &Decoded,
+        decoded: &DecodedRowGroup,
         rows: &Range<usize>,
         epoch: u32,
     ) -> Result<()> {
@@ -301,9 +301,9 @@ impl<'a> Pass<'a> {
         }
         let broken = self
             .columns_of(&open, rows)
-            .any(|(column, rows)| has_broken(decoded.values(column, &rows)));
+            .any(|(column, rows)| has_non_finite(decoded.values(column, &rows)));
         if broken {
-            fold.non_finite += self.count_broken(&open, decoded, rows, &places);
+            fold.non_finite += self.count_non_finite(&open, decoded, rows, &places);
         }
         let examples = fold.index.len();
         for (at, of_window) in &open {
@@ -333,16 +333,16 @@ impl<'a> Pass<'a> {
     }
 
     /// Counts the rows that are left out of a mean.
-    fn count_broken(
+    fn count_non_finite(
         &self,
         open: &[(usize, Range<usize>)],
-        decoded: &Decoded,
+        decoded: &DecodedRowGroup,
         rows: &Range<usize>,
         places: &[u32],
     ) -> u64 {
         let is_broken = |row: usize| {
             self.columns_of(open, rows).any(|(column, rows)| {
-                rows.contains(&row) && has_broken(decoded.values(column, &(row..row + 1)))
+                rows.contains(&row) && has_non_finite(decoded.values(column, &(row..row + 1)))
             })
         };
         let counted = rows.clone().zip(places).filter(|(_, place)| **place != SKIPPED);
@@ -381,7 +381,7 @@ impl<'a> Pass<'a> {
 }
 
 /// Returns whether a value is not finite: all bits of its exponent are set.
-fn has_broken(values: &[f32]) -> bool {
+fn has_non_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let is_broken = |value: &f32| value.to_bits() & EXPONENT == EXPONENT;
     values.iter().fold(false, |broken, value| broken | is_broken(value))

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue::{RecordedRun, RecordedTable};
 use super::request::{At, Quantity, ScoreRequest};
 use super::score::{Score, Span};
-use super::source::{GRAND, Source, recorded_signals};
+use super::run_table::{GRAND, RunTable, recorded_signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
-const TRAIN: Source = Source::Observations(Phase::Train);
-const SCORE: Source = Source::Observations(Phase::Score);
+const TRAIN: RunTable = RunTable::Observations(Phase::Train);
+const SCORE: RunTable = RunTable::Observations(Phase::Score);
 
 /// What a fold has to do.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Plan {
     /// The columns of the table, and which of `computed` each shows.
     pub(super) columns: Vec<(String, usize)>,
     /// What is computed, each once.
-    pub(super) computed: Vec<Computed>,
+    pub(super) computed: Vec<ComputedColumn>,
     /// The scores that names without a moment refer to.
     pub(super) aliases: BTreeMap<String, String>,
     /// Groups of columns at steps, one group for each request and span: at least one of each group
@@ -29,23 +29,23 @@ pub(super) struct Plan {
 
 /// What is computed for each run and example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Computed {
+pub(super) enum ComputedColumn {
     /// The mean of a column of a table over a span.
     Window(Window),
     /// A score of a whole train phase.
-    OfTraining(Score),
+    WholeTrainPhase(Score),
 }
 
 /// The rows of a table that a mean is taken over, and the column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    pub(super) source: Source,
+    pub(super) source: RunTable,
     pub(super) column: &'static str,
     pub(super) span: Span,
 }
 
 /// The column that a score of a whole train phase needs besides `correct`.
-pub(super) fn signal_of_training(score: Score) -> Option<Signal> {
+pub(super) fn train_phase_signal(score: Score) -> Option<Signal> {
     match score {
         Score::Aum => Some(Signal::Margin),
         Score::CartographyConfidence | Score::CartographyVariability => Some(Signal::Confidence),
@@ -80,19 +80,19 @@ impl Plan {
             Quantity::Signal(signal) => {
                 let asked = Asked { request, runs, column: signal.name() };
                 let sources = match request.phase {
-                    Some(phase) => vec![Source::Observations(phase)],
+                    Some(phase) => vec![RunTable::Observations(phase)],
                     None => vec![TRAIN, SCORE],
                 };
                 let score = |source, span| match source {
-                    Source::Observations(phase) => Score::Signal { signal, phase, span },
-                    Source::Grand => Score::Grand(span),
+                    RunTable::Observations(phase) => Score::Signal { signal, phase, span },
+                    RunTable::Grand => Score::Grand(span),
                 };
                 self.add_windows(&asked, &sources, &[SCORE, TRAIN], score)
             }
             Quantity::Grand => {
                 let asked = Asked { request, runs, column: GRAND };
                 let score = |_, span| Score::Grand(span);
-                self.add_windows(&asked, &[Source::Grand], &[Source::Grand], score)
+                self.add_windows(&asked, &[RunTable::Grand], &[RunTable::Grand], score)
             }
             Quantity::Cartography => {
                 let scores = [
@@ -121,10 +121,10 @@ impl Plan {
     ) -> Result<()> {
         let (source, column, span) = match score {
             Score::Signal { signal, phase, span } => {
-                (Source::Observations(phase), Some(signal.name()), Some(span))
+                (RunTable::Observations(phase), Some(signal.name()), Some(span))
             }
-            Score::Grand(span) => (Source::Grand, Some(GRAND), Some(span)),
-            _ => (TRAIN, signal_of_training(score).map(Signal::name), None),
+            Score::Grand(span) => (RunTable::Grand, Some(GRAND), Some(span)),
+            _ => (TRAIN, train_phase_signal(score).map(Signal::name), None),
         };
         let has = |run: &&RecordedRun| match column {
             Some(column) => run.has(source, column),
@@ -137,9 +137,9 @@ impl Plan {
         let computed = match (column, span) {
             (Some(column), Some(span)) => {
                 Asked { request, runs, column }.check(&[source], span)?;
-                Computed::Window(Window { source, column, span })
+                ComputedColumn::Window(Window { source, column, span })
             }
-            _ => Computed::OfTraining(score),
+            _ => ComputedColumn::WholeTrainPhase(score),
         };
         let computed = self.push(score.to_string(), computed);
         if let Some(Span::Steps { .. }) = span {
@@ -153,22 +153,22 @@ impl Plan {
     fn add_windows(
         &mut self,
         asked: &Asked,
-        sources: &[Source],
-        latest: &[Source],
-        score: impl Fn(Source, Span) -> Score,
+        sources: &[RunTable],
+        latest: &[RunTable],
+        score: impl Fn(RunTable, Span) -> Score,
     ) -> Result<()> {
         let Asked { request, runs, column } = *asked;
         if !sources.iter().any(|&source| asked.tables(source).next().is_some()) {
             let missing = || not_recorded(column, Some(column), sources, runs);
             return if request.if_recorded { Ok(()) } else { Err(missing()) };
         }
-        let mut push = |source: Source, span: Span| {
+        let mut push = |source: RunTable, span: Span| {
             let name = score(source, span).to_string();
-            self.push(name, Computed::Window(Window { source, column, span }))
+            self.push(name, ComputedColumn::Window(Window { source, column, span }))
         };
         let at = match (&request.at, request.phase) {
             (None, None) => {
-                let common = |&source: &Source| Some((source, asked.last_common(source)?));
+                let common = |&source: &RunTable| Some((source, asked.last_common(source)?));
                 let Some((source, epoch)) = latest.iter().find_map(common) else {
                     let message = format!(
                         "no score `{column}`: there is no epoch in which every run has recorded it; \
@@ -178,7 +178,7 @@ impl Plan {
                     return if request.if_recorded { Ok(()) } else { Err(missing) };
                 };
                 let span = Span::epoch(epoch);
-                let computed = self.compute(Computed::Window(Window { source, column, span }));
+                let computed = self.compute(ComputedColumn::Window(Window { source, column, span }));
                 if !self.columns.iter().any(|(name, _)| name == column) {
                     self.columns.push((column.to_owned(), computed));
                     self.aliases.insert(column.to_owned(), score(source, span).to_string());
@@ -235,7 +235,7 @@ impl Plan {
         Ok(())
     }
 
-    fn push(&mut self, name: String, computed: Computed) -> usize {
+    fn push(&mut self, name: String, computed: ComputedColumn) -> usize {
         let computed = self.compute(computed);
         if !self.columns.iter().any(|(other, _)| *other == name) {
             self.columns.push((name, computed));
@@ -243,7 +243,7 @@ impl Plan {
         computed
     }
 
-    fn compute(&mut self, computed: Computed) -> usize {
+    fn compute(&mut self, computed: ComputedColumn) -> usize {
         let place = self.computed.iter().position(|other| *other == computed);
         place.unwrap_or_else(|| {
             self.computed.push(computed);
@@ -262,24 +262,24 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// Returns the tables that have the column.
-    fn tables(&self, source: Source) -> impl Iterator<Item = &'a RecordedTable> {
+    fn tables(&self, source: RunTable) -> impl Iterator<Item = &'a RecordedTable> {
         let column = self.column;
         let runs = self.runs.iter().filter(move |run| run.has(source, column));
         runs.map(move |run| run.table(source))
     }
 
-    fn epochs(&self, source: Source) -> BTreeSet<u32> {
+    fn epochs(&self, source: RunTable) -> BTreeSet<u32> {
         self.tables(source).flat_map(|table| table.epochs.iter().copied()).collect()
     }
 
     /// Returns the last epoch that every run has, ignoring runs without rows in this table.
-    fn last_common(&self, source: Source) -> Option<u32> {
+    fn last_common(&self, source: RunTable) -> Option<u32> {
         let in_all = |epoch: &u32| self.tables(source).all(|table| table.epochs.contains(epoch));
         self.epochs(source).into_iter().rev().find(in_all)
     }
 
     /// Checks that one of these sources has rows in a span.
-    fn check(&self, sources: &[Source], span: Span) -> Result<()> {
+    fn check(&self, sources: &[RunTable], span: Span) -> Result<()> {
         let is_empty = match span {
             Span::Epochs { first, last } => first > last,
             Span::Steps { first, last } => first > last,
@@ -301,13 +301,13 @@ impl<'a> Asked<'a> {
 /// The error for a span in which nothing was recorded, listing what was.
 pub(super) fn nothing_at(
     span: Span,
-    sources: &[Source],
+    sources: &[RunTable],
     runs: &[RecordedRun],
     column: &'static str,
 ) -> Error {
     let place = match sources {
-        [Source::Observations(phase)] => format!(" in the {phase} phase"),
-        [Source::Grand] => " in the table `grand`".to_owned(),
+        [RunTable::Observations(phase)] => format!(" in the {phase} phase"),
+        [RunTable::Grand] => " in the table `grand`".to_owned(),
         _ => String::new(),
     };
     let tables = || {
@@ -361,7 +361,7 @@ fn list(epochs: &BTreeSet<u32>) -> String {
 fn not_recorded(
     name: &str,
     column: Option<&str>,
-    sources: &[Source],
+    sources: &[RunTable],
     runs: &[RecordedRun],
 ) -> Error {
     let what = match column {
@@ -371,12 +371,12 @@ fn not_recorded(
         _ => format!("no chosen run has recorded `{name}`"),
     };
     let place = match sources {
-        [Source::Observations(phase)] => format!(" in the {phase} phase"),
+        [RunTable::Observations(phase)] => format!(" in the {phase} phase"),
         _ => String::new(),
     };
     let signals = |run: &RecordedRun| {
         let phases = [TRAIN, SCORE].into_iter().filter(|s| !run.table(*s).epochs.is_empty());
-        let phases: Vec<&str> = phases.map(Source::name).collect();
+        let phases: Vec<&str> = phases.map(RunTable::name).collect();
         let signals = recorded_signals(&run.run).join(", ");
         format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))
     };

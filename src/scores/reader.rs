@@ -31,7 +31,7 @@ impl ScoreColumn {
     /// # Errors
     ///
     /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown score, listing the scores;
-    /// [`Foreign`](crate::ErrorKind::Foreign) for a table without `example`;
+    /// [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) for a table without `example`;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for a file that does not decode or whose checksums
     /// are wrong; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an example occurs
     /// twice.
@@ -92,7 +92,7 @@ pub(crate) fn verify(path: &Path) -> Result<(u64, u64)> {
         for batch in batches {
             let ids = batch.column_by_name("example");
             let ids = ids.and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
-            let ids = ids.ok_or_else(|| Error::foreign(path, NO_IDS))?;
+            let ids = ids.ok_or_else(|| Error::unsupported_format(path, NO_IDS))?;
             rows += ids.len() as u64;
             for &id in ids.values() {
                 if id <= last {
@@ -172,7 +172,7 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     let schema = Arc::clone(source.schema());
     let has = |column: &str| schema.field_with_name(column).is_ok();
     if !has("example") {
-        return Err(Error::foreign(path, "is not a table of scores: it has no column `example`"));
+        return Err(Error::unsupported_format(path, "is not a table of scores: it has no column `example`"));
     }
     let mean = format!("{name}_mean");
     let score = [mean.as_str(), name].into_iter().find(|&column| has(column)).ok_or_else(|| {
@@ -190,10 +190,10 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
         schema.field_with_name(column).is_ok_and(|field| kind(field.data_type()))
     };
     if !is("example", DataType::is_integer) {
-        return Err(Error::foreign(path, NO_IDS));
+        return Err(Error::unsupported_format(path, NO_IDS));
     }
     if !is(score, |kind| kind.is_numeric() || *kind == DataType::Boolean) {
-        return Err(Error::foreign(path, format!("column `{score}` holds no numbers")));
+        return Err(Error::unsupported_format(path, format!("column `{score}` holds no numbers")));
     }
     let mut columns = vec!["example", score];
     columns.extend(has("label").then_some("label"));
@@ -208,13 +208,13 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
         let column = |name: &str, data_type: DataType| {
             let column = batch.column_by_name(name).map(|column| cast(column, &data_type));
             column.transpose().map_err(|error| {
-                Error::foreign(path, format!("column `{name}` holds no numbers")).with_source(error)
+                Error::unsupported_format(path, format!("column `{name}` holds no numbers")).with_source(error)
             })
         };
         let ids = column("example", DataType::Int64)?;
         let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<Int64Array>());
         let ids = ids.filter(|ids| ids.null_count() == 0 && ids.values().iter().all(|&id| id >= 0));
-        let ids = ids.ok_or_else(|| Error::foreign(path, NO_IDS))?;
+        let ids = ids.ok_or_else(|| Error::unsupported_format(path, NO_IDS))?;
         examples.extend_from_slice(ids.values());
         let values = column(score, DataType::Float64)?;
         if let Some(values) =
@@ -235,7 +235,7 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::{Keys, Statistics};
+    use super::super::column_sink::{Keys, Statistics};
     use super::super::writer;
     use super::*;
     use crate::error::ErrorKind;

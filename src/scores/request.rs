@@ -34,8 +34,8 @@ impl ScoreOptions {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no score takes a moment.
-    pub fn take_at(&mut self, at: &At) -> Result<()> {
-        if !self.scores.iter().any(ScoreRequest::takes_a_moment) {
+    pub fn set_time(&mut self, at: &At) -> Result<()> {
+        if !self.scores.iter().any(ScoreRequest::accepts_time) {
             return Err(Error::invalid(
                 "scores: expected a signal or `grand` to take at an epoch or a step, but the name of \
                  each score says when it is taken",
@@ -51,8 +51,8 @@ impl ScoreOptions {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no score takes a phase.
-    pub fn take_in(&mut self, phase: Phase) -> Result<()> {
-        if !self.scores.iter().any(ScoreRequest::takes_a_phase) {
+    pub fn set_phase(&mut self, phase: Phase) -> Result<()> {
+        if !self.scores.iter().any(ScoreRequest::accepts_phase) {
             return Err(Error::invalid(
                 "scores: expected a signal to take in one phase, but the name of each score says where \
                  it is taken",
@@ -165,7 +165,7 @@ impl ScoreRequest {
     /// Sets when to take a signal or `GraNd`. Does nothing to other scores.
     #[must_use]
     pub fn at(mut self, at: At) -> Self {
-        if self.takes_a_moment() {
+        if self.accepts_time() {
             self.at = Some(at);
         }
         self
@@ -174,7 +174,7 @@ impl ScoreRequest {
     /// Sets the phase in which to take a signal; by default both. Does nothing to other scores.
     #[must_use]
     pub fn phase(mut self, phase: Phase) -> Self {
-        if self.takes_a_phase() {
+        if self.accepts_phase() {
             self.phase = Some(phase);
         }
         self
@@ -189,11 +189,11 @@ impl ScoreRequest {
 
     /// Returns whether [`at`](Self::at) applies to it.
     #[must_use]
-    pub fn takes_a_moment(&self) -> bool {
+    pub fn accepts_time(&self) -> bool {
         matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand)
     }
 
-    fn takes_a_phase(&self) -> bool {
+    fn accepts_phase(&self) -> bool {
         matches!(self.quantity, Quantity::Signal(_))
     }
 
@@ -240,7 +240,7 @@ mod tests {
             ("grand_epoch_1", false),
         ] {
             let request: ScoreRequest = name.parse().unwrap();
-            assert_eq!(request.takes_a_moment(), takes, "{name}");
+            assert_eq!(request.accepts_time(), takes, "{name}");
             assert_eq!(request.at(at.clone()).at.is_some(), takes, "{name}");
         }
         assert!("cartographer".parse::<ScoreRequest>().is_err());

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::columns::{ColumnSink, Statistics};
+use super::column_sink::{ColumnSink, Statistics};
 use super::moments::Moments;
 use super::values::Values;
 use crate::error::{Error, Result};
@@ -20,12 +20,12 @@ pub(super) struct Spill {
     file: File,
     length: u64,
     /// For each column, the ranges of the file that hold it, one for each run.
-    columns: Vec<Vec<Stretch>>,
+    columns: Vec<Vec<FileExtent>>,
 }
 
 /// One run's values of a column.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct FileExtent {
     offset: u64,
     values: usize,
     width: usize,
@@ -88,7 +88,7 @@ impl ColumnSink for Spill {
         };
         let width = width
             .map_err(|error| Error::io("write a temporary file in", &self.directory, error))?;
-        let stretch = Stretch { offset: self.length, values: values.len(), width };
+        let stretch = FileExtent { offset: self.length, values: values.len(), width };
         self.length += (width * stretch.values) as u64;
         self.columns[column].push(stretch);
         Ok(())
@@ -115,7 +115,7 @@ fn write_all<T: Copy, const WIDTH: usize>(
 pub(super) struct SortedSpill {
     directory: PathBuf,
     file: Mutex<File>,
-    columns: Vec<Vec<Stretch>>,
+    columns: Vec<Vec<FileExtent>>,
 }
 
 impl SortedSpill {
@@ -154,7 +154,7 @@ impl SortedSpill {
     }
 
     /// Reads some rows of a run's values, as far as the run has them.
-    fn values(&self, stretch: &Stretch, rows: Range<usize>) -> Result<Values> {
+    fn values(&self, stretch: &FileExtent, rows: Range<usize>) -> Result<Values> {
         let rows = rows.start.min(stretch.values)..rows.end.min(stretch.values);
         let offset = stretch.offset + (rows.start * stretch.width) as u64;
         let mut bytes = vec![0; rows.len() * stretch.width];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::columns::{ColumnSink, Keys, Statistics};
+use super::column_sink::{ColumnSink, Keys, Statistics};
 use super::fold::{fold, threads};
 use super::info::ScoreInfo;
 use super::moments::Moments;
@@ -46,7 +46,7 @@ pub struct ScoreStatistics {
 /// The result of [`ScoreTable::fold_to_file`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ScoreFile {
+pub struct ScoreFileSummary {
     /// The number of examples, which are the rows.
     pub examples: usize,
     /// The scores' names, in the order of the columns.
@@ -146,7 +146,7 @@ impl ScoreTable {
         options: &ScoreOptions,
         path: impl AsRef<Path>,
         mut progress: impl FnMut(u64),
-    ) -> Result<ScoreFile> {
+    ) -> Result<ScoreFileSummary> {
         // Created before the long work, so that an unwritable path fails at once.
         let file = AtomicFile::create(path.as_ref())?;
         let mut spill = Spill::beside(path.as_ref())?;
@@ -157,7 +157,7 @@ impl ScoreTable {
         writer::write(file, &folded.keys, &scores, &folded.info, threads, |score, rows| {
             columns.read(places[score], rows)
         })?;
-        Ok(ScoreFile { examples: folded.keys.examples.len(), scores, info: folded.info })
+        Ok(ScoreFileSummary { examples: folded.keys.examples.len(), scores, info: folded.info })
     }
 
     /// Returns the example ids, ascending.

@@ -17,12 +17,12 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-use super::columns::{Keys, Statistics};
+use super::column_sink::{Keys, Statistics};
 use super::info::ScoreInfo;
-use super::pipeline::in_order;
+use super::ordered_parallel::in_order;
 use super::schema::{self, IDENTITY, INFO_KEY};
 use crate::error::{Error, Result};
-use crate::storage::{AtomicFile, ChunkSums, Unforgiving, io_error};
+use crate::storage::{AtomicFile, ChunkChecksumWriter, StickyErrorWriter, io_error};
 
 const ROW_GROUP_ROWS: usize = 131_072;
 
@@ -47,7 +47,7 @@ pub(super) fn write(
         .map_err(|error| Error::invalid("score information").with_source(error))?;
     let info = KeyValue::new(INFO_KEY.to_owned(), info);
     let rows = keys.examples.len();
-    let (output, lengths) = ChunkSums::new(Unforgiving::new(file.file()));
+    let (output, lengths) = ChunkChecksumWriter::new(StickyErrorWriter::new(file.file()));
     let mut properties = properties(&schema);
     properties = properties
         .set_key_value_metadata(Some(IDENTITY.entries().into_iter().chain([info]).collect()));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use super::json_float;
 use crate::error::{Error, Result};
 
 /// How many of the scored examples to choose.
@@ -13,7 +13,7 @@ pub enum Amount {
     /// A share of the examples that have a score, in `0..=1`. The count is rounded to the nearest
     /// whole number, a half upwards. In a recipe the share is of all examples that have a score
     /// before its first step, so it is the size of the outcome.
-    Fraction(#[serde(with = "number")] f64),
+    Fraction(#[serde(with = "json_float")] f64),
     /// A number of examples.
     Count(usize),
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::choice::{Chooser, group};
-use super::share::apportion;
+use super::row_chooser::{RowChooser, group};
+use super::apportion::apportion;
 use super::{Amount, Decision};
 use crate::error::{Error, Result};
 
@@ -85,7 +85,7 @@ impl<'a> ClassSizes<'a> {
         rows: &[u32],
         skip: usize,
         count: usize,
-        chooser: &mut Chooser<'_>,
+        chooser: &mut RowChooser<'_>,
         equal: bool,
     ) -> Vec<u32> {
         let (mut rows, left) = group(rows, self.sizes.len(), |row| self.of(row));
@@ -97,7 +97,7 @@ impl<'a> ClassSizes<'a> {
         for ((size, skip), budget) in left.into_iter().zip(skips).zip(budgets) {
             let of_class = &mut rows[start..start + size];
             start += size;
-            chooser.favor(of_class, skip, budget);
+            chooser.select_best(of_class, skip, budget);
             chosen.extend_from_slice(&of_class[..budget]);
         }
         chosen

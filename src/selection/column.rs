@@ -1,7 +1,7 @@
 //! One score of a set of examples: the input of every selection.
 
 use super::ids::Ids;
-use super::narrowing::{Action, Narrowing};
+use super::selection_state::{Action, SelectionState};
 use super::{Classes, Rule, Selection};
 use crate::error::{Error, Result};
 
@@ -123,9 +123,9 @@ impl ScoreColumn {
     /// ```
     pub fn select_with_classes(self, rule: Rule, classes: Classes) -> Result<Selection> {
         let (ids, labels, scores) = self.into_parts();
-        let mut narrowing = Narrowing::new(labels, &[&scores]);
-        narrowing.step(Action::Keep, rule, classes, &scores, &ids)?;
-        Ok(narrowing.finish(ids))
+        let mut selection_state = SelectionState::new(labels, &[&scores]);
+        selection_state.step(Action::Keep, rule, classes, &scores, &ids)?;
+        Ok(selection_state.finish(ids))
     }
 
     /// Takes the column apart into ids, labels and scores.

@@ -11,18 +11,18 @@
 //! is deterministic. No rule keeps an example whose score is NaN; such examples are counted.
 
 mod amount;
-mod choice;
+mod row_chooser;
 mod classes;
 mod column;
 mod example_set;
 mod ids;
 mod label_noise;
-mod narrowing;
-mod number;
+mod selection_state;
+mod json_float;
 mod outcome;
 mod random;
 mod rule;
-mod share;
+mod apportion;
 mod strata;
 #[cfg(test)]
 mod tests;
@@ -34,5 +34,5 @@ pub use label_noise::{LabelNoise, NoisyLabels};
 pub use outcome::{Decision, Kept, SelectedExample, Selection};
 pub use rule::{Classes, HardEnd, Rule};
 
-pub(crate) use narrowing::{Action, Narrowing};
+pub(crate) use selection_state::{Action, SelectionState};
 pub(crate) use random::SplitMix64;

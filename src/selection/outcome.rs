@@ -67,12 +67,12 @@ impl Selection {
     /// ```
     /// use data_diet::selection::Selection;
     ///
-    /// let mine = Selection::of([12, 5, 7])?;
+    /// let mine = Selection::from_examples([12, 5, 7])?;
     /// assert!(mine.contains(7) && !mine.contains(6));
     /// assert_eq!(mine.examples().collect::<Vec<_>>(), [5, 7, 12]);
     /// # Ok::<(), data_diet::Error>(())
     /// ```
-    pub fn of(examples: impl IntoIterator<Item = i64>) -> Result<Self> {
+    pub fn from_examples(examples: impl IntoIterator<Item = i64>) -> Result<Self> {
         let mut ids: Vec<i64> = examples.into_iter().collect();
         ids.sort_unstable();
         if let Some(&[id, _]) = ids.windows(2).find(|pair| pair[0] == pair[1]) {

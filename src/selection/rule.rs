@@ -25,10 +25,10 @@ pub enum Rule {
     /// Scores in `min..=max`; `None` leaves a side open.
     Threshold {
         /// The lowest score that is chosen.
-        #[serde(with = "number::optional", default, skip_serializing_if = "Option::is_none")]
+        #[serde(with = "json_float::optional", default, skip_serializing_if = "Option::is_none")]
         min: Option<f64>,
         /// The highest score that is chosen.
-        #[serde(with = "number::optional", default, skip_serializing_if = "Option::is_none")]
+        #[serde(with = "json_float::optional", default, skip_serializing_if = "Option::is_none")]
         max: Option<f64>,
     },
     /// A uniformly random subset that depends on the seed and the scored ids only: the baseline
@@ -111,12 +111,12 @@ impl HardEnd {
     /// ```
     /// use data_diet::selection::HardEnd;
     ///
-    /// assert_eq!(HardEnd::of_score("el2n_score_epoch_10"), Some(HardEnd::High));
-    /// assert_eq!(HardEnd::of_score("aum"), Some(HardEnd::Low));
-    /// assert_eq!(HardEnd::of_score("my_score"), None);
+    /// assert_eq!(HardEnd::for_score("el2n_score_epoch_10"), Some(HardEnd::High));
+    /// assert_eq!(HardEnd::for_score("aum"), Some(HardEnd::Low));
+    /// assert_eq!(HardEnd::for_score("my_score"), None);
     /// ```
     #[must_use]
-    pub fn of_score(name: &str) -> Option<Self> {
+    pub fn for_score(name: &str) -> Option<Self> {
         let name = name.strip_suffix("_mean").unwrap_or(name);
         match name {
             "forgetting" | "forgetting_inf" | "never_learned" | "first_learned" => {
@@ -150,7 +150,7 @@ impl HardEnd {
 }
 
 /// Each stratum costs memory, and no data set needs more.
-const MOST_STRATA: usize = 1_000_000;
+const MAX_STRATA: usize = 1_000_000;
 
 impl Rule {
     /// The rule's name in messages and files.
@@ -183,9 +183,9 @@ impl Rule {
                 Ok(())
             }
             Self::Stratified { amount, strata, .. } => {
-                if !(1..=MOST_STRATA).contains(&strata) {
+                if !(1..=MAX_STRATA).contains(&strata) {
                     return Err(Error::invalid(format!(
-                        "strata: expected between 1 and {MOST_STRATA}, got {strata}"
+                        "strata: expected between 1 and {MAX_STRATA}, got {strata}"
                     )));
                 }
                 amount.validate()

@@ -143,34 +143,34 @@ fn the_hard_end_of_scores_that_are_known() {
         "entropy_train_step_3",
         "first_learned",
     ] {
-        assert_eq!(HardEnd::of_score(name), Some(HardEnd::High), "{name}");
+        assert_eq!(HardEnd::for_score(name), Some(HardEnd::High), "{name}");
     }
     for name in ["margin_score_epoch_1", "aum", "confidence", "cartography_correctness"] {
-        assert_eq!(HardEnd::of_score(name), Some(HardEnd::Low), "{name}");
+        assert_eq!(HardEnd::for_score(name), Some(HardEnd::Low), "{name}");
     }
     for name in ["presentations", "cartography_variability", "el2n_train_epoch_0_std", "el2nx", ""]
     {
-        assert_eq!(HardEnd::of_score(name), None, "{name}");
+        assert_eq!(HardEnd::for_score(name), None, "{name}");
     }
 }
 
 #[test]
 fn a_selection_for_loaders() {
-    let mine = Selection::of([7, 3, 1 << 40]).unwrap();
+    let mine = Selection::from_examples([7, 3, 1 << 40]).unwrap();
     assert_eq!(mine.examples().len(), 3);
     assert_eq!((&mine).into_iter().collect::<Vec<_>>(), [3, 7, 1 << 40]);
     let error = mine.indices().unwrap_err();
     let expected =
         "indices: expected ids that are row numbers, at most 4294967295, got 1099511627776";
     assert_eq!(error.to_string(), expected);
-    assert_eq!(Selection::of([4_294_967_295, 0]).unwrap().indices().unwrap(), [0, u32::MAX]);
-    assert_eq!(Selection::of([]).unwrap_err().kind(), ErrorKind::Empty);
-    let error = Selection::of([2, 5, 2]).unwrap_err();
+    assert_eq!(Selection::from_examples([4_294_967_295, 0]).unwrap().indices().unwrap(), [0, u32::MAX]);
+    assert_eq!(Selection::from_examples([]).unwrap_err().kind(), ErrorKind::Empty);
+    let error = Selection::from_examples([2, 5, 2]).unwrap_err();
     assert_eq!(error.to_string(), "examples: expected every id once, got 2 twice");
-    let error = Selection::of([2, -5]).unwrap_err();
+    let error = Selection::from_examples([2, -5]).unwrap_err();
     assert_eq!(error.to_string(), "examples: expected ids in 0..2^63, got -5");
     assert!(ScoreColumn::new(vec![-1], vec![0], vec![0.0]).is_err());
-    let rows = Selection::of([2, 0, 1]).unwrap();
+    let rows = Selection::from_examples([2, 0, 1]).unwrap();
     assert!(rows.contains(2) && !rows.contains(3) && !rows.contains(-1));
     let some = column(&[0.0, 1.0, f64::NAN, 2.0]).select(Rule::Highest(Amount::Count(2))).unwrap();
     let mut examples = some.examples();

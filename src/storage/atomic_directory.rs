@@ -18,7 +18,7 @@ pub(crate) struct AtomicDirectory {
 
 impl AtomicDirectory {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        refuse_taken(path)?;
+        ensure_absent(path)?;
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -48,7 +48,7 @@ impl AtomicDirectory {
 
     /// Moves the directory to its name.
     pub(crate) fn commit(self) -> Result<()> {
-        refuse_taken(&self.path)?;
+        ensure_absent(&self.path)?;
         let failed = |error: io::Error| Error::io("write", &self.path, error);
         if self.path.exists() {
             fs::remove_dir(&self.path).map_err(failed)?;
@@ -60,7 +60,7 @@ impl AtomicDirectory {
     }
 }
 
-fn refuse_taken(path: &Path) -> Result<()> {
+fn ensure_absent(path: &Path) -> Result<()> {
     let taken = |what: &str| {
         let message = format!(
             "output: expected a directory that is new or empty, got {}, which {what}",

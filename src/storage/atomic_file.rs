@@ -22,12 +22,12 @@ impl AtomicFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        Self::create_apart(path, directory)
+        Self::create_in(path, directory)
     }
 
     /// Like `create`, but written in another directory of the same file system, where readers take
     /// every file they see for a finished one.
-    pub(crate) fn create_apart(path: &Path, directory: &Path) -> Result<Self> {
+    pub(crate) fn create_in(path: &Path, directory: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::invalid(format!(
                 "output: expected a file name, got the directory {}",
@@ -119,7 +119,7 @@ mod tests {
         fs::create_dir(&drafts).unwrap();
         fs::create_dir(&table).unwrap();
         let path = table.join("part");
-        let mut file = AtomicFile::create_apart(&path, &drafts).unwrap();
+        let mut file = AtomicFile::create_in(&path, &drafts).unwrap();
         file.write_all(b"mine").unwrap();
         assert_eq!(fs::read_dir(&table).unwrap().count(), 0, "drafts are out of sight");
         fs::write(&path, "theirs").unwrap();
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(&drafts).unwrap().count(), 0);
-        let mut file = AtomicFile::create_apart(&table.join("next"), &drafts).unwrap();
+        let mut file = AtomicFile::create_in(&table.join("next"), &drafts).unwrap();
         file.write_all(b"mine").unwrap();
         file.commit_new().unwrap();
         assert_eq!(fs::read(table.join("next")).unwrap(), b"mine");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A scheduled retry, with exponential backoff: the first pause is 100 ms, each later pause is twice
 /// as long as the one before, up to 5 s.
@@ -24,7 +24,7 @@ impl Retry {
     /// Schedules the retry after a failure at `now`. `previous` is the retry that failed, or `None`
     /// for the first attempt.
     pub(crate) fn schedule(previous: Option<Self>, now: Instant) -> Self {
-        let pause = previous.map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(LONGEST_PAUSE));
+        let pause = previous.map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(MAX_PAUSE));
         Self { at: now + pause, pause }
     }
 

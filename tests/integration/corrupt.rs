@@ -33,7 +33,7 @@ fn verify(experiment: &Experiment) -> Verification {
 
 /// What the readers say about an experiment with one broken part.
 fn check_broken(path: &Path, part: &Path, what: &str) {
-    let is_told = |kind| matches!(kind, ErrorKind::Corrupt | ErrorKind::Foreign);
+    let is_told = |kind| matches!(kind, ErrorKind::Corrupt | ErrorKind::UnsupportedFormat);
     let experiment = Experiment::open_read_only(path).unwrap();
     let error = observations(&experiment, "seed-0", Phase::Train).unwrap_err();
     assert!(is_told(error.kind()), "{what}: {error:?}");
@@ -52,7 +52,7 @@ fn a_part_cut_off_at_any_byte_is_an_error() {
         fs::write(&part, &bytes[..length]).unwrap();
         let experiment = Experiment::open_read_only(directory.experiment()).unwrap();
         let error = observations(&experiment, "seed-0", Phase::Train).unwrap_err();
-        let kinds = [ErrorKind::Corrupt, ErrorKind::Foreign];
+        let kinds = [ErrorKind::Corrupt, ErrorKind::UnsupportedFormat];
         assert!(kinds.contains(&error.kind()), "{length} bytes: {error:?}");
         if length % 101 == 0 {
             check_broken(&directory.experiment(), &part, &format!("{length} bytes"));
@@ -71,7 +71,7 @@ fn flipped_bits_of_a_part_are_an_error() {
         fs::write(&part, &bytes).unwrap();
         let experiment = Experiment::open_read_only(directory.experiment()).unwrap();
         let error = observations(&experiment, "seed-0", Phase::Train).unwrap_err();
-        let kinds = [ErrorKind::Corrupt, ErrorKind::Foreign];
+        let kinds = [ErrorKind::Corrupt, ErrorKind::UnsupportedFormat];
         assert!(kinds.contains(&error.kind()), "bit {bit}: {error:?}");
         if bit % 7 == 0 {
             check_broken(&directory.experiment(), &part, &format!("bit {bit}"));
@@ -97,7 +97,7 @@ fn files_that_are_not_ours_are_foreign() {
     for (what, bytes) in cases {
         fs::write(&part, bytes).unwrap();
         let error = observations(&experiment, "seed-0", Phase::Train).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Foreign, "{what}: {error}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat, "{what}: {error}");
         check_broken(&path, &part, what);
         println!("{what}");
         data_diet(&["verify".as_ref(), directory.experiment().as_os_str()], 1)
@@ -135,8 +135,8 @@ fn metadata_that_is_garbage_or_newer_is_told_apart() {
         ("{}", ErrorKind::Corrupt),
         (&sound[..sound.len() / 2], ErrorKind::Corrupt),
         (r#"{"schema_version": 1}"#, ErrorKind::Corrupt),
-        (r#"{"schema_version": 7, "all": "new"}"#, ErrorKind::Foreign),
-        (&newer, ErrorKind::Foreign),
+        (r#"{"schema_version": 7, "all": "new"}"#, ErrorKind::UnsupportedFormat),
+        (&newer, ErrorKind::UnsupportedFormat),
     ];
     for (text, expected) in cases {
         fs::write(&path, text).unwrap();
@@ -159,12 +159,12 @@ fn a_broken_table_of_scores_is_an_error_or_reads_as_it_was() {
     let path = directory.join("scores.parquet");
     ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap().write(&path).unwrap();
     let (bytes, sound) = (fs::read(&path).unwrap(), ScoreColumn::read(&path, "el2n").unwrap());
-    assert!(Verification::of_scores(&path).findings.is_empty());
+    assert!(Verification::verify_scores(&path).findings.is_empty());
     for length in (0..bytes.len()).step_by(3) {
         fs::write(&path, &bytes[..length]).unwrap();
         let error = ScoreColumn::read(&path, "el2n").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{length} bytes: {error}");
-        assert_eq!(Verification::of_scores(&path).findings.len(), 1, "{length} bytes");
+        assert_eq!(Verification::verify_scores(&path).findings.len(), 1, "{length} bytes");
     }
     let bits = |column: &ScoreColumn| -> Vec<(i64, i32, u64)> {
         let scores = column.scores().iter().map(|score| score.to_bits());
@@ -185,17 +185,20 @@ fn a_broken_table_of_scores_is_an_error_or_reads_as_it_was() {
             }
         }
         if bit % 5 == 0 {
-            assert_eq!(Verification::of_scores(&path).findings.len(), 1, "bit {bit}");
+            assert_eq!(Verification::verify_scores(&path).findings.len(), 1, "bit {bit}");
         }
         broken[bit / 8] ^= 1 << (bit % 8);
     }
     assert!(told > 50, "{told}");
     fs::write(&path, "example,el2n\n").unwrap();
     assert_eq!(ScoreColumn::read(&path, "el2n").unwrap_err().kind(), ErrorKind::Corrupt);
-    assert_eq!(Verification::of_scores(&path).findings[0].error.kind(), ErrorKind::Foreign);
+    assert_eq!(
+        Verification::verify_scores(&path).findings[0].error.kind(),
+        ErrorKind::UnsupportedFormat
+    );
     let none = directory.join("none");
     assert_eq!(ScoreColumn::read(&none, "el2n").unwrap_err().kind(), ErrorKind::Io);
-    assert_eq!(Verification::of_scores(&none).findings[0].error.kind(), ErrorKind::Io);
+    assert_eq!(Verification::verify_scores(&none).findings[0].error.kind(), ErrorKind::Io);
 }
 
 #[test]

@@ -36,26 +36,26 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(code) => code,
-        Err(Failure::Library(error)) => {
+        Err(CommandError::Library(error)) => {
             text::tell(format_args!("data-diet: {error}"));
             match error.kind() {
                 data_diet::ErrorKind::InvalidArgument => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
-        Err(Failure::Finding(message)) => {
+        Err(CommandError::Finding(message)) => {
             text::tell(format_args!("data-diet: {message}"));
             ExitCode::FAILURE
         }
-        Err(Failure::Arguments(message)) => {
+        Err(CommandError::Arguments(message)) => {
             text::tell(format_args!("data-diet: {message}"));
             ExitCode::from(2)
         }
         // The reader of our output has closed it.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(Failure::Output(error)) => {
+        Err(CommandError::Output(error)) => {
             text::tell(format_args!("data-diet: cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 /// Why a command ended early.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     Library(data_diet::Error),
     /// A check found a problem.
     Finding(String),
@@ -73,13 +73,13 @@ enum Failure {
     Output(io::Error),
 }
 
-impl From<data_diet::Error> for Failure {
+impl From<data_diet::Error> for CommandError {
     fn from(error: data_diet::Error) -> Self {
         Self::Library(error)
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }

@@ -25,12 +25,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 
-use super::added::Added;
+use super::added_scores::Added;
 use super::input::ManifestInput;
-use super::sieve::Sieve;
+use super::row_filter::RowFilter;
 use super::{Manifest, write_failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ParquetGroups, io_error};
+use crate::storage::{RowGroupWriter, io_error};
 use plan::{Planner, RowGroup};
 use source::Source;
 use task::{Done, Task};
@@ -45,7 +45,7 @@ pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
-    sieve: &mut Sieve<'_>,
+    row_filter: &mut RowFilter<'_>,
     columns: &mut Option<SchemaRef>,
 ) -> Result<()> {
     let bytes = input.bytes();
@@ -53,25 +53,25 @@ pub(super) fn filter(
     let length = file.seek(SeekFrom::End(0)).ok().or(bytes).unwrap_or(0);
     // Some decoders of the Parquet crate panic on damaged input.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        copy(manifest, file, length, &mut progress, output, sieve, columns)
+        copy(manifest, file, length, &mut progress, output, row_filter, columns)
     }));
     outcome.unwrap_or_else(|_panic| {
-        Err(sieve.bad_manifest(ErrorKind::Corrupt, "is damaged: the Parquet decoder panicked"))
+        Err(row_filter.bad_manifest(ErrorKind::Corrupt, "is damaged: the Parquet decoder panicked"))
     })
 }
 
-fn unreadable(sieve: &Sieve<'_>, error: ParquetError) -> Error {
+fn unreadable(row_filter: &RowFilter<'_>, error: ParquetError) -> Error {
     match io_error(error) {
         Ok(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            sieve.bad_manifest(ErrorKind::Io, "cannot be read").with_source(error)
+            row_filter.bad_manifest(ErrorKind::Io, "cannot be read").with_source(error)
         }
-        Ok(error) => damaged(sieve, error),
-        Err(error) => damaged(sieve, error),
+        Ok(error) => damaged(row_filter, error),
+        Err(error) => damaged(row_filter, error),
     }
 }
 
-fn damaged(sieve: &Sieve<'_>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    sieve.bad_manifest(ErrorKind::Corrupt, "is not Parquet that can be read").with_source(error)
+fn damaged(row_filter: &RowFilter<'_>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    row_filter.bad_manifest(ErrorKind::Corrupt, "is not Parquet that can be read").with_source(error)
 }
 
 fn unwritable(error: ParquetError) -> Error {
@@ -88,21 +88,21 @@ fn copy(
     length: u64,
     progress: &mut dyn FnMut(u64),
     output: &mut (dyn Write + Send),
-    sieve: &mut Sieve<'_>,
+    row_filter: &mut RowFilter<'_>,
     columns: &mut Option<SchemaRef>,
 ) -> Result<()> {
     let source = Source::new(file, length);
     let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::default())
-        .map_err(|error| unreadable(sieve, error))?;
+        .map_err(|error| unreadable(row_filter, error))?;
     let schema = Arc::clone(metadata.schema());
-    check_columns(columns, &schema, sieve)?;
-    let key = keys::find_key(manifest, &schema, sieve)?;
+    check_columns(columns, &schema, row_filter)?;
+    let key = keys::find_key(manifest, &schema, row_filter)?;
     let added = Added::of(manifest);
-    let schema = with_added(&schema, added.as_ref(), sieve)?;
+    let schema = with_added(&schema, added.as_ref(), row_filter)?;
     let names = added.iter().flat_map(Added::names);
     let properties = properties::like(metadata.metadata(), names);
     let mut output =
-        ParquetGroups::new(output, Arc::clone(&schema), properties).map_err(unwritable)?;
+        RowGroupWriter::new(output, Arc::clone(&schema), properties).map_err(unwritable)?;
     let mut planner = Planner::new(source, metadata, key, added, schema);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
@@ -117,8 +117,8 @@ fn copy(
             });
         }
         // This thread is one of the workers while it waits.
-        let crew = Crew { to_do, tasks, results };
-        crew.make(&mut planner, length, progress, &mut output, sieve)
+        let crew = EncoderPool { to_do, tasks, results };
+        crew.make(&mut planner, length, progress, &mut output, row_filter)
     })?;
     output.finish().map(drop).map_err(unwritable)
 }
@@ -127,7 +127,7 @@ fn copy(
 fn check_columns(
     columns: &mut Option<SchemaRef>,
     schema: &SchemaRef,
-    sieve: &Sieve<'_>,
+    row_filter: &RowFilter<'_>,
 ) -> Result<()> {
     let shown = |schema: &SchemaRef| {
         let columns = schema.fields().iter();
@@ -138,7 +138,7 @@ fn check_columns(
         return Ok(());
     }
     let (expected, found) = (shown(expected), shown(schema));
-    Err(sieve.bad_manifest(
+    Err(row_filter.bad_manifest(
         ErrorKind::Manifest,
         format!("expected the columns of the first file, {expected}; got {found}"),
     ))
@@ -147,13 +147,13 @@ fn check_columns(
 fn with_added(
     schema: &SchemaRef,
     added: Option<&Added<'_>>,
-    sieve: &Sieve<'_>,
+    row_filter: &RowFilter<'_>,
 ) -> Result<SchemaRef> {
     let Some(added) = added else { return Ok(Arc::clone(schema)) };
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     for name in added.names() {
         if schema.field_with_name(name).is_ok() {
-            return Err(sieve.has_column(name));
+            return Err(row_filter.has_column(name));
         }
         fields.push(Arc::new(Field::new(name, DataType::Float64, true)));
     }
@@ -161,28 +161,28 @@ fn with_added(
 }
 
 /// The threads that encode columns.
-struct Crew {
+struct EncoderPool {
     to_do: Sender<Task>,
     tasks: Receiver<Task>,
     results: Receiver<Done>,
 }
 
-impl Crew {
+impl EncoderPool {
     /// Makes and writes every row group in order. The first error in that order ends it.
     fn make(
         &self,
         planner: &mut Planner<'_>,
         length: u64,
         progress: &mut dyn FnMut(u64),
-        output: &mut ParquetGroups<&mut (dyn Write + Send)>,
-        sieve: &mut Sieve<'_>,
+        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
+        row_filter: &mut RowFilter<'_>,
     ) -> Result<()> {
         let mut groups = std::collections::VecDeque::<RowGroup>::new();
         let mut refused = None;
         let mut told = 0;
         loop {
             while groups.len() < GROUPS_AT_ONCE && refused.is_none() {
-                match planner.next(output, sieve) {
+                match planner.next(output, row_filter) {
                     Err(error) => refused = Some(error),
                     Ok(None) => break,
                     Ok(Some((group, tasks))) => {
@@ -207,10 +207,10 @@ impl Crew {
                         Some(group) => {
                             planner
                                 .copy(group, output)
-                                .map_err(|error| unreadable(sieve, error))?;
+                                .map_err(|error| unreadable(row_filter, error))?;
                             output.flush().map_err(unwritable)?;
                         }
-                        None => self.write(group, output, sieve)?,
+                        None => self.write(group, output, row_filter)?,
                     }
                 }
                 continue;
@@ -234,15 +234,15 @@ impl Crew {
     fn write(
         &self,
         group: RowGroup,
-        output: &mut ParquetGroups<&mut (dyn Write + Send)>,
-        sieve: &Sieve<'_>,
+        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
+        row_filter: &RowFilter<'_>,
     ) -> Result<()> {
         let mut chunks = Vec::new();
         for column in group.columns.into_iter().flatten() {
             let column = column.map_err(|error| {
                 // The remaining work is not needed.
                 self.tasks.try_iter().for_each(drop);
-                unreadable(sieve, error)
+                unreadable(row_filter, error)
             })?;
             chunks.extend(column);
         }

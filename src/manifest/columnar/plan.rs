@@ -15,9 +15,9 @@ use super::source::Source;
 use super::task::{Piece, Rows, Task};
 use super::unwritable;
 use crate::error::Result;
-use crate::manifest::added::Added;
-use crate::manifest::sieve::Sieve;
-use crate::storage::ParquetGroups;
+use crate::manifest::added_scores::Added;
+use crate::manifest::row_filter::RowFilter;
+use crate::storage::RowGroupWriter;
 
 /// The largest decoded size of an output row group.
 const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
@@ -46,7 +46,7 @@ pub(super) struct Planner<'a> {
     schema: SchemaRef,
     /// The next row group, and its state if some of its rows have been taken.
     group: usize,
-    begun: Option<Begun>,
+    begun: Option<PartialRowGroup>,
     /// The number of output row groups so far.
     number: usize,
     /// The number of rows of the manifest's largest row group.
@@ -54,7 +54,7 @@ pub(super) struct Planner<'a> {
 }
 
 /// A row group of the manifest of which some rows have been taken.
-struct Begun {
+struct PartialRowGroup {
     kept: Kept,
     /// The first row that has not been taken, and the number of kept rows before it.
     row: usize,
@@ -78,7 +78,7 @@ impl<'a> Planner<'a> {
     pub(super) fn copy(
         &self,
         group: usize,
-        output: &mut ParquetGroups<&mut (dyn Write + Send)>,
+        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
     ) -> ParquetResult<()> {
         output.copy(&self.source, self.metadata.metadata().row_group(group))
     }
@@ -91,8 +91,8 @@ impl<'a> Planner<'a> {
     /// Returns the next row group of the output and its tasks; `None` at the end of the manifest.
     pub(super) fn next(
         &mut self,
-        output: &ParquetGroups<&mut (dyn Write + Send)>,
-        sieve: &mut Sieve<'_>,
+        output: &RowGroupWriter<&mut (dyn Write + Send)>,
+        row_filter: &mut RowFilter<'_>,
     ) -> Result<Option<(RowGroup, Vec<Task>)>> {
         let mut pieces = Vec::new();
         // As long as the pieces are whole row groups.
@@ -112,14 +112,14 @@ impl<'a> Planner<'a> {
             } else {
                 let (source, metadata) = (&self.source, &self.metadata);
                 let added = self.added.as_ref();
-                let kept = keys::decide(source, metadata, self.group, self.key, added, sieve)?;
-                Begun { kept, row: 0, kept_before: 0 }
+                let kept = keys::decide(source, metadata, self.group, self.key, added, row_filter)?;
+                PartialRowGroup { kept, row: 0, kept_before: 0 }
             };
             if begun.kept.rows.count_set_bits() == all
                 && all > self.most_rows / 4 * 3
                 && begun.row == 0
                 && self.added.is_none()
-                && output.takes_columns_of(self.metadata.parquet_schema())
+                && output.can_copy_columns_of(self.metadata.parquet_schema())
             {
                 if !pieces.is_empty() {
                     self.begun = Some(begun);
@@ -155,7 +155,7 @@ impl<'a> Planner<'a> {
                 self.group += 1;
             } else {
                 let kept_before = begun.kept_before + kept;
-                self.begun = Some(Begun { kept: begun.kept, row: end, kept_before });
+                self.begun = Some(PartialRowGroup { kept: begun.kept, row: end, kept_before });
             }
         }
         if pieces.is_empty() {
@@ -169,7 +169,7 @@ impl<'a> Planner<'a> {
         pieces: Vec<Piece>,
         mut keys: Option<Vec<ArrayRef>>,
         added: Vec<Vec<Vec<Option<f64>>>>,
-        output: &ParquetGroups<&mut (dyn Write + Send)>,
+        output: &RowGroupWriter<&mut (dyn Write + Send)>,
     ) -> ParquetResult<(RowGroup, Vec<Task>)> {
         let pieces = Arc::new(pieces);
         let group = self.number;

@@ -30,7 +30,7 @@ pub(super) fn like<'n>(
         // A dictionary that the original writer gave up on may fit the rows that are left.
         let dictionary = chunks().any(|chunk| chunk.dictionary_page_offset().is_some());
         builder = builder.set_column_dictionary_enabled(path.clone(), dictionary);
-        if let Some(encoding) = chunks().find_map(plain_or_better) {
+        if let Some(encoding) = chunks().find_map(chosen_encoding) {
             builder = builder.set_column_encoding(path.clone(), encoding);
         }
         let statistics = if chunks().any(|chunk| chunk.column_index_offset().is_some()) {
@@ -55,7 +55,7 @@ pub(super) fn like<'n>(
 }
 
 /// Returns the encoding that someone has chosen for the values of a column.
-fn plain_or_better(chunk: &ColumnChunkMetaData) -> Option<Encoding> {
+fn chosen_encoding(chunk: &ColumnChunkMetaData) -> Option<Encoding> {
     chunk.encodings().find(|encoding| {
         matches!(
             encoding,

@@ -1,7 +1,7 @@
 //! The columns of delimited text: their names, the key, and the columns that are added.
 
 use super::super::Manifest;
-use super::super::sieve::Sieve;
+use super::super::row_filter::RowFilter;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The columns of a file, by name; numbered from 0 if there is no header.
@@ -20,12 +20,12 @@ impl Columns {
     }
 
     /// Refuses columns that differ from these.
-    pub(super) fn check(&self, found: &Self, sieve: &Sieve<'_>) -> Result<()> {
+    pub(super) fn check(&self, found: &Self, row_filter: &RowFilter<'_>) -> Result<()> {
         if found == self {
             return Ok(());
         }
         let (expected, found) = (self.names.join(", "), found.names.join(", "));
-        Err(sieve.bad_manifest(
+        Err(row_filter.bad_manifest(
             ErrorKind::Manifest,
             format!("expected the columns of the first file, {expected}; got {found}"),
         ))
@@ -35,10 +35,10 @@ impl Columns {
     pub(super) fn refuse<'n>(
         &self,
         mut added: impl Iterator<Item = &'n str>,
-        sieve: &Sieve<'_>,
+        row_filter: &RowFilter<'_>,
     ) -> Result<()> {
         match added.find(|name| self.names.iter().any(|it| it == name)) {
-            Some(name) => Err(sieve.has_column(name)),
+            Some(name) => Err(row_filter.has_column(name)),
             None => Ok(()),
         }
     }
@@ -56,14 +56,14 @@ impl Header {
     pub(super) fn new<'f>(
         manifest: &Manifest,
         first: impl Iterator<Item = &'f [u8]>,
-        sieve: &Sieve<'_>,
+        row_filter: &RowFilter<'_>,
     ) -> Result<Self> {
         let names: Vec<String> = if manifest.header {
             first.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
         } else {
             first.enumerate().map(|(column, _)| column.to_string()).collect()
         };
-        let key = find_key(manifest, &names, sieve)?;
+        let key = find_key(manifest, &names, row_filter)?;
         Ok(Self { columns: Columns { names }, key })
     }
 }
@@ -71,14 +71,14 @@ impl Header {
 fn find_key(
     manifest: &Manifest,
     names: &[String],
-    sieve: &Sieve<'_>,
+    row_filter: &RowFilter<'_>,
 ) -> Result<Option<(usize, String)>> {
     let Some(name) = &manifest.key else { return Ok(None) };
     let mut places = (0..names.len()).filter(|&column| &names[column] == name);
     match (places.next(), places.next()) {
         (Some(column), None) => Ok(Some((column, name.clone()))),
-        (None, _) => Err(sieve.no_column(name, names.iter().map(String::as_str))),
-        (Some(_), Some(_)) => Err(sieve.bad_manifest(
+        (None, _) => Err(row_filter.no_column(name, names.iter().map(String::as_str))),
+        (Some(_), Some(_)) => Err(row_filter.bad_manifest(
             ErrorKind::Manifest,
             format!("two columns have the key's name `{name}`"),
         )),
@@ -86,7 +86,7 @@ fn find_key(
 }
 
 /// Returns the names to append to the header.
-pub(super) fn line_of<'n>(
+pub(super) fn header_line<'n>(
     names: impl Iterator<Item = &'n str>,
     delimiter: u8,
     quotes: bool,

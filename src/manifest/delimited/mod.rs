@@ -11,10 +11,10 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use super::Manifest;
-use super::added::Added;
+use super::added_scores::Added;
 use super::input::ManifestInput;
 use super::pipeline::{self, Output, Splitter};
-use super::sieve::Sieve;
+use super::row_filter::RowFilter;
 use crate::error::{Error, ErrorKind, Result};
 use header::Header;
 use marks::Marks;
@@ -25,8 +25,8 @@ pub(super) use parser::{Parsed, Parser};
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The number of bytes to mark at once: at first, after a record that `parser` had to read, and at
 /// most for shorter records.
-const FEWEST_MARKED: usize = 1 << 10;
-const MOST_MARKED: usize = 1 << 14;
+const MIN_MARKED: usize = 1 << 10;
+const MAX_MARKED: usize = 1 << 14;
 
 /// Filters delimited text. `columns` holds the columns that the file must have, if any, and
 /// receives those it has.
@@ -35,13 +35,13 @@ pub(super) fn filter(
     delimiter: u8,
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
-    sieve: &mut Sieve<'_>,
+    row_filter: &mut RowFilter<'_>,
     columns: &mut Option<Columns>,
 ) -> Result<()> {
-    let mut records = Records::new(manifest, delimiter, sieve, columns.take());
+    let mut records = Records::new(manifest, delimiter, row_filter, columns.take());
     pipeline::run(input, output, manifest.compression, &mut records)?;
     let Some(header) = records.header else {
-        return Err(sieve.bad_manifest(ErrorKind::Manifest, "is empty"));
+        return Err(row_filter.bad_manifest(ErrorKind::Manifest, "is empty"));
     };
     *columns = Some(header.columns);
     Ok(())
@@ -50,7 +50,7 @@ pub(super) fn filter(
 struct Records<'a, 's> {
     manifest: &'a Manifest,
     delimiter: u8,
-    sieve: &'a mut Sieve<'s>,
+    row_filter: &'a mut RowFilter<'s>,
     added: Option<Added<'a>>,
     /// The columns that it must have.
     expected: Option<Columns>,
@@ -63,7 +63,7 @@ struct Records<'a, 's> {
     /// Records that have been found but not decided about: where they end, and their ids.
     ends: Vec<usize>,
     ids: Vec<i64>,
-    verdicts: Vec<bool>,
+    keep_flags: Vec<bool>,
     scratch: Vec<u8>,
 }
 
@@ -71,23 +71,23 @@ impl<'a, 's> Records<'a, 's> {
     fn new(
         manifest: &'a Manifest,
         delimiter: u8,
-        sieve: &'a mut Sieve<'s>,
+        row_filter: &'a mut RowFilter<'s>,
         expected: Option<Columns>,
     ) -> Self {
         Self {
             manifest,
             delimiter,
-            sieve,
+            row_filter,
             added: Added::of(manifest),
             expected,
             header: None,
             at_start: true,
             parser: Parser::new(delimiter, manifest.quotes),
             marks: Marks::default(),
-            marked: FEWEST_MARKED,
+            marked: MIN_MARKED,
             ends: Vec::new(),
             ids: Vec::new(),
-            verdicts: Vec::new(),
+            keep_flags: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -105,9 +105,9 @@ impl<'a, 's> Records<'a, 's> {
             Parsed::Record(length) => mark + length,
         };
         let names = (0..self.parser.fields()).map(|column| self.parser.field(column));
-        let header = Header::new(self.manifest, names, &*self.sieve)?;
+        let header = Header::new(self.manifest, names, &*self.row_filter)?;
         if let Some(expected) = &self.expected {
-            expected.check(&header.columns, &*self.sieve)?;
+            expected.check(&header.columns, &*self.row_filter)?;
         }
         let header = self.header.insert(header);
         if self.manifest.header {
@@ -115,9 +115,9 @@ impl<'a, 's> Records<'a, 's> {
             match &self.added {
                 None => output.push(raw)?,
                 Some(added) => {
-                    header.columns.refuse(added.names(), &*self.sieve)?;
+                    header.columns.refuse(added.names(), &*self.row_filter)?;
                     let names =
-                        header::line_of(added.names(), self.delimiter, self.manifest.quotes)?;
+                        header::header_line(added.names(), self.delimiter, self.manifest.quotes)?;
                     push_with(raw, &names, output)?;
                 }
             }
@@ -132,11 +132,11 @@ impl<'a, 's> Records<'a, 's> {
     fn decide_parsed(&mut self, raw: &[u8], output: &mut Output<'_>) -> Result<()> {
         let Some(header) = &self.header else { return Ok(()) };
         if header.columns.count() != self.parser.fields() {
-            return Err(ragged(self.sieve, header.columns.count(), self.parser.fields(), raw));
+            return Err(wrong_field_count(self.row_filter, header.columns.count(), self.parser.fields(), raw));
         }
         self.ids.push(match &header.key {
-            None => self.sieve.id_of_row(),
-            Some((column, name)) => self.sieve.id_of_text(self.parser.field(*column), name)?,
+            None => self.row_filter.id_of_row(),
+            Some((column, name)) => self.row_filter.id_of_text(self.parser.field(*column), name)?,
         });
         self.ends.push(raw.len());
         self.decide(raw, output)
@@ -168,10 +168,10 @@ impl<'a, 's> Records<'a, 's> {
             }
             let fields = self.marks.delimiters(start, end) + 1;
             if fields != columns {
-                return Err(ragged(self.sieve, columns, fields, &bytes[at..next]));
+                return Err(wrong_field_count(self.row_filter, columns, fields, &bytes[at..next]));
             }
             self.ids.push(match &header.key {
-                None => self.sieve.id_of_row(),
+                None => self.row_filter.id_of_row(),
                 Some((column, name)) => {
                     let from = match column.checked_sub(1) {
                         None => start,
@@ -182,7 +182,7 @@ impl<'a, 's> Records<'a, 's> {
                     let last = column + 1 == columns;
                     let to = if last { None } else { self.marks.delimiter(from, 0) };
                     let field = &bytes[from..to.unwrap_or(end)];
-                    self.sieve.id_of_text(&unquoted(field, self.manifest.quotes), name)?
+                    self.row_filter.id_of_text(&unquoted(field, self.manifest.quotes), name)?
                 }
             });
             self.ends.push(next);
@@ -192,11 +192,11 @@ impl<'a, 's> Records<'a, 's> {
 
     /// Decides about the records found in `bytes`, which begins with the first of them.
     fn decide(&mut self, bytes: &[u8], output: &mut Output<'_>) -> Result<()> {
-        self.sieve.decide(&self.ids, &mut self.verdicts);
+        self.row_filter.decide(&self.ids, &mut self.keep_flags);
         let mut start = 0;
         // Consecutive kept records are copied at once.
         let mut run = 0..0;
-        for (place, &keep) in self.verdicts.iter().enumerate() {
+        for (place, &keep) in self.keep_flags.iter().enumerate() {
             let end = self.ends[place];
             if keep && let Some(added) = &self.added {
                 self.scratch.clear();
@@ -223,7 +223,7 @@ impl<'a, 's> Records<'a, 's> {
     }
 
     fn open_quote(&self) -> Error {
-        self.sieve.bad_row(
+        self.row_filter.bad_row(
             "a quote is opened and never closed; if quotes are ordinary characters here, switch \
              `quotes` off",
         )
@@ -247,7 +247,7 @@ impl Splitter for Records<'_, '_> {
             if let Some(&taken) = self.ends.last() {
                 self.decide(bytes, output)?;
                 at += taken;
-                self.marked = (2 * self.marked).clamp(FEWEST_MARKED, MOST_MARKED);
+                self.marked = (2 * self.marked).clamp(MIN_MARKED, MAX_MARKED);
                 continue;
             }
             if !self.marks.stopped() && some.len() < bytes.len() {
@@ -269,17 +269,17 @@ impl Splitter for Records<'_, '_> {
                 }
                 Parsed::Part | Parsed::Blank => return Ok(at),
             }
-            self.marked = FEWEST_MARKED;
+            self.marked = MIN_MARKED;
         }
         Ok(at)
     }
 
     fn bad_row(&self, what: &str) -> Error {
-        self.sieve.bad_row(what)
+        self.row_filter.bad_row(what)
     }
 
     fn bad_manifest(&self, kind: ErrorKind, what: &str) -> Error {
-        self.sieve.bad_manifest(kind, what)
+        self.row_filter.bad_manifest(kind, what)
     }
 }
 
@@ -316,7 +316,7 @@ fn unquoted(field: &[u8], quotes: bool) -> Cow<'_, [u8]> {
     }
 }
 
-fn ragged(sieve: &Sieve<'_>, columns: usize, fields: usize, raw: &[u8]) -> Error {
+fn wrong_field_count(row_filter: &RowFilter<'_>, columns: usize, fields: usize, raw: &[u8]) -> Error {
     let lines = memchr::memchr_iter(b'\n', raw).count().max(1);
     let hint = if lines > 1 {
         format!(
@@ -326,5 +326,5 @@ fn ragged(sieve: &Sieve<'_>, columns: usize, fields: usize, raw: &[u8]) -> Error
     } else {
         String::new()
     };
-    sieve.bad_row(format!("expected {columns} columns, got {fields}{hint}"))
+    row_filter.bad_row(format!("expected {columns} columns, got {fields}{hint}"))
 }

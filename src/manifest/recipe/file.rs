@@ -72,7 +72,7 @@ impl RecipeFile {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the file cannot be read;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is not JSON, or a field does not have the form
-    /// that its version requires; [`Foreign`](crate::ErrorKind::Foreign) for JSON without a schema
+    /// that its version requires; [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) for JSON without a schema
     /// version, or with one that this crate does not know;
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for invalid steps, naming the step
     /// and the argument.
@@ -87,10 +87,10 @@ impl RecipeFile {
         let json: serde_json::Value = serde_json::from_slice(&text)
             .map_err(|error| Error::corrupt(path, "is not JSON").with_source(error))?;
         let version = Version::deserialize(&json).map_err(|_no_version| {
-            Error::foreign(path, "is not a recipe: it has no `schema_version`")
+            Error::unsupported_format(path, "is not a recipe: it has no `schema_version`")
         })?;
         if version.schema_version != SCHEMA_VERSION {
-            return Err(Error::foreign(
+            return Err(Error::unsupported_format(
                 path,
                 format!(
                     "has schema version {}, this crate knows {SCHEMA_VERSION}",

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::selection::{Amount, HardEnd, Narrowing, Rule, ScoreColumn, Selection};
+use crate::selection::{Amount, HardEnd, SelectionState, Rule, ScoreColumn, Selection};
 
 pub use file::RecipeFile;
 pub use origin::{KeyMapOrigin, ManifestOrigin, Outcome, ScoresOrigin};
@@ -153,15 +153,15 @@ impl Recipe {
             columns.push(column.into_parts().2);
         }
         let scores: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let mut narrowing = Narrowing::new(labels, &scores);
+        let mut selection_state = SelectionState::new(labels, &scores);
         for (number, step) in self.steps.iter().enumerate() {
             // Every step's score is among the names.
             let place = names.iter().position(|name| *name == step.by()).unwrap_or(0);
-            narrowing
+            selection_state
                 .step(step.action, step.rule, step.classes, scores[place], &ids)
                 .map_err(|error| self.name_step(number, error))?;
         }
-        Ok(narrowing.finish(ids))
+        Ok(selection_state.finish(ids))
     }
 
     /// Reads the steps of a recipe file. [`RecipeFile::read`] returns the rest of the file, too.

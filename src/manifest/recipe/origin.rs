@@ -35,7 +35,7 @@ impl ScoresOrigin {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the file cannot be read;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is not Parquet.
-    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (bytes, crc32c) = digest(path).map_err(|error| Error::io("read", path, error))?;
         let info = ScoreInfo::read(path)?;

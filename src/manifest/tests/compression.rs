@@ -76,14 +76,14 @@ fn names_say_how_files_are_compressed() {
         ("a.csv.gz", "kept.csv.gz", ManifestCompression::Gzip),
         ("b.csv", "kept.csv.zst", ManifestCompression::Zstd),
     ] {
-        let format = ManifestFormat::of_path(source).unwrap();
+        let format = ManifestFormat::from_path(source).unwrap();
         let input = ManifestInput::file(place(source)).unwrap();
         Manifest::new(format).key("id").filter_to_file(&even(), input, place(output)).unwrap();
         assert_eq!(decompress(&fs::read(place(output)).unwrap(), compression), b"id\n2\n");
     }
-    assert_eq!(ManifestFormat::of_path("a.NDJSON.GZ").unwrap(), ManifestFormat::Jsonl);
+    assert_eq!(ManifestFormat::from_path("a.NDJSON.GZ").unwrap(), ManifestFormat::Jsonl);
     for name in ["a.parquet.gz", "a.gz", "a.csv.gz.zst"] {
-        assert!(ManifestFormat::of_path(name).is_err(), "{name}");
+        assert!(ManifestFormat::from_path(name).is_err(), "{name}");
     }
 }
 

@@ -60,7 +60,7 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("train.csv");
     std::fs::write(&path, "id\n1\n2\n").unwrap();
-    let manifest = Manifest::new(ManifestFormat::of_path(&path).unwrap()).key("id");
+    let manifest = Manifest::new(ManifestFormat::from_path(&path).unwrap()).key("id");
     let input = ManifestInput::file(&path).unwrap();
     manifest.filter_to_file(&even(), input, &path).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"id\n2\n");

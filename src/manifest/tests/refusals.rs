@@ -88,11 +88,11 @@ fn formats_are_known_by_their_extension() {
         ("a.b.ndjson", ManifestFormat::Jsonl),
         ("dir.csv/a.pq", ManifestFormat::Parquet),
     ] {
-        assert_eq!(ManifestFormat::of_path(name).unwrap(), format);
+        assert_eq!(ManifestFormat::from_path(name).unwrap(), format);
         assert_eq!(format.name().parse::<ManifestFormat>().unwrap(), format);
     }
     for name in ["a", "a.csv.zip", "-", ".csv"] {
-        assert!(ManifestFormat::of_path(name).unwrap_err().to_string().contains("name the format"));
+        assert!(ManifestFormat::from_path(name).unwrap_err().to_string().contains("name the format"));
     }
 }
 

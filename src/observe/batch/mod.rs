@@ -6,17 +6,17 @@
 mod check;
 mod format;
 mod logits;
-mod observed;
+mod device_signals;
 mod targets;
 
 pub use format::{BatchFormat, LogitsFormat};
 pub(crate) use logits::LogitRows;
-pub use observed::{Observed, ObservedLogits};
+pub use device_signals::{DeviceSignals, DeviceLogits};
 pub use targets::Targets;
 
 use crate::error::{Error, Result};
 use crate::observe::signal::{ExampleSignals, Target};
-use crate::observe::step::{Moment, Phase};
+use crate::observe::training_time::{Moment, Phase};
 
 /// The rows of one step, ready to be recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ impl Batch {
                 Targets::Classes(labels) => Target::Class(labels[row] as usize),
                 Targets::Soft(weights) => Target::Soft(&weights[row * classes..][..classes]),
             };
-            let signals = ExampleSignals::of(logits, target);
+            let signals = ExampleSignals::compute(logits, target);
             non_finite += u64::from(signals.el2n.is_nan());
             columns.correct.push(signals.correct);
             for (column, &signal) in columns.signals.iter_mut().zip(&format.signals) {

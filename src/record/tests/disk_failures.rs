@@ -87,8 +87,8 @@ fn a_recorder_set_to_fail_fails_the_next_call() {
 fn a_full_disk_that_is_freed_loses_nothing() {
     let fixture = Fixture::new();
     let disk = FaultyDisk::default();
-    let patience = Duration::from_secs(60);
-    let mut recorder = builder(&fixture, &disk).patience(patience).start().unwrap();
+    let retry_timeout = Duration::from_secs(60);
+    let mut recorder = builder(&fixture, &disk).retry_timeout(retry_timeout).start().unwrap();
     recorder.record(batch(0)).unwrap();
     recorder.flush().unwrap();
     disk.set_room(Some(1000));
@@ -113,7 +113,7 @@ fn a_full_disk_that_is_freed_loses_nothing() {
 fn a_full_disk_fills_memory_only_up_to_the_limit() {
     let fixture = Fixture::new();
     let disk = FaultyDisk::default();
-    let mut recorder = builder(&fixture, &disk).retry_bytes(2000).start().unwrap();
+    let mut recorder = builder(&fixture, &disk).retry_buffer_bytes(2000).start().unwrap();
     disk.set_room(Some(0));
     for step in 0..100 {
         recorder.record(batch(step)).unwrap();

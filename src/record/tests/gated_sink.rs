@@ -88,7 +88,7 @@ impl Sink for GatedSink {
         self.snapshots.push(snapshot);
     }
 
-    fn take_spare(&mut self) -> Option<Snapshot> {
+    fn take_reusable_snapshot(&mut self) -> Option<Snapshot> {
         None
     }
 
@@ -109,16 +109,16 @@ impl Sink for GatedSink {
         Ok(())
     }
 
-    fn tidy(&mut self) -> Result<bool> {
+    fn maintain(&mut self) -> Result<bool> {
         self.panic_at(Place::Tidy);
         Ok(false)
     }
 
-    fn tidy_due(&self) -> Option<Instant> {
+    fn maintenance_due(&self) -> Option<Instant> {
         None
     }
 
-    fn abandon(&mut self) -> u64 {
+    fn discard_pending(&mut self) -> u64 {
         self.snapshots.clear();
         self.pending.drain(..).map(|batch| batch.len() as u64).sum()
     }

@@ -19,7 +19,7 @@ use crate::run::tests::{FaultyDisk, Fixture, format};
 fn builder(fixture: &Fixture, disk: &FaultyDisk) -> RecorderBuilder {
     Recorder::builder(fixture.path(), "seed-0", format())
         .flush_rows(1)
-        .patience(Duration::ZERO)
+        .retry_timeout(Duration::ZERO)
         .disk(Arc::new(disk.clone()))
 }
 

@@ -222,7 +222,7 @@ impl Rows<'_> {
 }
 
 /// Returns an empty list of elements of the type of this name.
-pub(super) fn no_values(dtype: &str) -> Option<TensorValues> {
+pub(super) fn empty_values(dtype: &str) -> Option<TensorValues> {
     Some(match dtype {
         "f32" => TensorValues::F32(Vec::new()),
         "f16" => TensorValues::F16(Vec::new()),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::chunk::{Header, Rows, no_values};
+use super::chunk::{Header, Rows, empty_values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::run::part::PartReader;
@@ -86,7 +86,7 @@ pub(crate) fn verify(path: &Path, step: u64) -> Result<(u64, u64)> {
 fn read(path: &Path, step: u64) -> Result<Snapshot> {
     let mut part = PartReader::open(path, Table::Snapshots)?;
     if part.schema().fields() != super::chunk::schema().fields() {
-        return Err(Error::foreign(path, "its columns are not those of a snapshot"));
+        return Err(Error::unsupported_format(path, "its columns are not those of a snapshot"));
     }
     let mut tensors = Vec::new();
     let mut open: Option<OpenTensor> = None;
@@ -132,9 +132,9 @@ impl OpenTensor {
         }
         let lengths = header.shape.iter().map(|&length| usize::try_from(length).ok());
         let shape = lengths.collect::<Option<Vec<_>>>()?;
-        let mut values = no_values(&header.dtype)?;
+        let mut values = empty_values(&header.dtype)?;
         let elements = shape.iter().try_fold(1_usize, |all, &length| all.checked_mul(length))?;
-        values.make_room(elements);
+        values.try_reserve(elements);
         Some(Self { header, shape, values, chunks: 1 })
     }
 

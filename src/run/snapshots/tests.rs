@@ -11,7 +11,7 @@ use super::writer::publish_divided;
 use crate::error::ErrorKind;
 use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::run::tests::{FaultyDisk, Fixture};
-use crate::run::{Existing, Experiment, RunWriter};
+use crate::run::{IfRunExists, Experiment, RunWriter};
 use crate::storage::{CheckedFile, Disk, LocalDisk};
 
 fn tensor(name: &str, shape: &[usize], values: TensorValues) -> SnapshotTensor {
@@ -280,13 +280,13 @@ fn resuming_puts_later_weights_aside_and_overwriting_removes_all() {
         options.existing = existing;
         RunWriter::open(disk, options).unwrap()
     };
-    let (writer, metadata) = reopen(Existing::ResumeAt { step: 20, epoch: 1 });
+    let (writer, metadata) = reopen(IfRunExists::ResumeAt { step: 20, epoch: 1 });
     assert_eq!(metadata.snapshots.written, 3);
     drop(writer);
     assert_eq!(steps(&fixture), [0, 10, 20]);
     let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
     assert_eq!(aside.count(), 1, "the weights of step 30 are kept aside");
-    drop(reopen(Existing::Erase));
+    drop(reopen(IfRunExists::Erase));
     assert_eq!(steps(&fixture), [0_u64; 0]);
 }
 
@@ -322,15 +322,15 @@ fn what_was_measured_on_weights_goes_with_them() {
         drop(RunWriter::open(Arc::new(LocalDisk), options).unwrap());
     };
     // Nothing comes after this step: the measurements hold.
-    reopen(Existing::ResumeAt { step: 20, epoch: 1 });
+    reopen(IfRunExists::ResumeAt { step: 20, epoch: 1 });
     assert_eq!(table().rows().len(), 2);
     // The weights of step 20 will be others.
-    reopen(Existing::ResumeAt { step: 15, epoch: 1 });
+    reopen(IfRunExists::ResumeAt { step: 15, epoch: 1 });
     assert!(table().rows().is_empty());
     let aside = std::fs::read_dir(fixture.layout().aside()).unwrap();
     assert_eq!(aside.count(), 3, "two parts, and the weights of step 20");
     measure(0);
-    reopen(Existing::Erase);
+    reopen(IfRunExists::Erase);
     assert!(table().rows().is_empty());
     assert_eq!(steps(&fixture), [0_u64; 0]);
 }
@@ -352,7 +352,7 @@ fn damage_is_found() {
     };
     for place in (0..sound.len()).step_by(7) {
         let (read, found) = at(place);
-        assert!(matches!(read, Err(ErrorKind::Corrupt | ErrorKind::Foreign)), "{place}: {read:?}");
+        assert!(matches!(read, Err(ErrorKind::Corrupt | ErrorKind::UnsupportedFormat)), "{place}: {read:?}");
         assert_eq!(found, 1, "{place}");
     }
 }

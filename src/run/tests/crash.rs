@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::rows::{Fixture, batch};
+use super::pending_rows::{Fixture, batch};
 use super::{Call, FaultyDisk};
 use crate::error::Result;
-use crate::run::{Durability, Existing, RunStatus, RunWriter};
+use crate::run::{Durability, IfRunExists, RunStatus, RunWriter};
 
 /// How far a recording got.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ fn record_with_patience(fixture: &Fixture, disk: &FaultyDisk, durability: Durabi
     again(&mut || {
         // A start that failed late has made the run.
         if fixture.layout().metadata().exists() {
-            options.existing = Existing::ResumeAt { step: 0, epoch: 0 };
+            options.existing = IfRunExists::ResumeAt { step: 0, epoch: 0 };
         }
         opened = Some(RunWriter::open(disk.arc(), options.clone())?);
         Ok(())

@@ -27,7 +27,7 @@ pub(crate) enum AfterCut {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct ForgetfulDisk(Arc<Mutex<State>>);
+pub(crate) struct LossyDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -54,7 +54,7 @@ struct Entry {
     added: Option<PathBuf>,
 }
 
-impl ForgetfulDisk {
+impl LossyDisk {
     /// What lies under the root already is safe.
     pub(crate) fn new(root: &Path) -> Self {
         let mut state = State { root: root.to_owned(), ..State::default() };
@@ -142,7 +142,7 @@ fn files_under(root: &Path) -> Vec<PathBuf> {
     files
 }
 
-impl Disk for ForgetfulDisk {
+impl Disk for LossyDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         LocalDisk.create_dir_all(path)
     }
@@ -188,7 +188,7 @@ impl Disk for ForgetfulDisk {
 
 #[derive(Debug)]
 struct ForgetfulFile {
-    disk: ForgetfulDisk,
+    disk: LossyDisk,
     number: usize,
     file: File,
 }

@@ -1,7 +1,7 @@
 //! A log that is cut off at every byte, and one with every bit flipped.
 
 use super::FaultyDisk;
-use super::rows::{Fixture, batch, log_files};
+use super::pending_rows::{Fixture, batch, log_files};
 use crate::error::ErrorKind;
 use crate::run::log::LogReader;
 use crate::run::recovery::recover;
@@ -67,7 +67,7 @@ fn flipped_bits_are_found() {
             }
             Err(error) => {
                 assert!(bit < 64, "bit {bit}: {error}");
-                assert_eq!(error.kind(), ErrorKind::Foreign);
+                assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
             }
         }
         bytes[bit / 8] ^= 1 << (bit % 8);

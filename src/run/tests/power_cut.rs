@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::forgetful_disk::{AfterCut, ForgetfulDisk};
-use super::rows::{Fixture, batch};
-use crate::run::{Durability, Existing, RunOptions, RunWriter};
+use super::forgetful_disk::{AfterCut, LossyDisk};
+use super::pending_rows::{Fixture, batch};
+use crate::run::{Durability, IfRunExists, RunOptions, RunWriter};
 
 fn options(fixture: &Fixture) -> RunOptions {
     RunOptions { durability: Durability::PowerCut, ..fixture.options() }
@@ -21,7 +21,7 @@ fn prefix(steps: &[u64]) -> bool {
 
 /// Commits steps, publishing after every third, until the power is cut after `steps` of them.
 fn record_until_cut(fixture: &Fixture, steps: u64, after: AfterCut) {
-    let disk = ForgetfulDisk::new(fixture.path());
+    let disk = LossyDisk::new(fixture.path());
     let (mut writer, _) = RunWriter::open(Arc::new(disk.clone()), options(fixture)).unwrap();
     for step in 0..steps {
         if step % 3 == 2 {
@@ -50,7 +50,7 @@ fn every_flushed_row_survives() {
 fn without_the_option_a_power_cut_leaves_a_prefix() {
     for after in outcomes() {
         let fixture = Fixture::new();
-        let disk = ForgetfulDisk::new(fixture.path());
+        let disk = LossyDisk::new(fixture.path());
         let (mut writer, _) = fixture.open(Arc::new(disk.clone())).unwrap();
         for step in 0..9 {
             writer.push(batch(step));
@@ -81,7 +81,7 @@ fn a_failed_sync_neither_doubles_nor_loses_a_row() {
                 // The cut comes right after the failure, after the repeated commit, or at the end.
                 for more in [None, Some(0), Some(3)] {
                     let fixture = Fixture::new();
-                    let disk = ForgetfulDisk::new(fixture.path());
+                    let disk = LossyDisk::new(fixture.path());
                     let (mut writer, _) =
                         RunWriter::open(Arc::new(disk.clone()), options(&fixture)).unwrap();
                     let mut committed = 0;
@@ -121,7 +121,7 @@ fn a_failed_sync_neither_doubles_nor_loses_a_row() {
 #[test]
 fn a_failed_sync_in_a_healthy_process_is_one_retry() {
     let fixture = Fixture::new();
-    let disk = ForgetfulDisk::new(fixture.path());
+    let disk = LossyDisk::new(fixture.path());
     let (mut writer, _) = RunWriter::open(Arc::new(disk.clone()), options(&fixture)).unwrap();
     for step in 0..6 {
         writer.push(batch(step));
@@ -140,8 +140,8 @@ fn a_resumed_run_does_not_get_its_old_future_back() {
     for after in outcomes() {
         let fixture = Fixture::new();
         record_until_cut(&fixture, 6, AfterCut::Nothing);
-        let disk = ForgetfulDisk::new(fixture.path());
-        let existing = Existing::ResumeAt { step: 4, epoch: 0 };
+        let disk = LossyDisk::new(fixture.path());
+        let existing = IfRunExists::ResumeAt { step: 4, epoch: 0 };
         let options = RunOptions { existing, ..options(&fixture) };
         let (mut writer, _) = RunWriter::open(Arc::new(disk.clone()), options).unwrap();
         writer.push(batch(4));

@@ -1,16 +1,16 @@
 //! A run that goes on, one that starts over, and one that somebody else is writing.
 
 use super::FaultyDisk;
-use super::rows::{Fixture, batch};
+use super::pending_rows::{Fixture, batch};
 use crate::error::{Error, ErrorKind};
-use crate::run::{Existing, RunMetadata, RunOptions, RunStatus, RunWriter};
+use crate::run::{IfRunExists, RunMetadata, RunOptions, RunStatus, RunWriter};
 
-fn options(fixture: &Fixture, existing: Existing) -> RunOptions {
+fn options(fixture: &Fixture, existing: IfRunExists) -> RunOptions {
     RunOptions { existing, ..fixture.options() }
 }
 
 fn resume(fixture: &Fixture, step: u64) -> crate::error::Result<(RunWriter, RunMetadata)> {
-    let existing = Existing::ResumeAt { step, epoch: (step / 10) as u32 };
+    let existing = IfRunExists::ResumeAt { step, epoch: (step / 10) as u32 };
     RunWriter::open(FaultyDisk::default().arc(), options(fixture, existing))
 }
 
@@ -50,7 +50,7 @@ fn every_step_to_resume_at_gives_each_row_exactly_once() {
 #[test]
 fn a_resume_may_die_at_every_call_and_be_repeated() {
     for step in [7, 16] {
-        let existing = Existing::ResumeAt { step, epoch: 1 };
+        let existing = IfRunExists::ResumeAt { step, epoch: 1 };
         let calls = {
             let fixture = interrupted();
             let disk = FaultyDisk::default();
@@ -77,14 +77,14 @@ fn a_resume_may_die_at_every_call_and_be_repeated() {
 fn an_epoch_before_that_of_the_kept_rows_is_refused_and_changes_nothing() {
     let fixture = interrupted();
     // Step 15 lies in epoch 1.
-    let existing = Existing::ResumeAt { step: 15, epoch: 0 };
+    let existing = IfRunExists::ResumeAt { step: 15, epoch: 0 };
     let error =
         RunWriter::open(FaultyDisk::default().arc(), options(&fixture, existing)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("epoch: run `seed-0` is in epoch 1"), "{error}");
     assert_eq!(fixture.recovered_steps(), (0..18).collect::<Vec<_>>());
     // Rows of epoch 1 that are cut off are no hindrance.
-    let existing = Existing::ResumeAt { step: 10, epoch: 0 };
+    let existing = IfRunExists::ResumeAt { step: 10, epoch: 0 };
     RunWriter::open(FaultyDisk::default().arc(), options(&fixture, existing)).unwrap();
     assert_eq!(fixture.steps(), (0..10).collect::<Vec<_>>());
 }
@@ -92,7 +92,7 @@ fn an_epoch_before_that_of_the_kept_rows_is_refused_and_changes_nothing() {
 #[test]
 fn another_format_is_refused() {
     let fixture = interrupted();
-    let existing = Existing::ResumeAt { step: 5, epoch: 0 };
+    let existing = IfRunExists::ResumeAt { step: 5, epoch: 0 };
     let mut other = options(&fixture, existing);
     other.format.logits = crate::observe::LogitsFormat::Off;
     let error = RunWriter::open(FaultyDisk::default().arc(), other).unwrap_err();
@@ -115,7 +115,7 @@ fn an_existing_run_is_refused_with_the_ways_out() {
 #[test]
 fn starting_over_leaves_nothing_of_the_old_run() {
     let fixture = interrupted();
-    let erase = options(&fixture, Existing::Erase);
+    let erase = options(&fixture, IfRunExists::Erase);
     let (mut writer, metadata) = RunWriter::open(FaultyDisk::default().arc(), erase).unwrap();
     assert_eq!((metadata.rows.written, metadata.status), (0, RunStatus::Running));
     assert_eq!(fixture.steps(), [0_u64; 0]);
@@ -127,7 +127,7 @@ fn starting_over_leaves_nothing_of_the_old_run() {
 fn a_rank_has_one_writer_at_a_time() {
     let fixture = Fixture::new();
     let (writer, _) = fixture.open(FaultyDisk::default().arc()).unwrap();
-    for existing in [Existing::Refuse, Existing::Erase, Existing::ResumeAt { step: 0, epoch: 0 }] {
+    for existing in [IfRunExists::Refuse, IfRunExists::Erase, IfRunExists::ResumeAt { step: 0, epoch: 0 }] {
         let options = options(&fixture, existing);
         let error = RunWriter::open(FaultyDisk::default().arc(), options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{existing:?}: {error}");

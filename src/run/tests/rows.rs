@@ -11,7 +11,7 @@ use crate::observe::{Batch, BatchFormat, Moment, Phase, Targets};
 use crate::run::layout::RunLayout;
 use crate::run::part::PartReader;
 use crate::run::schema::Table;
-use crate::run::{Durability, Existing, Experiment, RunMetadata, RunOptions, RunWriter};
+use crate::run::{Durability, IfRunExists, Experiment, RunMetadata, RunOptions, RunWriter};
 use crate::storage::Disk;
 
 /// Rows of every batch.
@@ -74,7 +74,7 @@ impl Fixture {
             seed: None,
             recorded_by: None,
             spawned_from: None,
-            existing: Existing::Refuse,
+            existing: IfRunExists::Refuse,
             durability: Durability::Process,
             segment_bytes: u64::MAX,
             publish_interval: Duration::from_secs(3600),

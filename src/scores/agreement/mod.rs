@@ -187,28 +187,28 @@ impl Agreement {
     /// let (early, late) = (column(&[0.1, 0.2, 0.3, 0.4])?, column(&[0.1, 0.3, 0.2, 0.9])?);
     /// let mut options = AgreementOptions::default();
     /// options.fractions = vec![0.5];
-    /// let agreement = Agreement::of(&early, &late, &options)?;
+    /// let agreement = Agreement::between(&early, &late, &options)?;
     /// assert_eq!(agreement.spearman.value, 0.8);
     /// assert_eq!(agreement.kendall.value, 2.0 / 3.0);
     /// // The one keeps 2 and 3, the other 1 and 3.
     /// assert_eq!(agreement.overlaps[0].shared.value, 0.5);
     /// # Ok::<(), data_diet::Error>(())
     /// ```
-    pub fn of(
+    pub fn between(
         first: &ScoreColumn,
         second: &ScoreColumn,
         options: &AgreementOptions,
     ) -> Result<Self> {
-        Self::of_with_progress(first, second, options, |_resamples| {})
+        Self::between_with_progress(first, second, options, |_resamples| {})
     }
 
-    /// Like [`of`](Self::of). `progress` is called now and then with the number of resamples
+    /// Like [`between`](Self::between). `progress` is called now and then with the number of resamples
     /// measured since the last call.
     ///
     /// # Errors
     ///
-    /// As for [`of`](Self::of).
-    pub fn of_with_progress(
+    /// As for [`between`](Self::between).
+    pub fn between_with_progress(
         first: &ScoreColumn,
         second: &ScoreColumn,
         options: &AgreementOptions,

@@ -18,10 +18,10 @@ use crate::selection::ScoreColumn;
 /// use data_diet::scores::agreement::{Agreement, AgreementOptions, ScoreSeries};
 ///
 /// let experiment = Experiment::open("runs/digits")?;
-/// let epochs = ScoreSeries::over_epochs(&experiment, &[], "el2n", None, |_rows| {})?;
+/// let epochs = ScoreSeries::by_epoch(&experiment, &[], "el2n", None, |_rows| {})?;
 /// if let Some(((_, last), earlier)) = epochs.columns().split_last() {
 ///     for (epoch, column) in earlier {
-///         let agreement = Agreement::of(column, last, &AgreementOptions::default())?;
+///         let agreement = Agreement::between(column, last, &AgreementOptions::default())?;
 ///         println!("{epoch}: {}", agreement.spearman.value);
 ///     }
 /// }
@@ -48,7 +48,7 @@ impl ScoreSeries {
     ///
     /// [`NotFound`](ErrorKind::NotFound) for an unknown run or score, or fewer than 2 runs;
     /// otherwise as for [`ScoreTable::fold`](crate::scores::ScoreTable::fold).
-    pub fn over_runs(
+    pub fn by_run(
         experiment: &Experiment,
         runs: &[String],
         score: &str,
@@ -84,7 +84,7 @@ impl ScoreSeries {
     ///
     /// [`NotFound`](ErrorKind::NotFound) for an unknown run, or a score that does not have at least
     /// 2 such epochs; otherwise as for [`ScoreTable::fold`](crate::scores::ScoreTable::fold).
-    pub fn over_epochs(
+    pub fn by_epoch(
         experiment: &Experiment,
         runs: &[String],
         score: &str,
@@ -97,7 +97,7 @@ impl ScoreSeries {
             runs.iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
         };
         let request: ScoreRequest = score.parse()?;
-        if !request.takes_a_moment() {
+        if !request.accepts_time() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!(
@@ -296,7 +296,7 @@ mod tests {
             .split_agreement(SplitOptions::default(), &options, |more| left.push(more))
             .unwrap();
         assert_eq!(left, [0]);
-        let agreement = Agreement::of(&one, &other, &options).unwrap();
+        let agreement = Agreement::between(&one, &other, &options).unwrap();
         let split = &splits[..];
         let [split] = split else { panic!("{split:?}") };
         assert_eq!((split.runs, split.others, split.splits), (1, 1, 1));

@@ -74,7 +74,7 @@ impl ScoreSeries {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `most` is 0; otherwise as for
-    /// [`Agreement::of`].
+    /// [`Agreement::between`].
     pub fn split_agreement(
         &self,
         splits: SplitOptions,
@@ -95,7 +95,7 @@ impl ScoreSeries {
             for subset in &subsets {
                 let others: Vec<usize> = (0..runs).filter(|run| !subset.contains(run)).collect();
                 let (some, others) = (self.mean(subset)?, self.mean(&others)?);
-                measured.push(Agreement::of(&some, &others, &options)?);
+                measured.push(Agreement::between(&some, &others, &options)?);
                 left -= 1;
                 progress(left);
             }

@@ -22,7 +22,7 @@ fn options(fractions: &[f64], keep: Keep) -> AgreementOptions {
 
 fn agreement(first: &[f64], second: &[f64]) -> Agreement {
     let options = options(&[0.3, 0.5, 1.0], Keep::Highest);
-    Agreement::of(&column(first), &column(second), &options).unwrap()
+    Agreement::between(&column(first), &column(second), &options).unwrap()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn only_what_both_know_is_compared() {
     let second =
         ScoreColumn::new(vec![1, 2, 5, 7, 9], vec![0; 5], vec![2.0, 8.0, 1.0, 4.0, f64::NAN]);
     let (first, second) = (first.unwrap(), second.unwrap());
-    let agreement = Agreement::of(&first, &second, &options(&[0.1], Keep::Highest)).unwrap();
+    let agreement = Agreement::between(&first, &second, &options(&[0.1], Keep::Highest)).unwrap();
     assert_eq!((agreement.examples, agreement.without_score, agreement.in_one_only), (2, 2, 1));
     assert_eq!(agreement.spearman.value, 1.0);
     assert!(agreement.overlaps[0].shared.value.is_nan(), "a tenth of two is no example");
@@ -99,7 +99,7 @@ fn only_what_both_know_is_compared() {
 fn refusals_say_what_was_expected() {
     let fine = column(&[1.0, 2.0, 3.0]);
     let refused = |second: &ScoreColumn, options: &AgreementOptions| {
-        Agreement::of(&fine, second, options).unwrap_err()
+        Agreement::between(&fine, second, options).unwrap_err()
     };
     let apart = ScoreColumn::new(vec![7, 8], vec![0; 2], vec![0.0; 2]).unwrap();
     let error = refused(&apart, &AgreementOptions::default());
@@ -217,7 +217,7 @@ proptest! {
         let first = column(scores.iter().map(|s| s.0).collect());
         let second = column(scores.iter().map(|s| s.1.unwrap_or(f64::NAN)).collect());
         let keep = if highest { Keep::Highest } else { Keep::Lowest };
-        let Ok(agreement) = Agreement::of(&first, &second, &options(&[fraction], keep)) else {
+        let Ok(agreement) = Agreement::between(&first, &second, &options(&[fraction], keep)) else {
             prop_assert!(scores.iter().filter(|s| s.1.is_some()).count() < 2);
             return Ok(());
         };
@@ -294,7 +294,7 @@ fn intervals_hold_the_truth_about_as_often_as_they_say() {
         let (first, second): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
         let mut options = options(&[0.5], Keep::Highest);
         options.bootstrap = Some(Bootstrap { resamples: 200, level: 0.8, seed });
-        let agreement = Agreement::of(&column(&first), &column(&second), &options).unwrap();
+        let agreement = Agreement::between(&column(&first), &column(&second), &options).unwrap();
         let (low, high) = agreement.kendall.interval.unwrap();
         held += u32::from((low..=high).contains(&0.63));
         for estimate in [agreement.spearman, agreement.overlaps[0].shared] {
@@ -315,7 +315,7 @@ fn intervals_do_not_depend_on_the_threads() {
         options.bootstrap = Some(Bootstrap { resamples: 50, level: 0.9, seed });
         let mut done = 0;
         let agreement =
-            Agreement::of_with_progress(&column(&first), &column(&second), &options, |resamples| {
+            Agreement::between_with_progress(&column(&first), &column(&second), &options, |resamples| {
                 done += resamples;
             });
         assert_eq!(done, 50);
@@ -330,9 +330,9 @@ fn a_resample_without_an_answer_is_left_out() {
     // Of two examples every second resample holds one of them twice, where nothing can be ranked.
     let mut options = options(&[0.5], Keep::Highest);
     options.bootstrap = Some(Bootstrap { resamples: 60, ..Bootstrap::default() });
-    let agreement = Agreement::of(&column(&[1.0, 2.0]), &column(&[1.0, 2.0]), &options).unwrap();
+    let agreement = Agreement::between(&column(&[1.0, 2.0]), &column(&[1.0, 2.0]), &options).unwrap();
     assert_eq!(agreement.spearman.interval, Some((1.0, 1.0)));
-    let constant = Agreement::of(&column(&[1.0, 1.0]), &column(&[1.0, 2.0]), &options).unwrap();
+    let constant = Agreement::between(&column(&[1.0, 1.0]), &column(&[1.0, 2.0]), &options).unwrap();
     let (low, high) = constant.kendall.interval.unwrap();
     assert!(low.is_nan() && high.is_nan());
 }

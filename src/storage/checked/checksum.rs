@@ -69,7 +69,7 @@ pub(super) fn guard(tail: &[u8]) -> [u8; GUARD] {
 pub(super) fn guarded_tail(path: &Path, closing: [u8; CLOSING], length: u64) -> Result<usize> {
     let (footer, magic) = closing.split_at(4);
     if magic != MAGIC {
-        return Err(Error::foreign(
+        return Err(Error::unsupported_format(
             path,
             "is not a Parquet file, or was cut off: it does not end with the Parquet magic",
         ));
@@ -92,7 +92,7 @@ pub(super) fn is_marked(guarded: &[u8]) -> bool {
 pub(super) fn check_tail(path: &Path, bytes: &[u8]) -> Result<()> {
     let (guard_bytes, tail) = bytes.split_at(GUARD.min(bytes.len()));
     if !is_marked(guard_bytes) {
-        return Err(Error::foreign(
+        return Err(Error::unsupported_format(
             path,
             "was not written by data-diet, or is damaged: the mark before its footer is missing",
         ));
@@ -128,7 +128,7 @@ pub(super) fn units(path: &Path, metadata: &ParquetMetaData, guard_start: u64) -
                 (Unit::Chunks, list, chunks.collect())
             }
             (None, None) => {
-                return Err(Error::foreign(path, "its footer holds no checksums of data-diet"));
+                return Err(Error::unsupported_format(path, "its footer holds no checksums of data-diet"));
             }
         };
     let checksums: Option<Vec<u32>> = list
@@ -158,5 +158,5 @@ pub(super) fn check_head(path: &Path, head: &[u8]) -> Result<()> {
     if head == MAGIC {
         return Ok(());
     }
-    Err(Error::foreign(path, "is not a Parquet file: it does not begin with the Parquet magic"))
+    Err(Error::unsupported_format(path, "is not a Parquet file: it does not begin with the Parquet magic"))
 }

@@ -11,7 +11,7 @@ use super::checksum::{self, MAGIC, Unit};
 /// arrives. What follows the last chunk is the footer, which is held back until
 /// [`finish`](Self::finish).
 #[derive(Debug)]
-pub(crate) struct ChunkSums<W> {
+pub(crate) struct ChunkChecksumWriter<W> {
     output: W,
     lengths: Receiver<u64>,
     /// Bytes still to come of the current chunk, or of the magic before the first one.
@@ -22,7 +22,7 @@ pub(crate) struct ChunkSums<W> {
     tail: Vec<u8>,
 }
 
-impl<W: Write> ChunkSums<W> {
+impl<W: Write> ChunkChecksumWriter<W> {
     /// Wraps an output. Returns where to send the lengths of chunks, too.
     pub(crate) fn new(output: W) -> (Self, Sender<u64>) {
         let (sender, lengths) = channel();
@@ -62,7 +62,7 @@ impl<W: Write> ChunkSums<W> {
     }
 }
 
-impl<W: Write> Write for ChunkSums<W> {
+impl<W: Write> Write for ChunkChecksumWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.begin() {
             self.tail.extend_from_slice(bytes);
@@ -88,9 +88,9 @@ mod tests {
     use super::*;
 
     /// Takes a few bytes at a time, as a full pipe does.
-    struct Reluctant(Vec<u8>);
+    struct ShortWriter(Vec<u8>);
 
-    impl Write for Reluctant {
+    impl Write for ShortWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.extend_from_slice(&bytes[..bytes.len().min(3)]);
             Ok(bytes.len().min(3))
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn chunks_are_told_apart_however_their_bytes_come() {
         for piece in 1..9 {
-            let (mut sums, lengths) = ChunkSums::new(Reluctant(Vec::new()));
+            let (mut sums, lengths) = ChunkChecksumWriter::new(ShortWriter(Vec::new()));
             for length in [5, 0, 7] {
                 lengths.send(length).unwrap();
             }

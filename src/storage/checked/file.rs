@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 const READ_BATCH_ROWS: usize = 8192;
 /// The length of the shortest valid Parquet file.
-const SHORTEST: u64 = 12;
+const MIN_FILE_BYTES: u64 = 12;
 
 /// A file with checksums, whose footer has been checked.
 #[derive(Debug)]
@@ -58,9 +58,9 @@ impl CheckedFile {
 
     fn with_tail(path: &Path, guarded: &[u8], length: u64) -> Result<Self> {
         let footer = &guarded[checksum::GUARD..guarded.len() - checksum::CLOSING];
-        let metadata = contained(path, || ParquetMetaDataReader::decode_metadata(footer))?;
+        let metadata = catch_panic(path, || ParquetMetaDataReader::decode_metadata(footer))?;
         let units = checksum::units(path, &metadata, length - guarded.len() as u64)?;
-        let metadata = contained(path, || {
+        let metadata = catch_panic(path, || {
             ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         })?;
         Ok(Self { path: path.to_owned(), metadata, units, length })
@@ -143,7 +143,7 @@ impl CheckedFile {
             return Ok(None);
         };
         let metadata = self.metadata.clone();
-        let rows = contained(&self.path, || {
+        let rows = catch_panic(&self.path, || {
             ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata)
                 .with_row_groups(vec![index])
                 .with_projection(mask)
@@ -191,8 +191,8 @@ fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
     let failed = |error| Error::io("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    if length < SHORTEST {
-        return Err(Error::foreign(path, format!("is not a Parquet file: {length} bytes")));
+    if length < MIN_FILE_BYTES {
+        return Err(Error::unsupported_format(path, format!("is not a Parquet file: {length} bytes")));
     }
     let mut head = [0; 4];
     file.read_exact(&mut head).map_err(failed)?;
@@ -209,7 +209,7 @@ fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
 
 /// Runs a decoder of the Parquet crate, turning a panic into an error: some decoders panic on
 /// damaged input.
-pub(crate) fn contained<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
+pub(crate) fn catch_panic<T>(path: &Path, decode: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::corrupt(path, "does not decode").with_source(error)),

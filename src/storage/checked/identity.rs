@@ -32,13 +32,13 @@ impl Identity {
             Some(name) if name == table => {}
             Some(name) => {
                 let what = format!("expected the table `{table}`, got `{name}`");
-                return Err(Error::foreign(path, what));
+                return Err(Error::unsupported_format(path, what));
             }
-            None => return Err(Error::foreign(path, "is not a table of data-diet")),
+            None => return Err(Error::unsupported_format(path, "is not a table of data-diet")),
         }
         match value(metadata, VERSION_KEY).and_then(|version| version.parse::<u32>().ok()) {
             Some(version) if version <= newest => Ok(()),
-            version => Err(Error::foreign(
+            version => Err(Error::unsupported_format(
                 path,
                 format!("has schema version {version:?}, this crate knows up to {newest}"),
             )),

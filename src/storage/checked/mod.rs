@@ -14,7 +14,7 @@ mod file;
 mod identity;
 
 pub(crate) use bytes::FileBytes;
-pub(crate) use chunk_sums::ChunkSums;
+pub(crate) use chunk_sums::ChunkChecksumWriter;
 pub(crate) use encoder::CheckedEncoder;
-pub(crate) use file::{CheckedFile, contained};
+pub(crate) use file::{CheckedFile, catch_panic};
 pub(crate) use identity::Identity;

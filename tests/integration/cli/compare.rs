@@ -116,7 +116,7 @@ fn scores_agree_as_the_library_says() {
     let comparisons = report["comparisons"].as_array().unwrap();
     assert_eq!(comparisons.len(), 3);
     for (comparison, (a, b)) in comparisons.iter().zip([(0, 1), (0, 2), (1, 2)]) {
-        let expected = Agreement::of(&read(names[a]), &read(names[b]), &options(30)).unwrap();
+        let expected = Agreement::between(&read(names[a]), &read(names[b]), &options(30)).unwrap();
         assert_is(comparison, names[a], names[b], &expected);
     }
     // Each with its own file; the other end, no intervals.
@@ -128,7 +128,7 @@ fn scores_agree_as_the_library_says() {
     options.keep = Keep::Lowest;
     options.fractions = vec![0.1, 0.25];
     let other = ScoreColumn::read(second.trim_end_matches(":el2n"), "el2n").unwrap();
-    let expected = Agreement::of(&read("el2n"), &other, &options).unwrap();
+    let expected = Agreement::between(&read("el2n"), &other, &options).unwrap();
     assert_is(&report["comparisons"][0], &first, &second, &expected);
     assert_eq!(report["bootstrap"], Value::Null);
     assert!(report.get("splits").is_none());
@@ -190,7 +190,7 @@ fn each_epoch_against_the_last() {
     assert_eq!(report["score"], "el2n_score");
     assert_eq!(report["comparisons"].as_array().unwrap().len(), 1);
     let (first, last) = (column("el2n_score_epoch_1"), column("el2n_score_epoch_2"));
-    let expected = Agreement::of(&first, &last, &options(20)).unwrap();
+    let expected = Agreement::between(&first, &last, &options(20)).unwrap();
     assert_is(&report["comparisons"][0], "epoch 1", "epoch 2", &expected);
 
     let chosen = ["--run", "seed-0", "--run", "seed-1", "--phase", "train"];
@@ -201,7 +201,7 @@ fn each_epoch_against_the_last() {
     let table = ScoreTable::fold(&experiment, &of_two).unwrap();
     let column = |epoch: u32| table.column(&format!("el2n_train_epoch_{epoch}")).unwrap();
     for epoch in 0..2 {
-        let expected = Agreement::of(&column(epoch), &column(2), &options(20)).unwrap();
+        let expected = Agreement::between(&column(epoch), &column(2), &options(20)).unwrap();
         let comparison = &report["comparisons"][epoch as usize];
         assert_is(comparison, &format!("epoch {epoch}"), "epoch 2", &expected);
     }
@@ -230,7 +230,7 @@ fn each_two_seeds_and_some_against_the_others() {
     let mut at = 0;
     for a in 0..5 {
         for b in a + 1..5 {
-            let expected = Agreement::of(&columns[a], &columns[b], &options(0)).unwrap();
+            let expected = Agreement::between(&columns[a], &columns[b], &options(0)).unwrap();
             assert_is(&comparisons[at], &runs[a], &runs[b], &expected);
             at += 1;
         }
@@ -249,7 +249,7 @@ fn each_two_seeds_and_some_against_the_others() {
             };
             let some = of_runs(&names(true), "some.parquet");
             let others = of_runs(&names(false), "others.parquet");
-            measured.push(Agreement::of(&some, &others, &options(0)).unwrap());
+            measured.push(Agreement::between(&some, &others, &options(0)).unwrap());
         }
     }
     let is = |json: &Value, of: &dyn Fn(&Agreement) -> f64| {

@@ -83,7 +83,7 @@ fn every_cut_and_every_flipped_bit_is_told() {
         let sound = read(&path).unwrap();
         let told = |what: &str, also_verify: bool| {
             let error = read(&path).unwrap_err();
-            let kinds = [ErrorKind::Corrupt, ErrorKind::Foreign];
+            let kinds = [ErrorKind::Corrupt, ErrorKind::UnsupportedFormat];
             assert!(kinds.contains(&error.kind()), "{what}: {error:?}");
             assert!(error.to_string().contains("part-000001.parquet"), "{what}: {error}");
             if also_verify {
@@ -123,7 +123,7 @@ fn damage_has_a_kind_for_each_cause() {
         .experiment()
         .join("observations/run=seed-0/phase=train/rank=0/part-000000.parquet");
     let corrupt = ErrorKind::Corrupt;
-    let foreign = ErrorKind::Foreign;
+    let foreign = ErrorKind::UnsupportedFormat;
     let cases = [
         (flipped(10), corrupt, "the checksum of row group 0 is wrong"),
         (flipped(guard + 20), corrupt, "the checksum of the footer is wrong"),
@@ -174,7 +174,7 @@ fn files_that_do_not_belong_are_found() {
         fs::create_dir_all(stray.parent().unwrap()).unwrap();
         fs::write(&stray, "x").unwrap();
         let found = finding(&directory, &stray);
-        assert_eq!(found.error.kind(), ErrorKind::Foreign, "{found:?}");
+        assert_eq!(found.error.kind(), ErrorKind::UnsupportedFormat, "{found:?}");
         assert!(
             found.error.to_string().contains("remove it from the table's directory"),
             "{found:?}"

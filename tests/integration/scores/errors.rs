@@ -101,14 +101,14 @@ fn moments_that_were_not_recorded_are_told_which_there_are() {
 #[test]
 fn moments_for_scores_that_take_none() {
     let mut options = asking([Score::Aum.into(), ScoreRequest::cartography()]);
-    let error = options.take_at(&At::LastEpoch).unwrap_err();
+    let error = options.set_time(&At::LastEpoch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().starts_with("scores: expected a signal or `grand`"), "{error}");
-    let error = options.take_in(Phase::Train).unwrap_err();
+    let error = options.set_phase(Phase::Train).unwrap_err();
     assert!(error.to_string().starts_with("scores: expected a signal to take in"), "{error}");
     options.scores.push(ScoreRequest::signal(Signal::Loss));
-    options.take_at(&At::LastEpoch).unwrap();
-    options.take_in(Phase::Score).unwrap();
+    options.set_time(&At::LastEpoch).unwrap();
+    options.set_phase(Phase::Score).unwrap();
     let expected = ScoreRequest::signal(Signal::Loss).at(At::LastEpoch).phase(Phase::Score);
     assert_eq!(options.scores[2], expected);
     assert_eq!(options.scores[0], Score::Aum.into());

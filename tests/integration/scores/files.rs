@@ -147,7 +147,7 @@ fn a_table_of_ones_own() {
     assert_eq!(table.read("votes").unwrap().scores(), [1.0, 2.0, 3.0]);
     assert_eq!(table.read("is_odd").unwrap().scores(), [0.0, 1.0, 1.0]);
     let (kind, message) = table.refused("comment");
-    assert_eq!(kind, ErrorKind::Foreign);
+    assert_eq!(kind, ErrorKind::UnsupportedFormat);
     assert!(message.ends_with("column `comment` holds no numbers"), "{message}");
     let (kind, message) = table.refused("el2n");
     assert_eq!(kind, ErrorKind::NotFound);
@@ -167,7 +167,7 @@ fn ids_that_are_no_ids() {
         let shown = format!("{column:?}");
         let table = Table::new(vec![("example", column), ("el2n", scores())]);
         let (kind, message) = table.refused("el2n");
-        assert_eq!(kind, ErrorKind::Foreign, "{shown}");
+        assert_eq!(kind, ErrorKind::UnsupportedFormat, "{shown}");
         assert!(message.contains("column `example` holds values that are not ids"), "{message}");
     }
 }
@@ -185,7 +185,7 @@ fn an_example_twice() {
 fn a_table_without_examples_and_files_that_are_no_tables() {
     let table = Table::new(vec![("id", ids(&[1])), ("el2n", floats(&[0.0]))]);
     let (kind, message) = table.refused("el2n");
-    assert_eq!(kind, ErrorKind::Foreign);
+    assert_eq!(kind, ErrorKind::UnsupportedFormat);
     assert!(message.ends_with("it has no column `example`"), "{message}");
     let refused = |path: &Path| ScoreColumn::read(path, "el2n").unwrap_err();
     for content in ["", "PAR1", "example,el2n\n1,0.5\n"] {

@@ -123,7 +123,7 @@ impl<'a> Reference<'a> {
         let is_used = |row: &&Observation| scores.iter().any(|&score| self.is_of(score, row));
         let used: Vec<&Observation> = self.counted.iter().copied().filter(is_used).collect();
         let examples: BTreeSet<i64> = used.iter().map(|row| row.row.example).collect();
-        let over_runs = |score: Score| -> Vec<Statistics> {
+        let by_run = |score: Score| -> Vec<Statistics> {
             let of_example = |&example: &i64| {
                 let values =
                     (0..self.plan.runs()).filter_map(|run| self.value(score, run, example));
@@ -143,7 +143,7 @@ impl<'a> Reference<'a> {
         Expected {
             labels: examples.iter().map(label).collect(),
             runs,
-            scores: scores.iter().map(|&score| (score.to_string(), over_runs(score))).collect(),
+            scores: scores.iter().map(|&score| (score.to_string(), by_run(score))).collect(),
             el2n: None,
             non_finite: used.iter().filter(missed).count() as u64,
             repeated: (self.rows.iter().filter(is_used).count() - used.len()) as u64,

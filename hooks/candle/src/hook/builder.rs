@@ -235,15 +235,15 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// See [`RecorderBuilder::retry_bytes`].
-    pub fn retry_bytes(mut self, bytes: usize) -> Self {
-        self.recorder = self.recorder.retry_bytes(bytes);
+    /// See [`RecorderBuilder::retry_buffer_bytes`].
+    pub fn retry_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.recorder = self.recorder.retry_buffer_bytes(bytes);
         self
     }
 
-    /// See [`RecorderBuilder::patience`].
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.recorder = self.recorder.patience(patience);
+    /// See [`RecorderBuilder::retry_timeout`].
+    pub fn retry_timeout(mut self, retry_timeout: Duration) -> Self {
+        self.recorder = self.recorder.retry_timeout(retry_timeout);
         self
     }
 

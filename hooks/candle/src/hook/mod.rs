@@ -267,7 +267,7 @@ impl DataDietHook {
         } else {
             // Copies less than the logits would take.
             format.check_rows(&examples, targets)?;
-            Batch::observed(
+            Batch::from_device_signals(
                 format,
                 moment,
                 &examples,

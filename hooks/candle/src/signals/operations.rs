@@ -6,7 +6,7 @@
 //! softmax is left out of the sums.
 
 use candle_core::{D, DType, Tensor};
-use data_diet::observe::{BatchFormat, Observed, ObservedLogits, PerSignal, Signal, Targets};
+use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, PerSignal, Signal, Targets};
 
 use crate::error::Result;
 use crate::transfer::HostTensor;
@@ -21,7 +21,7 @@ pub(crate) fn observe(
     format: &BatchFormat,
     logits: &Tensor,
     targets: Targets<'_>,
-) -> Result<Observed> {
+) -> Result<DeviceSignals> {
     let rows = logits.dim(0)?;
     let classes = format.classes as usize;
     let columns = match targets {
@@ -47,7 +47,7 @@ pub(crate) fn observe(
         let values = column(place).iter().zip(&finite);
         values.map(|(&value, &finite)| if finite { value } else { f32::NAN }).collect()
     };
-    Ok(Observed {
+    Ok(DeviceSignals {
         labels: match targets {
             Targets::Classes(labels) => labels.to_vec(),
             Targets::Soft(weights) => weights.chunks_exact(classes).map(most_likely).collect(),
@@ -59,7 +59,7 @@ pub(crate) fn observe(
             .collect(),
         signals: format.signals.iter().map(signal).collect(),
         finite,
-        logits: ObservedLogits::Off,
+        logits: DeviceLogits::Off,
         target_sums: match targets {
             Targets::Classes(_) => None,
             // They have been checked.
@@ -199,7 +199,7 @@ mod tests {
                 Targets::Soft(weights) => Target::Soft(&weights[row * classes..][..classes]),
             };
             let logits = &values[row * classes..][..classes];
-            let expected = ExampleSignals::of(logits, target);
+            let expected = ExampleSignals::compute(logits, target);
             assert_eq!(observed.correct[row], expected.correct, "{logits:?}");
             assert_eq!(observed.finite[row], logits.iter().all(|z| z.is_finite()));
             for (column, signal) in observed.signals.iter().zip(Signal::ALL) {
@@ -255,7 +255,7 @@ mod tests {
         let observed = observe(&format, &logits, Targets::Classes(&[0; 4])).unwrap();
         let loss = &observed.signals[1];
         for (row, logits) in values.chunks_exact(2).enumerate() {
-            let expected = ExampleSignals::of(logits, Target::Class(0)).loss;
+            let expected = ExampleSignals::compute(logits, Target::Class(0)).loss;
             assert!(
                 (loss[row] - expected).abs() <= 1e-5 * expected,
                 "{} and {expected}",

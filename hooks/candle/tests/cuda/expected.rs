@@ -121,7 +121,7 @@ fn assert_row(row: &Row, values: &[f64], target: Target<'_>, at: &str) {
         Target::Soft(weights) => (first_largest(weights), LEAST[1]),
     };
     assert_eq!(row.label, label as i32, "{at}");
-    let expected = ExampleSignals::of(values, target);
+    let expected = ExampleSignals::compute(values, target);
     assert_eq!(row.correct, expected.correct, "{at}");
     for (signal, got) in Signal::ALL.into_iter().zip(row.signals) {
         if let Some(got) = got {

@@ -65,7 +65,7 @@ fn training_goes_on_with_what_is_kept() {
 
 #[test]
 fn ids_that_are_no_row_numbers_are_refused() {
-    let selection = Selection::of([3, 1 << 33]).unwrap();
+    let selection = Selection::from_examples([3, 1 << 33]).unwrap();
     let error = kept_indices(&selection, &Device::Cpu).unwrap_err();
     assert!(matches!(error, Error::Record(_)), "{error}");
     assert!(error.to_string().contains("got 8589934592"), "{error}");

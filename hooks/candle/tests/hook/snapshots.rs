@@ -119,7 +119,7 @@ fn loading_restores_the_very_network() {
 fn another_architecture_is_refused_with_every_difference() {
     let fixture = Fixture::new();
     let trainer = Trainer::new();
-    builder(&fixture, &trainer, Schedule::first())
+    builder(&fixture, &trainer, Schedule::first_step())
         .build()
         .unwrap()
         .finish()
@@ -150,7 +150,7 @@ fn parameters_can_be_left_out() {
     let fixture = Fixture::new();
     let trainer = Trainer::new();
     let only = |part: &'static str| {
-        let builder = builder(&fixture, &trainer, Schedule::first());
+        let builder = builder(&fixture, &trainer, Schedule::first_step());
         builder.snapshot_parameters(move |name| name.ends_with(part))
     };
     let error = only("gamma").build().unwrap_err().to_string();
@@ -258,7 +258,7 @@ fn loops_that_count_their_own_steps_are_served_when_a_scheduled_step_has_passed(
 fn only_the_first_rank_records_weights() {
     let fixture = Fixture::new();
     let trainer = Trainer::new();
-    let hook = builder(&fixture, &trainer, Schedule::first()).rank(1).build().unwrap();
+    let hook = builder(&fixture, &trainer, Schedule::first_step()).rank(1).build().unwrap();
     assert_eq!(hook.finish().unwrap().snapshots.written, 0);
 }
 
@@ -270,7 +270,8 @@ fn what_cannot_be_copied_is_refused_before_the_run_begins() {
         assert!(error.contains(expected), "{error} lacks {expected}");
     };
     let empty = VarMap::new();
-    let builder_of = |weights| fixture.builder().classes(3).snapshots(weights, Schedule::first());
+    let builder_of =
+        |weights| fixture.builder().classes(3).snapshots(weights, Schedule::first_step());
     refused(builder_of(&empty), "build the model before the hook");
     let trainer = Trainer::new();
     refused(
@@ -289,7 +290,7 @@ fn half_precision_weights_are_recorded_to_the_bit() {
         let variable = Var::from_tensor(&values.to_dtype(dtype).unwrap()).unwrap();
         weights.data().lock().unwrap().insert(name.to_owned(), variable);
     }
-    let builder = fixture.builder().classes(3).snapshots(&weights, Schedule::first());
+    let builder = fixture.builder().classes(3).snapshots(&weights, Schedule::first_step());
     builder.build().unwrap().finish().unwrap().check().unwrap();
     let read = snapshots(&fixture).at(0).unwrap();
     for (name, tensor) in &read.tensors {

@@ -1,6 +1,8 @@
 //! Signals against the core's definitions.
 
-use data_diet::observe::{BatchFormat, ExampleSignals, LogitsFormat, Observed, Signal, Target};
+use data_diet::observe::{
+    BatchFormat, DeviceSignals, ExampleSignals, LogitsFormat, Signal, Target,
+};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -15,7 +17,7 @@ pub(crate) fn format(classes: usize) -> BatchFormat {
 }
 
 /// Whether a row of signals is the reference's, to 1e-5 of its own size.
-fn check(observed: &Observed, row: usize, expected: &ExampleSignals) {
+fn check(observed: &DeviceSignals, row: usize, expected: &ExampleSignals) {
     for (column, signal) in observed.signals.iter().zip(Signal::ALL) {
         let (got, expected) = (f64::from(column[row]), f64::from(expected.get(signal)));
         if expected.is_nan() || expected.is_infinite() {
@@ -40,7 +42,7 @@ fn hard<T: Element + Into<f64>>(values: &[T], classes: usize, labels: &[i64], th
     assert_eq!(observed.labels, labels);
     for (row, (values, &label)) in values.chunks_exact(classes).zip(labels).enumerate() {
         let class = usize::try_from(label).unwrap_or(usize::MAX);
-        check(&observed, row, &ExampleSignals::of(values, Target::Class(class)));
+        check(&observed, row, &ExampleSignals::compute(values, Target::Class(class)));
         assert_eq!(observed.finite[row], values.iter().all(|&z| z.into().is_finite()));
     }
 }
@@ -59,7 +61,7 @@ fn soft<T: Element + Into<f64>, W: Element + Into<f64>>(
             .iter()
             .map(|&weight| weight.into() as f32)
             .collect();
-        check(&observed, row, &ExampleSignals::of(values, Target::Soft(&weights)));
+        check(&observed, row, &ExampleSignals::compute(values, Target::Soft(&weights)));
         let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
         let got = observed.target_sums.as_ref().unwrap()[row];
         assert!((got - sum).abs() < 1e-9, "row {row}: {got}, not {sum}");

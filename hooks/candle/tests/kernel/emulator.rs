@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use candle_core::DType;
-use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
+use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, LogitsFormat};
 use libloading::{Library, Symbol};
 
 use crate::element_kind::ElementKind;
@@ -91,7 +91,7 @@ pub(crate) fn observe<T: Element>(
     logits: &Logits<'_, T>,
     labels: &Given,
     threads: i32,
-) -> Option<Observed> {
+) -> Option<DeviceSignals> {
     let (rows, classes) = (logits.rows, format.classes as usize);
     let last = (rows - 1) * logits.strides.0 + (classes - 1) * logits.strides.1;
     assert!(last < logits.values.len(), "the view leaves its memory");
@@ -131,20 +131,20 @@ pub(crate) fn observe<T: Element>(
         columns: columns(&format.signals),
     };
     run(T::DTYPE, &task, threads)?;
-    Some(Observed {
+    Some(DeviceSignals {
         labels: out_labels,
         correct: status.iter().map(|status| status & CORRECT != 0).collect(),
         finite: status.iter().map(|status| status & FINITE != 0).collect(),
         signals: signals.chunks_exact(rows).map(<[f32]>::to_vec).collect(),
         logits: match format.logits {
-            LogitsFormat::F32 => ObservedLogits::F32(singles),
+            LogitsFormat::F32 => DeviceLogits::F32(singles),
             LogitsFormat::F16 => {
-                ObservedLogits::F16(halves.iter().flat_map(|half| half.to_le_bytes()).collect())
+                DeviceLogits::F16(halves.iter().flat_map(|half| half.to_le_bytes()).collect())
             }
             LogitsFormat::TopK(_) => {
-                ObservedLogits::TopK { classes: top_classes, values: top_values }
+                DeviceLogits::TopK { classes: top_classes, values: top_values }
             }
-            _ => ObservedLogits::Off,
+            _ => DeviceLogits::Off,
         },
         target_sums: is_soft.then_some(sums),
     })

@@ -1,6 +1,6 @@
 //! The logits themselves, to the bit.
 
-use data_diet::observe::{BatchFormat, LogitsFormat, ObservedLogits};
+use data_diet::observe::{BatchFormat, DeviceLogits, LogitsFormat};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn recorded<T: Element>(
     values: &[T],
     classes: usize,
     format: LogitsFormat,
-) -> Option<ObservedLogits> {
+) -> Option<DeviceLogits> {
     let format = BatchFormat { logits: format, ..BatchFormat::new(classes).unwrap() };
     let rows = values.len() / classes;
     let labels = Given::new(&vec![0_i64; rows], 1);
@@ -25,7 +25,7 @@ fn quiet(value: f32) -> u32 {
 
 fn singles<T: Element>(values: &[T]) -> Option<Vec<u32>> {
     match recorded(values, values.len(), LogitsFormat::F32)? {
-        ObservedLogits::F32(values) => Some(values.iter().map(|value| value.to_bits()).collect()),
+        DeviceLogits::F32(values) => Some(values.iter().map(|value| value.to_bits()).collect()),
         other => panic!("{other:?}"),
     }
 }
@@ -55,7 +55,7 @@ fn corners() -> Vec<f32> {
 
 fn check_halves(values: &[f32]) {
     let Some(recorded) = recorded(values, values.len(), LogitsFormat::F16) else { return };
-    let ObservedLogits::F16(bytes) = recorded else { panic!("{recorded:?}") };
+    let DeviceLogits::F16(bytes) = recorded else { panic!("{recorded:?}") };
     for (&value, half) in values.iter().zip(bytes.chunks_exact(2)) {
         let got = u16::from_le_bytes([half[0], half[1]]);
         assert_eq!(got, f16::from_f32(value).to_bits(), "{value:e} is {:#x}", value.to_bits());
@@ -103,7 +103,7 @@ proptest! {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
         order.truncate(k);
-        let ObservedLogits::TopK { classes, values: top } = got else { panic!("{got:?}") };
+        let DeviceLogits::TopK { classes, values: top } = got else { panic!("{got:?}") };
         prop_assert_eq!(classes, order.iter().map(|&class| class as i32).collect::<Vec<_>>());
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         let expected: Vec<f32> = order.iter().map(|&class| values[class]).collect();

@@ -164,7 +164,7 @@ impl Choice {
             let hard = match self.hard {
                 Some(HardEnd::High) => Some(selection::HardEnd::High),
                 Some(HardEnd::Low) => Some(selection::HardEnd::Low),
-                None => selection::HardEnd::of_score(drop_by),
+                None => selection::HardEnd::for_score(drop_by),
             };
             let unknown =
                 || format!("--drop-hardest: which end of `{drop_by}` is hard? Say --hard");

@@ -63,7 +63,7 @@ pub(crate) struct Scores {
 
 impl Scores {
     /// Returns whether no score was asked for by name.
-    pub(crate) fn takes_the_standard(&self) -> bool {
+    pub(crate) fn uses_default_scores(&self) -> bool {
         self.names.is_empty()
     }
 
@@ -78,10 +78,10 @@ impl Scores {
         }
         options.scores.clone_from(&self.names);
         if let Some(at) = at {
-            options.take_at(at)?;
+            options.set_time(at)?;
         }
         if let Some(phase) = self.phase {
-            options.take_in(phase)?;
+            options.set_phase(phase)?;
         }
         Ok(options)
     }

@@ -14,7 +14,7 @@ use data_diet::selection::ScoreColumn;
 use self::report::Report;
 use crate::args::{Between, Compare, Subject};
 use crate::text::{counted, tell};
-use crate::{Failure, progress};
+use crate::{CommandError, progress};
 
 /// Two scores by name, and their agreement.
 struct Comparison {
@@ -23,7 +23,7 @@ struct Comparison {
     agreement: Agreement,
 }
 
-pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, CommandError> {
     let subject = arguments.subject().unwrap_or_else(|error| error.exit());
     let options = arguments.options();
     // Checked before the long work.
@@ -34,14 +34,14 @@ pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, Failure> {
                 Ok((called.to_owned(), ScoreColumn::read(file, score)?))
             };
             let columns = scores.into_iter().map(read).collect::<data_diet::Result<Vec<_>>>()?;
-            let pairs = every_two(columns.len());
+            let pairs = index_pairs(columns.len());
             (ScoreSeries::new("", columns), pairs)
         }
         Subject::Experiment { path, score, between: Between::Epochs } => {
             let experiment = super::open(path)?;
             let (runs, bar) = (&arguments.runs, rows_bar(&experiment, &arguments.runs)?);
             let told = |rows| bar.inc(rows);
-            let series = ScoreSeries::over_epochs(&experiment, runs, score, arguments.phase, told)?;
+            let series = ScoreSeries::by_epoch(&experiment, runs, score, arguments.phase, told)?;
             bar.finish_and_clear();
             let last = series.columns().len() - 1;
             (series, (0..last).map(|epoch| (epoch, last)).collect())
@@ -49,9 +49,9 @@ pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, Failure> {
         Subject::Experiment { path, score, between: Between::Seeds } => {
             let experiment = super::open(path)?;
             let (runs, bar) = (&arguments.runs, rows_bar(&experiment, &arguments.runs)?);
-            let series = ScoreSeries::over_runs(&experiment, runs, score, |rows| bar.inc(rows))?;
+            let series = ScoreSeries::by_run(&experiment, runs, score, |rows| bar.inc(rows))?;
             bar.finish_and_clear();
-            let pairs = every_two(series.columns().len());
+            let pairs = index_pairs(series.columns().len());
             (series, pairs)
         }
     };
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Compare) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn every_two(columns: usize) -> Vec<(usize, usize)> {
+fn index_pairs(columns: usize) -> Vec<(usize, usize)> {
     (0..columns).flat_map(|first| (first + 1..columns).map(move |second| (first, second))).collect()
 }
 
@@ -86,7 +86,7 @@ fn compare(
     let comparison = |&(first, second): &(usize, usize)| {
         let ((first, one), (second, other)) = (&columns[first], &columns[second]);
         let agreement =
-            Agreement::of_with_progress(one, other, options, |resamples| bar.inc(resamples))?;
+            Agreement::between_with_progress(one, other, options, |resamples| bar.inc(resamples))?;
         Ok(Comparison { first: first.clone(), second: second.clone(), agreement })
     };
     let comparisons = pairs.iter().map(comparison).collect();

@@ -14,9 +14,9 @@ use data_diet::selection::{ScoreColumn, Selection};
 use super::plan::{Plan, STANDARD_STREAM};
 use crate::args::Filter;
 use crate::text::{self, count, table};
-use crate::{Failure, progress};
+use crate::{CommandError, progress};
 
-pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, CommandError> {
     let plan = Plan::of(arguments)?;
     let selection = plan.recipe.select(|score| ScoreColumn::read(&plan.scores, score))?;
     let manifest = plan.read_as()?;
@@ -41,7 +41,7 @@ fn filter_file(
     arguments: &Filter,
     manifest: Manifest,
     selection: &Selection,
-) -> Result<ManifestSummary, Failure> {
+) -> Result<ManifestSummary, CommandError> {
     let input = if plan.manifest == Path::new(STANDARD_STREAM) {
         ManifestInput::stream(io::stdin().lock())
     } else {
@@ -74,7 +74,7 @@ fn filter_directory(
     directory: ManifestDirectory<'_>,
     selection: &Selection,
     output: Option<&Path>,
-) -> Result<ManifestSummary, Failure> {
+) -> Result<ManifestSummary, CommandError> {
     if output == Some(Path::new(STANDARD_STREAM)) {
         let what = "one stream cannot hold the files of a directory; name a directory with `-o`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
@@ -119,12 +119,12 @@ fn tell(
     };
     let mut classes = summary.classes.clone();
     let all = classes.len();
-    if all > MOST_CLASSES {
+    if all > MAX_CLASSES {
         // Classes with the fewest kept examples come first: a selection can ruin them.
         let kept = |class: &ClassCounts| class.kept as f64 / (class.kept + class.pruned) as f64;
         classes.sort_by(|a, b| kept(a).total_cmp(&kept(b)));
-        classes.truncate(MOST_CLASSES);
-        writeln!(output, "\nthe {MOST_CLASSES} of {all} classes that keep the smallest share")?;
+        classes.truncate(MAX_CLASSES);
+        writeln!(output, "\nthe {MAX_CLASSES} of {all} classes that keep the smallest share")?;
     } else if all > 0 {
         writeln!(output)?;
     }
@@ -133,4 +133,4 @@ fn tell(
 }
 
 /// A longer table would hide the sentence above it.
-const MOST_CLASSES: usize = 20;
+const MAX_CLASSES: usize = 20;

@@ -8,11 +8,11 @@ use data_diet::run::Run;
 use data_diet::scores::ScoreRequest;
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
-use crate::Failure;
+use crate::CommandError;
 use crate::args::Inspect;
 use crate::text::{bytes, count, counted, table};
 
-pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     let experiment = super::open(&arguments.experiment)?;
     let mut output = io::stdout().lock();
     let runs = experiment.runs()?;
@@ -76,7 +76,7 @@ fn show_examples(
     output: &mut dyn Write,
     experiment: &Experiment,
     number: usize,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut options = ScoreOptions::default();
     options.scores = vec![ScoreRequest::signal(Signal::El2n).if_recorded()];
     let scores = match ScoreTable::fold(experiment, &options) {

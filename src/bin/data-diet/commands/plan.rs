@@ -6,7 +6,7 @@ use data_diet::manifest::recipe::{KeyMapOrigin, ManifestOrigin, Recipe, RecipeFi
 use data_diet::manifest::{KeyMap, Manifest, ManifestDirectory, ManifestFormat};
 use data_diet::selection::ScoreColumn;
 
-use crate::Failure;
+use crate::CommandError;
 use crate::args::{Filter, Format};
 use crate::text::tell;
 
@@ -26,28 +26,32 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(arguments: &Filter) -> Result<Self, Failure> {
+    pub(super) fn of(arguments: &Filter) -> Result<Self, CommandError> {
         let save_to = save_to(arguments);
         if save_to.is_some() && save_to == arguments.output {
             let message = "--save-recipe: expected another file than that of the output";
-            return Err(Failure::Arguments(message.to_owned()));
+            return Err(CommandError::Arguments(message.to_owned()));
         }
         let Some(path) = &arguments.recipe else {
             // The parser does not ask for what other options exclude.
             if arguments.exact {
-                return Err(Failure::Arguments("--exact goes with --recipe".to_owned()));
+                return Err(CommandError::Arguments("--exact goes with --recipe".to_owned()));
             }
-            let recipe = arguments.choice.recipe().map_err(Failure::Arguments)?;
+            let recipe = arguments.choice.recipe().map_err(CommandError::Arguments)?;
             // The parser guarantees both.
             let scores = arguments.scores.clone().unwrap_or_default();
             let manifest = arguments.manifest.clone().unwrap_or_default();
             let origin = origin(arguments, &manifest)?;
-            let scores_origin = save_to.as_ref().map(|_| ScoresOrigin::of(&scores)).transpose()?;
+            let scores_origin =
+                save_to.as_ref().map(|_| ScoresOrigin::from_file(&scores)).transpose()?;
             return Ok(Self { recipe, scores, manifest, origin, save_to, scores_origin });
         };
         let file = RecipeFile::read(path)?;
         let needs = |what: &str| {
-            Failure::Arguments(format!("{}: names no {what}; name it by --{what}", path.display()))
+            CommandError::Arguments(format!(
+                "{}: names no {what}; name it by --{what}",
+                path.display()
+            ))
         };
         let scores = arguments.scores.clone();
         let scores =
@@ -61,7 +65,7 @@ impl Plan {
             Some(origin) => origin,
             None => origin(arguments, &manifest)?,
         };
-        let scores_origin = ScoresOrigin::of(&scores)?;
+        let scores_origin = ScoresOrigin::from_file(&scores)?;
         compare(file.scores.as_ref(), &scores_origin, arguments.exact)?;
         let scores_origin = Some(scores_origin);
         Ok(Self { recipe: file.recipe, scores, manifest, origin, save_to, scores_origin })
@@ -103,14 +107,14 @@ impl Plan {
 }
 
 /// Returns how the options say to read the manifest of this path.
-fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, Failure> {
+fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, CommandError> {
     let (format, image_folder) = match arguments.format {
         Some(Format::Imagefolder) => (ManifestDirectory::image_folder(path)?.format(), true),
         _ if path.is_dir() => {
             let directory = ManifestDirectory::open(path, arguments.file_format())?;
             (directory.format(), directory.is_image_folder())
         }
-        _ => (arguments.file_format().map_or_else(|| ManifestFormat::of_path(path), Ok)?, false),
+        _ => (arguments.file_format().map_or_else(|| ManifestFormat::from_path(path), Ok)?, false),
     };
     let key = arguments.key(image_folder);
     let mut origin = ManifestOrigin::new(None, arguments.manifest(format, key));
@@ -119,7 +123,7 @@ fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, Failure> {
     if let Some(path) = &arguments.key_map {
         let Some(key) = arguments.key_map_key.as_deref().or(key).filter(|_| key.is_some()) else {
             let message = "key map: expected a key column beside it; name it by --key";
-            return Err(Failure::Arguments(message.to_owned()));
+            return Err(CommandError::Arguments(message.to_owned()));
         };
         let (path, key) = (path.display().to_string(), key.to_owned());
         let example = arguments.key_map_example.clone();
@@ -134,7 +138,7 @@ fn save_to(arguments: &Filter) -> Option<PathBuf> {
     let beside = beside.and_then(|output| {
         let name = output.file_name()?.to_string_lossy();
         let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
-        let known = |extension: &str| ManifestFormat::of_path(format!("x.{extension}")).is_ok();
+        let known = |extension: &str| ManifestFormat::from_path(format!("x.{extension}")).is_ok();
         let stem = name.rsplit_once('.').filter(|(_, extension)| known(extension));
         let stem = stem.map_or(name, |(stem, _)| stem);
         Some(output.with_file_name(format!("{stem}.recipe.json")))
@@ -143,7 +147,11 @@ fn save_to(arguments: &Filter) -> Option<PathBuf> {
 }
 
 /// Compares the scores with those that the recipe was made from.
-fn compare(then: Option<&ScoresOrigin>, now: &ScoresOrigin, exact: bool) -> Result<(), Failure> {
+fn compare(
+    then: Option<&ScoresOrigin>,
+    now: &ScoresOrigin,
+    exact: bool,
+) -> Result<(), CommandError> {
     let differs = match then {
         Some(then) if then.has_content_of(now) => return Ok(()),
         Some(then) => format!(
@@ -154,7 +162,7 @@ fn compare(then: Option<&ScoresOrigin>, now: &ScoresOrigin, exact: bool) -> Resu
         None => "the recipe does not say which scores it was made from".to_owned(),
     };
     if exact {
-        return Err(Failure::Finding(differs));
+        return Err(CommandError::Finding(differs));
     }
     if then.is_some() {
         tell(format_args!("warning: {differs}; the selection can differ"));

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use crate::Failure;
+use crate::CommandError;
 use crate::args::Recover;
 use crate::text::tell;
 
-pub(crate) fn run(arguments: &Recover) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Recover) -> Result<ExitCode, CommandError> {
     let experiment = super::open(&arguments.experiment)?;
     if experiment.recovered().is_empty() {
         tell("nothing to recover: no run was interrupted");

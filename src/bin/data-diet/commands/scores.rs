@@ -7,9 +7,9 @@ use data_diet::{Experiment, ScoreTable};
 
 use crate::args::Scores;
 use crate::text::{counted, tell};
-use crate::{Failure, progress};
+use crate::{CommandError, progress};
 
-pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, CommandError> {
     let options = arguments.options()?;
     let experiment = super::open(&arguments.experiment)?;
     let bar = progress::bar(rows(&experiment, &arguments.runs)?, "rows");
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, Failure> {
     for (alias, score) in &info.aliases {
         tell(format_args!("{alias} is {score}"));
     }
-    if arguments.takes_the_standard() && !info.aliases.contains_key("el2n") {
+    if arguments.uses_default_scores() && !info.aliases.contains_key("el2n") {
         tell("no score `el2n`: there is no epoch in which every run has recorded it");
     }
     if info.non_finite > 0 {

@@ -8,11 +8,11 @@ use data_diet::run::{RunStatus, Verification};
 
 use crate::args::Verify;
 use crate::text::{bytes, counted, tell};
-use crate::{Failure, progress};
+use crate::{CommandError, progress};
 
-pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, CommandError> {
     if arguments.experiment.is_file() {
-        return tell_all(&Verification::of_scores(&arguments.experiment));
+        return tell_all(&Verification::verify_scores(&arguments.experiment));
     }
     // Verifying must not change the experiment.
     let experiment = Experiment::open_read_only(&arguments.experiment)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
     tell_all(&verification)
 }
 
-fn tell_all(verification: &Verification) -> Result<ExitCode, Failure> {
+fn tell_all(verification: &Verification) -> Result<ExitCode, CommandError> {
     let (parts, rows) = (counted(verification.parts, "part"), counted(verification.rows, "row"));
     let summary = format!("{parts}, {rows}, {} checked", bytes(verification.bytes));
     if verification.findings.is_empty() {

@@ -73,12 +73,12 @@ impl Risk {
                             "labels: expected classes below {classes}, got {label}"
                         ))
                     })?;
-                    sum.add_example(ExampleSignals::of(logits, Target::Class(class)));
+                    sum.add_example(ExampleSignals::compute(logits, Target::Class(class)));
                 }
             }
             Targets::Soft(weights) => {
                 for (logits, weights) in logits.zip(weights.chunks_exact(classes)) {
-                    sum.add_example(ExampleSignals::of(logits, Target::Soft(weights)));
+                    sum.add_example(ExampleSignals::compute(logits, Target::Soft(weights)));
                 }
             }
         }

@@ -111,7 +111,7 @@ impl DeviceBatches {
                     .map_err(|error| data_diet::Error::device("wait for a batch", error))?;
                 let ids = ids.unwrap_or_else(|| sections.ids(arrived.bytes()));
                 let observed = sections.observed(&format, rows, arrived.bytes());
-                Batch::observed(&format, moment, &ids, observed)
+                Batch::from_device_signals(&format, moment, &ids, observed)
             })
         })
     }

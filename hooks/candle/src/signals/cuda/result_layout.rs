@@ -1,6 +1,6 @@
 //! The layout of a batch's results in their buffer.
 
-use data_diet::observe::{BatchFormat, LogitsFormat, Observed, ObservedLogits};
+use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, LogitsFormat};
 
 use super::kernel_arguments::{CORRECT, FINITE, Task, columns};
 
@@ -94,25 +94,30 @@ impl ResultLayout {
         read(bytes, self.ids, i64::from_le_bytes)
     }
 
-    pub(super) fn observed(&self, format: &BatchFormat, rows: usize, bytes: &[u8]) -> Observed {
+    pub(super) fn observed(
+        &self,
+        format: &BatchFormat,
+        rows: usize,
+        bytes: &[u8],
+    ) -> DeviceSignals {
         let status: Vec<u8> = read(bytes, self.status, |[status]| status);
         let signals: Vec<f32> = read(bytes, self.signals, f32::from_le_bytes);
         let sums = read(bytes, self.target_sums, f64::from_le_bytes);
-        Observed {
+        DeviceSignals {
             labels: read(bytes, self.labels, i64::from_le_bytes),
             correct: status.iter().map(|status| status & CORRECT != 0).collect(),
             finite: status.iter().map(|status| status & FINITE != 0).collect(),
             signals: signals.chunks_exact(rows).map(<[f32]>::to_vec).collect(),
             logits: match format.logits {
                 LogitsFormat::F32 => {
-                    ObservedLogits::F32(read(bytes, self.logits, f32::from_le_bytes))
+                    DeviceLogits::F32(read(bytes, self.logits, f32::from_le_bytes))
                 }
-                LogitsFormat::F16 => ObservedLogits::F16(read(bytes, self.logits, |[byte]| byte)),
-                LogitsFormat::TopK(_) => ObservedLogits::TopK {
+                LogitsFormat::F16 => DeviceLogits::F16(read(bytes, self.logits, |[byte]| byte)),
+                LogitsFormat::TopK(_) => DeviceLogits::TopK {
                     classes: read(bytes, self.top_classes, i32::from_le_bytes),
                     values: read(bytes, self.top_values, f32::from_le_bytes),
                 },
-                _ => ObservedLogits::Off,
+                _ => DeviceLogits::Off,
             },
             target_sums: (self.target_sums.length > 0).then_some(sums),
         }

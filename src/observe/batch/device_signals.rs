@@ -4,12 +4,12 @@ use super::format::{BatchFormat, LogitsFormat};
 use super::logits::LogitRows;
 use super::{Batch, Measured, ObservationColumns, check};
 use crate::error::{Error, Result};
-use crate::observe::step::Moment;
+use crate::observe::training_time::Moment;
 
 /// The values computed for each row of a batch on an accelerator, by the definitions of
 /// [`ExampleSignals`](crate::observe::ExampleSignals).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observed {
+pub struct DeviceSignals {
     /// The class index of each row, unchecked. For a soft target, the most likely class; the lowest
     /// wins a tie.
     pub labels: Vec<i64>,
@@ -20,7 +20,7 @@ pub struct Observed {
     /// One column per signal of the format, in its order.
     pub signals: Vec<Vec<f32>>,
     /// The logits in the format's form.
-    pub logits: ObservedLogits,
+    pub logits: DeviceLogits,
     /// For soft targets, the sum of each row's weights; NaN if a weight is negative or NaN.
     pub target_sums: Option<Vec<f64>>,
 }
@@ -28,7 +28,7 @@ pub struct Observed {
 /// Logits in the form in which they are recorded, row-major.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum ObservedLogits {
+pub enum DeviceLogits {
     /// [`LogitsFormat::Off`].
     Off,
     /// [`LogitsFormat::F32`]: `[batch, classes]`.
@@ -51,15 +51,15 @@ impl Batch {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for
     /// columns that do not fit the format or one another.
-    pub fn observed(
+    pub fn from_device_signals(
         format: &BatchFormat,
         moment: Moment,
         examples: &[i64],
-        observed: Observed,
+        observed: DeviceSignals,
     ) -> Result<Self> {
         let rows = examples.len();
         check_lengths(format, rows, &observed)?;
-        let Observed { mut labels, mut correct, mut finite, mut signals, logits, target_sums } =
+        let DeviceSignals { mut labels, mut correct, mut finite, mut signals, logits, target_sums } =
             observed;
         match &target_sums {
             None => check::class_labels(format, &labels)?,
@@ -106,7 +106,7 @@ impl Batch {
     }
 }
 
-fn check_lengths(format: &BatchFormat, rows: usize, observed: &Observed) -> Result<()> {
+fn check_lengths(format: &BatchFormat, rows: usize, observed: &DeviceSignals) -> Result<()> {
     if rows == 0 {
         return Err(Error::invalid("examples: expected at least one row, got none"));
     }
@@ -128,10 +128,10 @@ fn check_lengths(format: &BatchFormat, rows: usize, observed: &Observed) -> Resu
     }
     let all = rows * format.classes as usize;
     match (&observed.logits, format.logits) {
-        (ObservedLogits::Off, LogitsFormat::Off) => Ok(()),
-        (ObservedLogits::F32(values), LogitsFormat::F32) => same("logits", values.len(), all),
-        (ObservedLogits::F16(bytes), LogitsFormat::F16) => same("logits", bytes.len(), 2 * all),
-        (ObservedLogits::TopK { classes, values }, LogitsFormat::TopK(k)) => {
+        (DeviceLogits::Off, LogitsFormat::Off) => Ok(()),
+        (DeviceLogits::F32(values), LogitsFormat::F32) => same("logits", values.len(), all),
+        (DeviceLogits::F16(bytes), LogitsFormat::F16) => same("logits", bytes.len(), 2 * all),
+        (DeviceLogits::TopK { classes, values }, LogitsFormat::TopK(k)) => {
             same("logits", values.len(), rows * k as usize)?;
             same("logits' classes", classes.len(), rows * k as usize)
         }
@@ -141,12 +141,12 @@ fn check_lengths(format: &BatchFormat, rows: usize, observed: &Observed) -> Resu
     }
 }
 
-fn stored(format: &BatchFormat, logits: ObservedLogits) -> Option<LogitRows> {
+fn stored(format: &BatchFormat, logits: DeviceLogits) -> Option<LogitRows> {
     match logits {
-        ObservedLogits::Off => None,
-        ObservedLogits::F32(values) => Some(LogitRows::F32(values)),
-        ObservedLogits::F16(bytes) => Some(LogitRows::F16(bytes)),
-        ObservedLogits::TopK { classes, values } => {
+        DeviceLogits::Off => None,
+        DeviceLogits::F32(values) => Some(LogitRows::F32(values)),
+        DeviceLogits::F16(bytes) => Some(LogitRows::F16(bytes)),
+        DeviceLogits::TopK { classes, values } => {
             let LogitsFormat::TopK(k) = format.logits else { return None };
             Some(LogitRows::TopK { k: k as usize, classes, values })
         }
@@ -168,12 +168,12 @@ mod tests {
     use super::*;
     use crate::observe::batch::Targets;
     use crate::observe::signal::{ExampleSignals, Signal, Target, argmax};
-    use crate::observe::step::Phase;
+    use crate::observe::training_time::Phase;
 
     const MOMENT: Moment = Moment { phase: Phase::Train, step: 3, epoch: 1 };
 
     /// What an accelerator would compute, from the reference implementation.
-    fn computed(format: &BatchFormat, logits: &[f32], targets: Targets<'_>) -> Observed {
+    fn computed(format: &BatchFormat, logits: &[f32], targets: Targets<'_>) -> DeviceSignals {
         let classes = format.classes as usize;
         let soft = |row: usize, weights: &[f32]| weights[row * classes..][..classes].to_vec();
         let rows: Vec<&[f32]> = logits.chunks_exact(classes).collect();
@@ -183,10 +183,10 @@ mod tests {
             .map(|(row, logits)| match targets {
                 Targets::Classes(labels) => {
                     let class = usize::try_from(labels[row]).unwrap_or(usize::MAX);
-                    ExampleSignals::of(logits, Target::Class(class))
+                    ExampleSignals::compute(logits, Target::Class(class))
                 }
                 Targets::Soft(weights) => {
-                    ExampleSignals::of(logits, Target::Soft(&soft(row, weights)))
+                    ExampleSignals::compute(logits, Target::Soft(&soft(row, weights)))
                 }
             })
             .collect();
@@ -196,7 +196,7 @@ mod tests {
                 kept.push(row);
             }
         }
-        Observed {
+        DeviceSignals {
             labels: match targets {
                 Targets::Classes(labels) => labels.to_vec(),
                 Targets::Soft(weights) => {
@@ -211,11 +211,11 @@ mod tests {
                 .map(|&signal| signals.iter().map(|signals| signals.get(signal)).collect())
                 .collect(),
             logits: match kept {
-                None => ObservedLogits::Off,
-                Some(LogitRows::F32(values)) => ObservedLogits::F32(values),
-                Some(LogitRows::F16(bytes)) => ObservedLogits::F16(bytes),
+                None => DeviceLogits::Off,
+                Some(LogitRows::F32(values)) => DeviceLogits::F32(values),
+                Some(LogitRows::F16(bytes)) => DeviceLogits::F16(bytes),
                 Some(LogitRows::TopK { classes, values, .. }) => {
-                    ObservedLogits::TopK { classes, values }
+                    DeviceLogits::TopK { classes, values }
                 }
             },
             target_sums: match targets {
@@ -273,7 +273,7 @@ mod tests {
                 .collect();
             let targets = if soft { Targets::Soft(&weights) } else { Targets::Classes(&labels) };
             let here = Batch::new(&format, MOMENT, &ids, &logits, targets);
-            let there = Batch::observed(&format, MOMENT, &ids, computed(&format, &logits, targets));
+            let there = Batch::from_device_signals(&format, MOMENT, &ids, computed(&format, &logits, targets));
             match (here, there) {
                 (Ok(here), Ok(there)) => prop_assert_eq!(format!("{here:?}"), format!("{there:?}")),
                 (Err(here), Err(there)) if soft => {
@@ -291,20 +291,20 @@ mod tests {
         let logits = [0.0, 1.0, 2.0, 3.0];
         let whole = || computed(&format, &logits, Targets::Classes(&[0, 1]));
         let message = |ids: &[i64], observed| {
-            Batch::observed(&format, MOMENT, ids, observed).unwrap_err().to_string()
+            Batch::from_device_signals(&format, MOMENT, ids, observed).unwrap_err().to_string()
         };
         assert!(message(&[], whole()).contains("at least one row"));
         assert_eq!(message(&[1, 2, 3], whole()), "labels: expected 3, got 2");
-        let cut = Observed { correct: vec![true], ..whole() };
+        let cut = DeviceSignals { correct: vec![true], ..whole() };
         assert_eq!(message(&[1, 2], cut), "correct: expected 2, got 1");
-        let cut = Observed { signals: whole().signals[..2].to_vec(), ..whole() };
+        let cut = DeviceSignals { signals: whole().signals[..2].to_vec(), ..whole() };
         assert_eq!(message(&[1, 2], cut), "signals: expected 3, got 2");
         let mut cut = whole();
         cut.signals[1].pop();
         assert_eq!(message(&[1, 2], cut), "loss: expected 2, got 1");
-        let cut = Observed { logits: ObservedLogits::F32(vec![0.0; 3]), ..whole() };
+        let cut = DeviceSignals { logits: DeviceLogits::F32(vec![0.0; 3]), ..whole() };
         assert_eq!(message(&[1, 2], cut), "logits: expected 4, got 3");
-        let other = Observed { logits: ObservedLogits::Off, ..whole() };
+        let other = DeviceSignals { logits: DeviceLogits::Off, ..whole() };
         assert_eq!(message(&[1, 2], other), "logits: expected F32, got another format");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::accumulate::{Share, Slots, Spread, Sum, add_up, count_correct, means, spread_out};
-use super::decoded::Decoded;
+use super::accumulate::{CorrectRate, Slots, Spread, Sum, add_up, count_correct, means, spread_out};
+use super::decoded::DecodedRowGroup;
 use super::forgetting::Presentations;
 use super::score::Score;
 use super::values::Values;
@@ -17,7 +17,7 @@ pub(super) struct Training {
     margins: Option<(usize, Vec<Sum>)>,
     /// For the confidence, with the index of its column in the pass.
     confidences: Option<(usize, Vec<Spread>)>,
-    correct: Option<Vec<Share>>,
+    correct: Option<Vec<CorrectRate>>,
 }
 
 impl Training {
@@ -53,7 +53,7 @@ impl Training {
         margins.chain(self.confidences.iter().map(|(column, _)| *column))
     }
 
-    pub(super) fn add_rows(&mut self, places: &[u32], decoded: &Decoded, rows: &Range<usize>) {
+    pub(super) fn add_rows(&mut self, places: &[u32], decoded: &DecodedRowGroup, rows: &Range<usize>) {
         if let Some(presentations) = &mut self.presentations {
             for (&place, row) in places.iter().zip(rows.clone()) {
                 if let Some(example) = presentations.get_mut(place as usize) {

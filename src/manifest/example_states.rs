@@ -11,7 +11,7 @@ use crate::selection::{Decision, Selection};
 
 /// One word for each example of the selection, by position: decision, whether a row has had its id,
 /// class.
-pub(super) struct States<'a> {
+pub(super) struct ExampleStates<'a> {
     selection: &'a Selection,
     words: Vec<u32>,
     /// Whether every position is its id, and all words are filled in.
@@ -44,7 +44,7 @@ impl State {
     }
 }
 
-impl<'a> States<'a> {
+impl<'a> ExampleStates<'a> {
     pub(super) fn new(selection: &'a Selection) -> Self {
         let mut states = Self {
             selection,

@@ -7,7 +7,7 @@ use crate::selection::random::SplitMix64;
 
 /// Which rows come first.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Preference {
+pub(super) enum RowOrder {
     Highest,
     Lowest,
     Window,
@@ -18,50 +18,50 @@ pub(super) enum Preference {
 /// Orders rows, which are positions in `scores`. Rows come in ascending order, which is that of
 /// example ids, so ties break by id. No row has the score NaN.
 #[derive(Debug)]
-pub(super) struct Chooser<'a> {
+pub(super) struct RowChooser<'a> {
     scores: &'a [f64],
-    preference: Preference,
+    preference: RowOrder,
     random: SplitMix64,
 }
 
-impl<'a> Chooser<'a> {
-    pub(super) fn new(scores: &'a [f64], preference: Preference, seed: u64) -> Self {
+impl<'a> RowChooser<'a> {
+    pub(super) fn new(scores: &'a [f64], preference: RowOrder, seed: u64) -> Self {
         Self { scores, preference, random: SplitMix64::new(seed) }
     }
 
     /// Brings the `count` best rows to the front, after skipping `skip` rows for a window. `count`
     /// and `skip` together are at most the number of rows.
-    pub(super) fn favor(&mut self, rows: &mut [u32], skip: usize, count: usize) {
+    pub(super) fn select_best(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
         match self.preference {
-            Preference::Highest => select(rows, count, |a, b| ascending(b, a)),
-            Preference::Lowest => select(rows, count, ascending),
-            Preference::Window => {
+            RowOrder::Highest => select(rows, count, |a, b| ascending(b, a)),
+            RowOrder::Lowest => select(rows, count, ascending),
+            RowOrder::Window => {
                 select(rows, skip, ascending);
                 select(&mut rows[skip..], count, ascending);
                 rows.rotate_left(skip);
             }
-            Preference::Random => self.random.shuffle_front(rows, count),
-            Preference::Stratified { strata } => self.favor_strata(rows, strata, count),
+            RowOrder::Random => self.random.shuffle_front(rows, count),
+            RowOrder::Stratified { strata } => self.select_stratified(rows, strata, count),
         }
     }
 
-    /// Sorts all rows, best first. The first `count` are those that [`favor`](Self::favor)
+    /// Sorts all rows, best first. The first `count` are those that [`select_best`](Self::select_best)
     /// chooses.
-    pub(super) fn arrange(&mut self, rows: &mut [u32], skip: usize, count: usize) {
+    pub(super) fn sort_best(&mut self, rows: &mut [u32], skip: usize, count: usize) {
         let ascending = |&a: &u32, &b: &u32| by_score(self.scores, a, b);
         match self.preference {
-            Preference::Highest => rows.sort_unstable_by(|a, b| ascending(b, a)),
-            Preference::Lowest => rows.sort_unstable_by(ascending),
-            Preference::Window => {
+            RowOrder::Highest => rows.sort_unstable_by(|a, b| ascending(b, a)),
+            RowOrder::Lowest => rows.sort_unstable_by(ascending),
+            RowOrder::Window => {
                 rows.sort_unstable_by(ascending);
                 rows.rotate_left(skip);
                 let skipped = rows.len() - skip;
                 rows[skipped..].reverse();
             }
-            Preference::Random => self.random.shuffle_front(rows, rows.len()),
-            Preference::Stratified { strata } => {
-                self.favor_strata(rows, strata, count);
+            RowOrder::Random => self.random.shuffle_front(rows, rows.len()),
+            RowOrder::Stratified { strata } => {
+                self.select_stratified(rows, strata, count);
                 let (chosen, others) = rows.split_at_mut(count);
                 self.random.shuffle_front(chosen, chosen.len());
                 self.random.shuffle_front(others, others.len());
@@ -69,7 +69,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    fn favor_strata(&mut self, rows: &mut [u32], strata: usize, count: usize) {
+    fn select_stratified(&mut self, rows: &mut [u32], strata: usize, count: usize) {
         let score = |row: u32| self.scores[row as usize];
         let strata = Strata::of(rows.iter().map(|&row| score(row)), strata);
         let (mut grouped, sizes) = group(rows, strata.number(), |row| strata.index(score(row)));

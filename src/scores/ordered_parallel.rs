@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// How far the work may run ahead of the consumer, beyond one task for each thread.
-const AHEAD: usize = 2;
+const LOOKAHEAD: usize = 2;
 
 /// Runs `work` on each task on up to `threads` threads, including the caller's, and passes `take`
 /// an iterator of the results in the order of the tasks. At most `threads` and two results wait.
@@ -20,7 +20,7 @@ pub(super) fn in_order<T: Sync, R: Send, O>(
         state: Mutex::new(State { started: 0, taken: 0, done: BTreeMap::new(), over: false }),
         changed: Condvar::new(),
         tasks: tasks.len(),
-        window: threads + AHEAD,
+        window: threads + LOOKAHEAD,
     };
     thread::scope(|scope| {
         for _ in 1..threads.min(tasks.len()) {
@@ -159,7 +159,7 @@ mod tests {
             task
         };
         assert_eq!(in_order(3, &tasks, work, |next| next()), Some(0));
-        assert!(*started.lock().unwrap() <= 1 + 3 + AHEAD);
+        assert!(*started.lock().unwrap() <= 1 + 3 + LOOKAHEAD);
         assert_eq!(in_order(3, &Vec::<usize>::new(), work, |next| next()), None);
     }
 

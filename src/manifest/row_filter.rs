@@ -2,7 +2,7 @@
 //! format.
 
 use super::key_map::KeyMap;
-use super::states::States;
+use super::example_states::ExampleStates;
 use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
@@ -10,7 +10,7 @@ use crate::selection::Selection;
 
 /// Rows are decided in two steps, so that many can be looked up at once: first the id of each row
 /// is found, in order; then all of them are decided.
-pub(super) struct Sieve<'a> {
+pub(super) struct RowFilter<'a> {
     /// The number of examples that the selection keeps.
     to_keep: u64,
     keys: Option<&'a KeyMap>,
@@ -27,7 +27,7 @@ pub(super) struct Sieve<'a> {
     ahead: u64,
     kept_seen: u64,
     summary: ManifestSummary,
-    states: States<'a>,
+    states: ExampleStates<'a>,
     first_unscored: Option<(String, i64)>,
     first_unmapped: Option<(String, String)>,
     first_duplicate: Option<(String, i64)>,
@@ -36,7 +36,7 @@ pub(super) struct Sieve<'a> {
 /// The id of a row whose key is not in the key map.
 pub(super) const UNMAPPED: i64 = -1;
 
-impl<'a> Sieve<'a> {
+impl<'a> RowFilter<'a> {
     pub(super) fn new(selection: &'a Selection, manifest: &'a Manifest, name: &str) -> Self {
         Self {
             to_keep: selection.len() as u64,
@@ -50,7 +50,7 @@ impl<'a> Sieve<'a> {
             ahead: 0,
             kept_seen: 0,
             summary: ManifestSummary::default(),
-            states: States::new(selection),
+            states: ExampleStates::new(selection),
             first_unscored: None,
             first_unmapped: None,
             first_duplicate: None,
@@ -129,9 +129,9 @@ impl<'a> Sieve<'a> {
     }
 
     /// Decides which of the rows with these ids are kept.
-    pub(super) fn decide(&mut self, ids: &[i64], verdicts: &mut Vec<bool>) {
-        verdicts.clear();
-        verdicts.extend(ids.iter().map(|&example| self.decide_one(example)));
+    pub(super) fn decide(&mut self, ids: &[i64], keep_flags: &mut Vec<bool>) {
+        keep_flags.clear();
+        keep_flags.extend(ids.iter().map(|&example| self.decide_one(example)));
         self.ahead = 0;
     }
 

@@ -12,9 +12,9 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Sender, bounded};
 
 /// Writes to a file, and regularly asks the operating system, from a thread of its own, to write to
-/// disk what it has. Files of less than [`EACH_BYTES`] need no thread.
+/// disk what it has. Files of less than [`SYNC_INTERVAL_BYTES`] need no thread.
 #[derive(Debug)]
-pub(crate) struct EarlySync<'a> {
+pub(crate) struct BackgroundSync<'a> {
     file: &'a File,
     /// Bytes since the last request.
     unasked: usize,
@@ -27,9 +27,9 @@ struct Asked {
     thread: JoinHandle<io::Result<()>>,
 }
 
-const EACH_BYTES: usize = 32 << 20;
+const SYNC_INTERVAL_BYTES: usize = 32 << 20;
 
-impl<'a> EarlySync<'a> {
+impl<'a> BackgroundSync<'a> {
     pub(crate) fn new(file: &'a File) -> Self {
         Self { file, unasked: 0, asked: None }
     }
@@ -58,11 +58,11 @@ impl<'a> EarlySync<'a> {
     }
 }
 
-impl Write for EarlySync<'_> {
+impl Write for BackgroundSync<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = (&mut &*self.file).write(bytes)?;
         self.unasked += written;
-        if self.unasked >= EACH_BYTES {
+        if self.unasked >= SYNC_INTERVAL_BYTES {
             self.unasked = 0;
             self.ask()?;
         }
@@ -83,7 +83,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("long");
         let file = File::create_new(&path).unwrap();
-        let mut early = EarlySync::new(&file);
+        let mut early = BackgroundSync::new(&file);
         let piece: Vec<u8> = (0..1 << 20).map(|place| (place % 251) as u8).collect();
         for _ in 0..70 {
             early.write_all(&piece).unwrap();
@@ -99,8 +99,8 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let drain = thread::spawn(move || io::copy(&mut { reader }, &mut io::sink()));
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        let mut early = EarlySync::new(&file);
-        early.write_all(&vec![0; EACH_BYTES + 1]).unwrap();
+        let mut early = BackgroundSync::new(&file);
+        early.write_all(&vec![0; SYNC_INTERVAL_BYTES + 1]).unwrap();
         early.finish().unwrap_err();
         drop(file);
         drain.join().unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{Chooser, Preference};
+use super::row_chooser::{RowChooser, RowOrder};
 use super::classes::ClassSizes;
 use super::ids::Ids;
 use super::{Classes, Decision, Rule, Selection};
@@ -19,7 +19,7 @@ pub(crate) enum Action {
 
 /// The examples that no step has dropped.
 #[derive(Debug)]
-pub(crate) struct Narrowing {
+pub(crate) struct SelectionState {
     labels: Vec<i32>,
     decisions: Vec<Decision>,
     /// How many examples have all scores, before any step.
@@ -27,7 +27,7 @@ pub(crate) struct Narrowing {
     left: usize,
 }
 
-impl Narrowing {
+impl SelectionState {
     /// Starts with all examples that have every one of these scores.
     pub(crate) fn new(labels: Vec<i32>, scores: &[&[f64]]) -> Self {
         let decision = |row: usize| {
@@ -127,7 +127,7 @@ struct Choice<'a> {
     classes: Classes,
     scores: &'a [f64],
     ids: &'a Ids,
-    state: &'a Narrowing,
+    state: &'a SelectionState,
 }
 
 impl Choice<'_> {
@@ -136,16 +136,16 @@ impl Choice<'_> {
         let (scored, left) = (self.state.scored, rows.len());
         let mut skip = 0;
         let (amount, preference, seed) = match self.rule {
-            Rule::Highest(amount) => (amount, Preference::Highest, 0),
-            Rule::Lowest(amount) => (amount, Preference::Lowest, 0),
+            Rule::Highest(amount) => (amount, RowOrder::Highest, 0),
+            Rule::Lowest(amount) => (amount, RowOrder::Lowest, 0),
             Rule::Window { offset, keep } => {
                 skip = offset.of(scored, left).map_err(|error| error.context("offset"))?;
-                (keep, Preference::Window, 0)
+                (keep, RowOrder::Window, 0)
             }
-            Rule::Random { amount, seed } => (amount, Preference::Random, seed),
+            Rule::Random { amount, seed } => (amount, RowOrder::Random, seed),
             Rule::Stratified { amount, strata, seed } => {
                 self.expect_finite(&rows)?;
-                (amount, Preference::Stratified { strata }, seed)
+                (amount, RowOrder::Stratified { strata }, seed)
             }
             Rule::Threshold { min, max } => {
                 let range = min.unwrap_or(f64::NEG_INFINITY)..=max.unwrap_or(f64::INFINITY);
@@ -153,18 +153,18 @@ impl Choice<'_> {
             }
         };
         let count = amount.of(scored, left - skip)?;
-        let mut chooser = Chooser::new(self.scores, preference, seed);
+        let mut chooser = RowChooser::new(self.scores, preference, seed);
         let classes = || ClassSizes::new(&self.state.labels, &self.state.decisions);
         match self.classes {
             Classes::Ignored => {
-                chooser.favor(&mut rows, skip, count);
+                chooser.select_best(&mut rows, skip, count);
                 rows.truncate(count);
                 Ok(rows)
             }
             Classes::Balanced => Ok(classes().divided(&rows, skip, count, &mut chooser, true)),
             Classes::Proportional => Ok(classes().divided(&rows, skip, count, &mut chooser, false)),
             Classes::AtLeast(floor) => {
-                chooser.arrange(&mut rows, skip, count);
+                chooser.sort_best(&mut rows, skip, count);
                 classes().first_with_floors(&rows, count, floor)
             }
         }

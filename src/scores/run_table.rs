@@ -6,13 +6,13 @@ use crate::run::{PartReader, Run, Table};
 
 /// A table of a run, folded in a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(super) enum RunTable {
     Observations(Phase),
     /// One `grand` per example and moment; no phase and no `correct`.
     Grand,
 }
 
-impl Source {
+impl RunTable {
     /// In the order of the passes.
     pub(super) const ALL: [Self; 3] =
         [Self::Observations(Phase::Train), Self::Observations(Phase::Score), Self::Grand];

@@ -1,9 +1,9 @@
 //! Writes Parquet to anything that takes bytes without losing any silently.
 //!
 //! The writers of the Parquet crate can swallow a failed write to the file that they own and
-//! continue as if nothing had happened. [`ParquetGroups`] lets them write to memory only, and
+//! continue as if nothing had happened. [`RowGroupWriter`] lets them write to memory only, and
 //! writes each finished row group itself; a failure ends everything. Where a writer has to own its
-//! file, the file is wrapped in [`Unforgiving`].
+//! file, the file is wrapped in [`StickyErrorWriter`].
 
 use std::io::{self, Write};
 
@@ -23,12 +23,12 @@ use parquet::schema::types::SchemaDescriptor;
 /// An output that takes no more bytes once a write has failed, so that a writer that ignores a
 /// failed write fails at the next one, or when flushing.
 #[derive(Debug)]
-pub(crate) struct Unforgiving<W> {
+pub(crate) struct StickyErrorWriter<W> {
     output: W,
     failure: Option<io::ErrorKind>,
 }
 
-impl<W: Write> Unforgiving<W> {
+impl<W: Write> StickyErrorWriter<W> {
     pub(crate) fn new(output: W) -> Self {
         Self { output, failure: None }
     }
@@ -45,7 +45,7 @@ impl<W: Write> Unforgiving<W> {
     }
 }
 
-impl<W: Write> Write for Unforgiving<W> {
+impl<W: Write> Write for StickyErrorWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.keep(|output| output.write(bytes))
     }
@@ -57,13 +57,13 @@ impl<W: Write> Write for Unforgiving<W> {
 
 /// A Parquet file written from encoded columns, row group by row group. It is unreadable until
 /// [`finish`](Self::finish).
-pub(crate) struct ParquetGroups<W> {
+pub(crate) struct RowGroupWriter<W> {
     writer: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
     output: W,
 }
 
-impl<W: Write> ParquetGroups<W> {
+impl<W: Write> RowGroupWriter<W> {
     pub(crate) fn new(
         output: W,
         schema: SchemaRef,
@@ -100,7 +100,7 @@ impl<W: Write> ParquetGroups<W> {
     }
 
     /// Returns whether the columns of another file can be copied without re-encoding.
-    pub(crate) fn takes_columns_of(&self, schema: &SchemaDescriptor) -> bool {
+    pub(crate) fn can_copy_columns_of(&self, schema: &SchemaDescriptor) -> bool {
         self.writer.schema_descr().columns() == schema.columns()
     }
 

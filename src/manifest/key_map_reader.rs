@@ -33,7 +33,7 @@ impl KeyMap {
         let path = path.as_ref();
         let mut pairs = Pairs::new(path, [key, example]);
         let input = ManifestInput::file(path)?;
-        let delimiter = match ManifestFormat::of_path(path)? {
+        let delimiter = match ManifestFormat::from_path(path)? {
             ManifestFormat::Csv => Some(b','),
             ManifestFormat::Tsv => Some(b'\t'),
             ManifestFormat::Jsonl => None,

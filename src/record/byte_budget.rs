@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 /// Admits batches while fewer than `limit` bytes are inside. A batch larger than the limit enters
 /// when nothing else is inside, so that every batch can pass.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct ByteBudget {
     limit: usize,
     inside: Mutex<usize>,
     left: Condvar,
 }
 
-impl Gate {
+impl ByteBudget {
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, inside: Mutex::new(0), left: Condvar::new() }
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn admits_up_to_its_limit_and_one_giant_alone() {
-        let gate = Gate::new(10);
+        let gate = ByteBudget::new(10);
         assert!(gate.try_enter(4) && gate.try_enter(6));
         assert!(!gate.try_enter(1));
         gate.leave(6);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_when_room_is_made() {
-        let gate = Gate::new(1);
+        let gate = ByteBudget::new(1);
         assert_eq!(gate.enter(1), Duration::ZERO);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| gate.enter(1));

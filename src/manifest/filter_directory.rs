@@ -5,12 +5,12 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use super::compression::ManifestCompression;
-use super::directory::{FILE_NAME, FILE_NAME_END, ManifestDirectory};
-use super::sieve::Sieve;
-use super::{Known, Manifest, ManifestSummary};
+use super::directory::{FILE_NAME, FILE_NAME_SUFFIX, ManifestDirectory};
+use super::row_filter::RowFilter;
+use super::{KnownColumns, Manifest, ManifestSummary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
-use crate::storage::{AtomicDirectory, EarlySync};
+use crate::storage::{AtomicDirectory, BackgroundSync};
 
 impl Manifest {
     /// Filters the files of a directory as one manifest: rows are numbered and ids compared over
@@ -40,32 +40,32 @@ impl Manifest {
         self.check()?;
         self.check_directory(&directory, output)?;
         let whole = directory.path().display().to_string();
-        let mut sieve = Sieve::new(selection, self, &whole);
-        let mut known = Known::default();
+        let mut row_filter = RowFilter::new(selection, self, &whole);
+        let mut known = KnownColumns::default();
         let draft = output.map(AtomicDirectory::create).transpose()?;
         let mut progress = std::mem::replace(&mut directory.progress, Box::new(|_bytes| {}));
         for name in directory.files() {
-            sieve.start_file(&directory.path().join(name).display().to_string());
+            row_filter.start_file(&directory.path().join(name).display().to_string());
             let input = directory.input(name, &mut *progress)?;
             let Some(draft) = &draft else {
-                self.filter_one(input, &mut io::sink(), &mut sieve, &mut known)?;
+                self.filter_one(input, &mut io::sink(), &mut row_filter, &mut known)?;
                 continue;
             };
             let place = draft.place(name)?;
             let failed = |error| Error::io("write", &place, error);
             let file = File::create_new(&place).map_err(failed)?;
-            let mut writer = BufWriter::with_capacity(1 << 18, EarlySync::new(&file));
-            let manifest = self.clone().compression(Some(ManifestCompression::of_path(name)));
-            manifest.filter_one(input, &mut writer, &mut sieve, &mut known)?;
+            let mut writer = BufWriter::with_capacity(1 << 18, BackgroundSync::new(&file));
+            let manifest = self.clone().compression(Some(ManifestCompression::from_path(name)));
+            manifest.filter_one(input, &mut writer, &mut row_filter, &mut known)?;
             // The rows have flushed it.
             let (early, _) = writer.into_parts();
             early.finish().map_err(failed)?;
             file.sync_all().map_err(failed)?;
         }
         if directory.is_image_folder() {
-            check_image_columns(&known, &sieve)?;
+            check_image_columns(&known, &row_filter)?;
         }
-        let summary = sieve.finish()?;
+        let summary = row_filter.finish()?;
         draft.map_or(Ok(()), AtomicDirectory::commit)?;
         Ok(summary)
     }
@@ -110,7 +110,7 @@ impl Manifest {
 }
 
 /// An image folder's metadata names the images.
-fn check_image_columns(known: &Known, sieve: &Sieve<'_>) -> Result<()> {
+fn check_image_columns(known: &KnownColumns, row_filter: &RowFilter<'_>) -> Result<()> {
     let delimited = known.delimited.as_ref().map(|columns| columns.names().to_vec());
     let columnar = known
         .columnar
@@ -118,12 +118,12 @@ fn check_image_columns(known: &Known, sieve: &Sieve<'_>) -> Result<()> {
         .map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
     // What fields JSON Lines have, each line decides.
     let Some(names) = delimited.or(columnar) else { return Ok(()) };
-    if names.iter().any(|name| name == FILE_NAME || name.ends_with(FILE_NAME_END)) {
+    if names.iter().any(|name| name == FILE_NAME || name.ends_with(FILE_NAME_SUFFIX)) {
         return Ok(());
     }
     let names = names.join(", ");
-    Err(sieve.bad_manifest(
+    Err(row_filter.bad_manifest(
         ErrorKind::Manifest,
-        format!("expected a column `{FILE_NAME}` or `...{FILE_NAME_END}`, got {names}"),
+        format!("expected a column `{FILE_NAME}` or `...{FILE_NAME_SUFFIX}`, got {names}"),
     ))
 }

@@ -22,7 +22,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::delta;
 use crate::error::{Error, Result};
-use crate::storage::{FileBytes, contained};
+use crate::storage::{FileBytes, catch_panic};
 
 /// A row group whose bytes have been read and checked.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl RowGroup {
         {
             return Ok(values);
         }
-        let values = self.by_arrow(column, |array| {
+        let values = self.decode_with_fallback(column, |array| {
             Some(array.as_any().downcast_ref::<Int64Array>()?.values().to_vec())
         })?;
         Ok(values.concat())
@@ -101,7 +101,7 @@ impl RowGroup {
         if let Some(values) = delta {
             return Ok(values);
         }
-        let values = self.by_arrow(column, |array| {
+        let values = self.decode_with_fallback(column, |array| {
             Some(array.as_any().downcast_ref::<Int32Array>()?.values().to_vec())
         })?;
         Ok(values.concat())
@@ -118,7 +118,7 @@ impl RowGroup {
         {
             return Ok(values);
         }
-        let values = self.by_arrow(column, |array| {
+        let values = self.decode_with_fallback(column, |array| {
             Some(array.as_any().downcast_ref::<Float32Array>()?.values().to_vec())
         })?;
         Ok(values.concat())
@@ -137,7 +137,7 @@ impl RowGroup {
         if let Some(bytes) = pages {
             return Ok(Bits(bytes));
         }
-        let values = self.by_arrow(column, |array| {
+        let values = self.decode_with_fallback(column, |array| {
             Some(array.as_any().downcast_ref::<BooleanArray>()?.values().iter().collect())
         })?;
         let values: Vec<bool> = values.concat();
@@ -161,7 +161,7 @@ impl RowGroup {
             chunk.column_descr().name() == column && chunk.column_descr().path().parts().len() == 1
         });
         let chunk = chunk.ok_or_else(|| {
-            Error::foreign(
+            Error::unsupported_format(
                 &self.path,
                 format!("has no column `{column}`, which data-diet does not write"),
             )
@@ -171,7 +171,7 @@ impl RowGroup {
             return Ok(None);
         }
         let rows = self.rows();
-        let decoded = contained(&self.path, || {
+        let decoded = catch_panic(&self.path, || {
             let source = Arc::new(self.bytes.clone());
             let mut pages = SerializedPageReader::new(source, chunk, rows, None)?;
             let mut values = Vec::with_capacity(rows);
@@ -192,17 +192,17 @@ impl RowGroup {
         Ok(decoded.filter(|values| values.len() == length))
     }
 
-    fn by_arrow<T>(
+    fn decode_with_fallback<T>(
         &self,
         column: &str,
         values: impl Fn(&ArrayRef) -> Option<Vec<T>>,
     ) -> Result<Vec<Vec<T>>> {
-        let batches = contained(&self.path, || self.decode_with_arrow(column))?;
+        let batches = catch_panic(&self.path, || self.decode_with_arrow(column))?;
         let taken = |array: &ArrayRef| {
             let values = (array.null_count() == 0).then(|| values(array)).flatten();
             values.ok_or_else(|| {
                 let got = array.data_type();
-                Error::foreign(
+                Error::unsupported_format(
                     &self.path,
                     format!("column `{column}` is {got}, which data-diet does not write"),
                 )
