@@ -44,7 +44,8 @@ impl<'a> Columns<'a> {
     fn column<T: 'static>(&self, name: &str) -> Result<&'a T> {
         let column =
             self.rows.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>());
-        column.ok_or_else(|| Error::unsupported_format(self.path, format!("has no column `{name}`")))
+        column
+            .ok_or_else(|| Error::unsupported_format(self.path, format!("has no column `{name}`")))
     }
 
     fn present(&self, name: &str, column: &impl Array, row: usize) -> Result<()> {

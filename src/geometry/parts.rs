@@ -12,6 +12,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
+use crate::run::part_name;
 use crate::storage::{AtomicFile, CheckedEncoder, CheckedFile, Disk, Identity, LocalDisk};
 
 /// The parts of a table, or of one of its partitions. No part is ever changed or replaced.
@@ -130,13 +131,7 @@ impl Parts {
     }
 }
 
-fn part_name(number: u32) -> String {
-    format!("part-{number:06}.parquet")
-}
-
-/// Parses the number of a part from a name that [`part_name`] makes.
+/// The number of a part, if the file has the name of one.
 pub(super) fn part_number(path: &Path) -> Option<u32> {
-    let name = path.file_name()?.to_str()?;
-    let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()?;
-    (part_name(number) == name).then_some(number)
+    crate::run::part_number(path.file_name()?.to_str()?)
 }

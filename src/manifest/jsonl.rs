@@ -98,7 +98,9 @@ impl Lines<'_, '_> {
         self.ids.push(match (&self.manifest.key, object.key) {
             (None, _) => self.row_filter.id_of_row(),
             (Some(name), Some(Key::Id(id))) => self.row_filter.id_of_number(id, name)?,
-            (Some(name), Some(Key::Text(text))) => self.row_filter.id_of_text(text.as_bytes(), name)?,
+            (Some(name), Some(Key::Text(text))) => {
+                self.row_filter.id_of_text(text.as_bytes(), name)?
+            }
             (Some(name), Some(Key::Other(what))) => return Err(self.row_filter.no_id(name, &what)),
             (Some(name), None) => return Err(self.row_filter.missing(name)),
         });

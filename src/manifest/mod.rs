@@ -7,29 +7,29 @@
 //!
 //! ```text
 //! ManifestInput -> (pipeline -> delimited | jsonl) | columnar (finds rows and their ids) -> output
-//!                              Sieve (decides about each id, counts) -> ManifestSummary
+//!                              RowFilter (decides about each id, counts) -> ManifestSummary
 //! ```
 //!
-//! A [`ManifestDirectory`] is filtered file by file, with one sieve for all files.
+//! A [`ManifestDirectory`] is filtered file by file, with one row filter for all files.
 
 mod added_scores;
 mod columnar;
 mod compression;
 mod delimited;
 mod directory;
+mod example_states;
+mod filter_directory;
 mod format;
 mod input;
 mod jsonl;
-mod key_map_reader;
 mod key_map;
+mod key_map_reader;
 mod pipeline;
 pub mod recipe;
 mod row_filter;
-mod example_states;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod filter_directory;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Decides about every row of a manifest by its example id, and counts the decisions. Knows no
 //! format.
 
-use super::key_map::KeyMap;
 use super::example_states::ExampleStates;
+use super::key_map::KeyMap;
 use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};

@@ -10,7 +10,7 @@ mod signal;
 mod snapshot;
 mod training_time;
 
-pub use batch::{Batch, BatchFormat, LogitsFormat, DeviceSignals, DeviceLogits, Targets};
+pub use batch::{Batch, BatchFormat, DeviceLogits, DeviceSignals, LogitsFormat, Targets};
 pub use schedule::Schedule;
 pub use signal::{ExampleSignals, PerSignal, Signal, Target};
 pub use snapshot::{Snapshot, SnapshotTensor, TensorValues};

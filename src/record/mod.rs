@@ -5,8 +5,8 @@
 //! neither Parquet nor paths.
 
 mod builder;
-mod channel;
 mod byte_budget;
+mod channel;
 mod handle;
 mod message;
 mod policy;

@@ -250,7 +250,8 @@ impl<S: Sink> Worker<S> {
         if flush_due && let Err(error) = self.commit() {
             return self.handle_write_error(&error);
         }
-        let maintenance_due = flush_due || self.sink.maintenance_due().is_some_and(|due| now >= due);
+        let maintenance_due =
+            flush_due || self.sink.maintenance_due().is_some_and(|due| now >= due);
         if maintenance_due && let Err(error) = self.maintain() {
             return self.handle_write_error(&error);
         }

@@ -116,7 +116,7 @@ impl RunLayout {
     /// The weights after this many updates. They are the same on every rank, so the path has no
     /// rank.
     pub(crate) fn snapshot(&self, step: u64) -> PathBuf {
-        self.snapshots().join(format!("step={step:012}")).join("part-000000.parquet")
+        self.snapshots().join(format!("step={step:012}")).join(part_name(0))
     }
 
     /// A snapshot before it is published.
@@ -201,7 +201,7 @@ impl RunLayout {
     }
 
     pub(crate) fn part(&self, table: Table, phase: Phase, number: u32) -> PathBuf {
-        self.partition(table, phase).join(format!("part-{number:06}.parquet"))
+        self.partition(table, phase).join(part_name(number))
     }
 
     /// Lists every existing directory that holds files of this rank.
@@ -248,8 +248,15 @@ pub(crate) fn check_run_name(name: &str) -> Result<()> {
     )))
 }
 
-fn part_number(name: &str) -> Option<u32> {
-    name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
+/// The file name of a part of any table.
+pub(crate) fn part_name(number: u32) -> String {
+    format!("part-{number:06}.parquet")
+}
+
+/// Parses the number of a part from a name that [`part_name`] makes.
+pub(crate) fn part_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()?;
+    (part_name(number) == name).then_some(number)
 }
 
 fn numbered(directory: &Path, number: impl Fn(&str) -> Option<u32>) -> Result<Vec<(u32, PathBuf)>> {

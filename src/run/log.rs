@@ -167,7 +167,10 @@ impl LogReader {
         }
         reader.input.read_exact(&mut magic).map_err(failed)?;
         if &magic != MAGIC {
-            return Err(Error::unsupported_format(path, "is not a log of this version of data-diet"));
+            return Err(Error::unsupported_format(
+                path,
+                "is not a log of this version of data-diet",
+            ));
         }
         Ok(reader)
     }

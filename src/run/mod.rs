@@ -31,21 +31,21 @@
 //!
 //! A visible `*.parquet` is therefore always complete, and is never replaced.
 
-mod page_decoder;
 mod delta;
-mod spawn_points;
 mod layout;
 mod lock;
 mod log;
 mod metadata;
+mod page_decoder;
 mod part;
+mod pending_rows;
 mod reader;
 mod recovery;
 mod replacement;
-mod pending_rows;
 mod schema;
 mod seal;
 mod snapshots;
+mod spawn_points;
 mod verify;
 mod writer;
 
@@ -59,8 +59,8 @@ pub use snapshots::Snapshots;
 pub use verify::{Finding, Verification};
 pub use writer::Durability;
 
+pub(crate) use layout::{KERNEL_VELOCITY, check_run_name, part_name, part_number};
 pub(crate) use page_decoder::{Bits, RowGroup};
-pub(crate) use layout::{KERNEL_VELOCITY, check_run_name};
 pub(crate) use part::{PartReader, RowGroupOutline};
 pub(crate) use schema::Table;
 pub(crate) use writer::{IfRunExists, Pending, RunOptions, RunWriter};

@@ -11,8 +11,8 @@ use parquet::file::metadata::{KeyValue, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 
-use super::page_decoder::RowGroup;
 use super::metadata::SCHEMA_VERSION;
+use super::page_decoder::RowGroup;
 use super::schema::{Table, writer_properties};
 use crate::error::{Error, Result};
 use crate::storage::{CheckedEncoder, CheckedFile, Disk, DiskFile, Identity};

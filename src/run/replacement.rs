@@ -16,9 +16,9 @@ use crate::storage::Disk;
 
 pub(super) fn before(rows: &RecordBatch, path: &Path, step: u64) -> Result<BooleanArray> {
     let column = rows.column_by_name("step");
-    let steps = column
-        .and_then(|column| column.as_any().downcast_ref::<Int64Array>())
-        .ok_or_else(|| Error::unsupported_format(path, "has no column `step` of 64-bit integers"))?;
+    let steps = column.and_then(|column| column.as_any().downcast_ref::<Int64Array>()).ok_or_else(
+        || Error::unsupported_format(path, "has no column `step` of 64-bit integers"),
+    )?;
     Ok(steps.values().iter().map(|&at| Some((at as u64) < step)).collect())
 }
 

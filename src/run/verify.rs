@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, Int64Array};
 
-use super::layout::RunLayout;
+use super::layout::{RunLayout, part_number};
 use super::metadata::{RunMetadata, RunStatus};
 use super::part::PartReader;
 use super::reader::{Experiment, Run};
@@ -165,9 +165,8 @@ impl Verification {
     fn strays(&mut self, table: &Path, runs: &BTreeSet<String>) -> Result<()> {
         self.strays_below(table, &|path: &Path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let number = name.strip_prefix("part-").and_then(|name| name.strip_suffix(".parquet"));
             let run = path.strip_prefix(table).ok().and_then(|path| path.iter().next());
-            let is_part = number.is_some_and(|number| number.parse::<u32>().is_ok());
+            let is_part = part_number(name).is_some();
             let of_a_run = run.and_then(|run| run.to_str()).is_some_and(|run| runs.contains(run));
             if !is_part {
                 Some("is not a part of any run; remove it from the table's directory")

@@ -14,10 +14,10 @@ use super::layout::RunLayout;
 use super::lock::RankLock;
 use super::log::{LogReader, OpenLog, encode_frame};
 use super::metadata::{RunMetadata, SpawnPoint};
+use super::pending_rows::PendingRows;
 use super::recovery::{
     cut, erase, last_epoch, publish_leftovers, published_rows, published_snapshots,
 };
-use super::pending_rows::PendingRows;
 use super::seal::seal;
 use super::snapshots;
 use crate::error::{Error, ErrorKind, Result};

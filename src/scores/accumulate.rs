@@ -197,7 +197,12 @@ impl CorrectRate {
 }
 
 /// Counts correct presentations. `correct` has the first of these rows at `first`.
-pub(super) fn count_correct(shares: &mut [CorrectRate], places: &[u32], correct: &Bits, first: usize) {
+pub(super) fn count_correct(
+    shares: &mut [CorrectRate],
+    places: &[u32],
+    correct: &Bits,
+    first: usize,
+) {
     for (row, &place) in places.iter().enumerate() {
         if let Some(share) = shares.get_mut(place as usize) {
             share.count = share.count.saturating_add(1);

@@ -3,10 +3,10 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 
-use super::buckets::{Buckets, BucketOrder};
+use super::buckets::{BucketOrder, Buckets};
 use super::catalogue::Group;
-use super::score::Span;
 use super::run_table::RunTable;
+use super::score::Span;
 use crate::error::{Error, Result};
 use crate::run::{Bits, RowGroup, RowGroupOutline};
 
@@ -103,7 +103,17 @@ impl Task {
             }
         }
         let (rank, labels) = (self.rank, OnceCell::new());
-        Ok(DecodedRowGroup { rank, group, epochs, steps, examples, labels, correct, columns, sorted })
+        Ok(DecodedRowGroup {
+            rank,
+            group,
+            epochs,
+            steps,
+            examples,
+            labels,
+            correct,
+            columns,
+            sorted,
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use super::decoded::{DecodedRowGroup, Moments, Task, overlaps};
 use super::fold_state::FoldState;
 use super::ordered_parallel::in_order;
 use super::plan::{ComputedColumn, Plan, train_phase_signal};
-use super::score::Span;
 use super::run_table::RunTable;
+use super::score::Span;
 use super::train_phase_scores::Training;
 use crate::error::Result;
 use crate::observe::Phase;
@@ -85,7 +85,9 @@ impl<'a> Pass<'a> {
                         });
                     }
                 }
-                ComputedColumn::WholeTrainPhase(score) if source == RunTable::Observations(Phase::Train) => {
+                ComputedColumn::WholeTrainPhase(score)
+                    if source == RunTable::Observations(Phase::Train) =>
+                {
                     let signal = train_phase_signal(score);
                     if signal.is_none_or(|signal| recorded.has(source, signal.name())) {
                         training.add(computed, score, signal.map(|signal| place(signal.name())));
@@ -189,7 +191,8 @@ impl<'a> Pass<'a> {
             let mut upcoming = first_epochs.iter().peekable();
             // A row group that reaches into later epochs waits for them, from its first remaining
             // row.
-            let mut waiting: Vec<Option<(DecodedRowGroup, usize)>> = (0..ranks).map(|_| None).collect();
+            let mut waiting: Vec<Option<(DecodedRowGroup, usize)>> =
+                (0..ranks).map(|_| None).collect();
             let mut batch = Vec::new();
             for &epoch in &epochs {
                 let now = i32::try_from(epoch).unwrap_or(i32::MAX);
@@ -245,7 +248,8 @@ impl<'a> Pass<'a> {
         batch: &mut Vec<DecodedRowGroup>,
         epoch: u32,
     ) -> Result<()> {
-        let ranges = |decoded: &DecodedRowGroup| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
+        let ranges =
+            |decoded: &DecodedRowGroup| decoded.sorted.as_ref().map_or(0, |s| s.ranges.len());
         for bucket in 0..batch.iter().map(ranges).max().unwrap_or(0) {
             for decoded in batch.iter() {
                 if let Some(rows) = decoded.sorted.as_ref().and_then(|s| s.ranges.get(bucket)) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue::{RecordedRun, RecordedTable};
 use super::request::{At, Quantity, ScoreRequest};
-use super::score::{Score, Span};
 use super::run_table::{GRAND, RunTable, recorded_signals};
+use super::score::{Score, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
@@ -49,7 +49,16 @@ pub(super) fn train_phase_signal(score: Score) -> Option<Signal> {
     match score {
         Score::Aum => Some(Signal::Margin),
         Score::CartographyConfidence | Score::CartographyVariability => Some(Signal::Confidence),
-        _ => None,
+        Score::Forgetting
+        | Score::ForgettingInf
+        | Score::NeverLearned
+        | Score::FirstLearned
+        | Score::Presentations
+        | Score::CartographyCorrectness
+        | Score::Latest(_)
+        | Score::Signal { .. }
+        | Score::LatestGrand
+        | Score::Grand(_) => None,
     }
 }
 
@@ -178,7 +187,8 @@ impl Plan {
                     return if request.if_recorded { Ok(()) } else { Err(missing) };
                 };
                 let span = Span::epoch(epoch);
-                let computed = self.compute(ComputedColumn::Window(Window { source, column, span }));
+                let computed =
+                    self.compute(ComputedColumn::Window(Window { source, column, span }));
                 if !self.columns.iter().any(|(name, _)| name == column) {
                     self.columns.push((column.to_owned(), computed));
                     self.aliases.insert(column.to_owned(), score(source, span).to_string());

@@ -172,7 +172,10 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
     let schema = Arc::clone(source.schema());
     let has = |column: &str| schema.field_with_name(column).is_ok();
     if !has("example") {
-        return Err(Error::unsupported_format(path, "is not a table of scores: it has no column `example`"));
+        return Err(Error::unsupported_format(
+            path,
+            "is not a table of scores: it has no column `example`",
+        ));
     }
     let mean = format!("{name}_mean");
     let score = [mean.as_str(), name].into_iter().find(|&column| has(column)).ok_or_else(|| {
@@ -208,7 +211,8 @@ fn read_column(path: &Path, name: &str) -> Result<ScoreColumn> {
         let column = |name: &str, data_type: DataType| {
             let column = batch.column_by_name(name).map(|column| cast(column, &data_type));
             column.transpose().map_err(|error| {
-                Error::unsupported_format(path, format!("column `{name}` holds no numbers")).with_source(error)
+                Error::unsupported_format(path, format!("column `{name}` holds no numbers"))
+                    .with_source(error)
             })
         };
         let ids = column("example", DataType::Int64)?;

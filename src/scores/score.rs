@@ -228,6 +228,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::selection::HardEnd;
+
+    /// Selections know scores by name only, so a new score must be added there, too.
+    #[test]
+    fn the_hard_end_of_every_score_is_known() {
+        let has_none = [Score::Presentations, Score::CartographyVariability];
+        let scores = Signal::ALL.map(Score::Latest);
+        for score in scores.into_iter().chain(Score::OF_RUNS).chain([Score::LatestGrand]) {
+            let hard = HardEnd::for_score(&score.to_string());
+            assert_eq!(hard.is_none(), has_none.contains(&score), "{score}");
+        }
+    }
 
     fn score() -> impl Strategy<Value = Score> {
         let signal = prop::sample::select(Signal::ALL.to_vec());

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::accumulate::{CorrectRate, Slots, Spread, Sum, add_up, count_correct, means, spread_out};
+use super::accumulate::{
+    CorrectRate, Slots, Spread, Sum, add_up, count_correct, means, spread_out,
+};
 use super::decoded::DecodedRowGroup;
 use super::forgetting::Presentations;
 use super::score::Score;
@@ -30,7 +32,18 @@ impl Training {
                 self.confidences = Some((column, Vec::new()));
             }
             (Score::CartographyCorrectness, _) => self.correct = Some(Vec::new()),
-            _ => self.presentations = Some(Vec::new()),
+            (
+                Score::Forgetting
+                | Score::ForgettingInf
+                | Score::NeverLearned
+                | Score::FirstLearned
+                | Score::Presentations,
+                _,
+            ) => self.presentations = Some(Vec::new()),
+            // Without its column there is nothing to accumulate; the others are means over a span.
+            (Score::Aum | Score::CartographyConfidence | Score::CartographyVariability, None)
+            | (Score::Latest(_) | Score::Signal { .. } | Score::LatestGrand | Score::Grand(_), _) =>
+                {}
         }
     }
 
@@ -53,7 +66,12 @@ impl Training {
         margins.chain(self.confidences.iter().map(|(column, _)| *column))
     }
 
-    pub(super) fn add_rows(&mut self, places: &[u32], decoded: &DecodedRowGroup, rows: &Range<usize>) {
+    pub(super) fn add_rows(
+        &mut self,
+        places: &[u32],
+        decoded: &DecodedRowGroup,
+        rows: &Range<usize>,
+    ) {
         if let Some(presentations) = &mut self.presentations {
             for (&place, row) in places.iter().zip(rows.clone()) {
                 if let Some(example) = presentations.get_mut(place as usize) {
@@ -107,8 +125,10 @@ impl Training {
                 let shares = self.correct.as_deref().unwrap_or_default();
                 Values::collect(shares.len(), |place| shares[place].share())
             }
-            // Not a score of a whole phase.
-            _ => Values::F32(Vec::new()),
+            // Means over a span, not over a whole phase.
+            Score::Latest(_) | Score::Signal { .. } | Score::LatestGrand | Score::Grand(_) => {
+                Values::F32(Vec::new())
+            }
         }
     }
 }

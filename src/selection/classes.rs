@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::row_chooser::{RowChooser, group};
 use super::apportion::apportion;
+use super::row_chooser::{RowChooser, group};
 use super::{Amount, Decision};
 use crate::error::{Error, Result};
 

@@ -2,27 +2,27 @@
 //!
 //! ```text
 //! ScoreColumn (ids, classes, one score) -+
-//! Rule (which), Amount (how many) -------+-> Narrowing, step by step -> Selection
-//! Classes (and of which class) ----------+     choice: one rule on some rows
-//!                                              classes, share, strata: how many of which
+//! Rule (which), Amount (how many) -------+-> SelectionState, step by step -> Selection
+//! Classes (and of which class) ----------+     row_chooser: one rule on some rows
+//!                                              classes, apportion, strata: how many of which
 //! ```
 //!
 //! Every rule orders the examples by ascending score and breaks ties by example id, so a selection
 //! is deterministic. No rule keeps an example whose score is NaN; such examples are counted.
 
 mod amount;
-mod row_chooser;
+mod apportion;
 mod classes;
 mod column;
 mod example_set;
 mod ids;
-mod label_noise;
-mod selection_state;
 mod json_float;
+mod label_noise;
 mod outcome;
 mod random;
+mod row_chooser;
 mod rule;
-mod apportion;
+mod selection_state;
 mod strata;
 #[cfg(test)]
 mod tests;
@@ -34,5 +34,5 @@ pub use label_noise::{LabelNoise, NoisyLabels};
 pub use outcome::{Decision, Kept, SelectedExample, Selection};
 pub use rule::{Classes, HardEnd, Rule};
 
-pub(crate) use selection_state::{Action, SelectionState};
 pub(crate) use random::SplitMix64;
+pub(crate) use selection_state::{Action, SelectionState};

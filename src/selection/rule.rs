@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, number};
+use super::{Amount, json_float};
 use crate::error::{Error, Result};
 
 /// Which of the scored examples to choose.

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::row_chooser::{RowChooser, RowOrder};
 use super::classes::ClassSizes;
 use super::ids::Ids;
+use super::row_chooser::{RowChooser, RowOrder};
 use super::{Classes, Decision, Rule, Selection};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -163,7 +163,10 @@ fn a_selection_for_loaders() {
     let expected =
         "indices: expected ids that are row numbers, at most 4294967295, got 1099511627776";
     assert_eq!(error.to_string(), expected);
-    assert_eq!(Selection::from_examples([4_294_967_295, 0]).unwrap().indices().unwrap(), [0, u32::MAX]);
+    assert_eq!(
+        Selection::from_examples([4_294_967_295, 0]).unwrap().indices().unwrap(),
+        [0, u32::MAX]
+    );
     assert_eq!(Selection::from_examples([]).unwrap_err().kind(), ErrorKind::Empty);
     let error = Selection::from_examples([2, 5, 2]).unwrap_err();
     assert_eq!(error.to_string(), "examples: expected every id once, got 2 twice");

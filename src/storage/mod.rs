@@ -1,21 +1,23 @@
 //! Files that are complete or absent.
 //!
-//! Owns how bytes reach the disk: atomic files and directories, early write-back, checksummed Parquet,
-//! and which disk errors are worth a retry. Knows neither tables nor columns; every room that writes a
-//! file builds on this one.
+//! Owns how bytes reach the disk: atomic files and directories, early write-back, checksummed Parquet
+//! files, and the retry policy for transient disk errors. Leaves tables and their columns to its
+//! callers. Every module that writes a file builds on this one.
 
 mod atomic_directory;
 mod atomic_file;
+mod background_sync;
 mod checked;
 mod disk;
-mod background_sync;
-mod row_group_writer;
 mod retry;
+mod row_group_writer;
 
 pub(crate) use atomic_directory::AtomicDirectory;
 pub(crate) use atomic_file::AtomicFile;
-pub(crate) use checked::{CheckedEncoder, CheckedFile, ChunkChecksumWriter, FileBytes, Identity, catch_panic};
-pub(crate) use disk::{Disk, DiskFile, LocalDisk, replace_file};
 pub(crate) use background_sync::BackgroundSync;
-pub(crate) use row_group_writer::{RowGroupWriter, StickyErrorWriter, io_error};
+pub(crate) use checked::{
+    CheckedEncoder, CheckedFile, ChunkChecksumWriter, FileBytes, Identity, catch_panic,
+};
+pub(crate) use disk::{Disk, DiskFile, LocalDisk, replace_file};
 pub(crate) use retry::{Retry, is_transient, retry_until};
+pub(crate) use row_group_writer::{RowGroupWriter, StickyErrorWriter, io_error};

@@ -122,7 +122,12 @@ pub(super) fn decide(
 }
 
 /// Finds the ids that keys refer to.
-fn find_ids(keys: &ArrayRef, name: &str, row_filter: &mut RowFilter<'_>, ids: &mut Vec<i64>) -> Result<()> {
+fn find_ids(
+    keys: &ArrayRef,
+    name: &str,
+    row_filter: &mut RowFilter<'_>,
+    ids: &mut Vec<i64>,
+) -> Result<()> {
     let shown =
         |row: usize| arrow::util::display::array_value_to_string(keys, row).unwrap_or_default();
     let failed = |row_filter: &RowFilter<'_>, error| {

@@ -70,8 +70,13 @@ fn unreadable(row_filter: &RowFilter<'_>, error: ParquetError) -> Error {
     }
 }
 
-fn damaged(row_filter: &RowFilter<'_>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    row_filter.bad_manifest(ErrorKind::Corrupt, "is not Parquet that can be read").with_source(error)
+fn damaged(
+    row_filter: &RowFilter<'_>,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    row_filter
+        .bad_manifest(ErrorKind::Corrupt, "is not Parquet that can be read")
+        .with_source(error)
 }
 
 fn unwritable(error: ParquetError) -> Error {

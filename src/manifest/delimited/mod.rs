@@ -132,7 +132,12 @@ impl<'a, 's> Records<'a, 's> {
     fn decide_parsed(&mut self, raw: &[u8], output: &mut Output<'_>) -> Result<()> {
         let Some(header) = &self.header else { return Ok(()) };
         if header.columns.count() != self.parser.fields() {
-            return Err(wrong_field_count(self.row_filter, header.columns.count(), self.parser.fields(), raw));
+            return Err(wrong_field_count(
+                self.row_filter,
+                header.columns.count(),
+                self.parser.fields(),
+                raw,
+            ));
         }
         self.ids.push(match &header.key {
             None => self.row_filter.id_of_row(),
@@ -316,7 +321,12 @@ fn unquoted(field: &[u8], quotes: bool) -> Cow<'_, [u8]> {
     }
 }
 
-fn wrong_field_count(row_filter: &RowFilter<'_>, columns: usize, fields: usize, raw: &[u8]) -> Error {
+fn wrong_field_count(
+    row_filter: &RowFilter<'_>,
+    columns: usize,
+    fields: usize,
+    raw: &[u8],
+) -> Error {
     let lines = memchr::memchr_iter(b'\n', raw).count().max(1);
     let hint = if lines > 1 {
         format!(

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::selection::{Amount, HardEnd, SelectionState, Rule, ScoreColumn, Selection};
+use crate::selection::{Amount, HardEnd, Rule, ScoreColumn, Selection, SelectionState};
 
 pub use file::RecipeFile;
 pub use origin::{KeyMapOrigin, ManifestOrigin, Outcome, ScoresOrigin};

@@ -319,7 +319,11 @@ fn files_that_are_no_recipe() {
             ErrorKind::UnsupportedFormat,
             "has schema version 2, this crate knows 1",
         ),
-        (r#"{"schema_version": "1"}"#.to_owned(), ErrorKind::UnsupportedFormat, "has schema version \"1\""),
+        (
+            r#"{"schema_version": "1"}"#.to_owned(),
+            ErrorKind::UnsupportedFormat,
+            "has schema version \"1\"",
+        ),
         (r#"{"schema_version": 1}"#.to_owned(), ErrorKind::Corrupt, "missing field `steps`"),
         (steps(""), ErrorKind::InvalidArgument, "steps: expected at least one, got none"),
         (steps(r#"{"by": "a"}"#), ErrorKind::Corrupt, "a step has either `keep` or `drop`"),

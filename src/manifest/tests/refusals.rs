@@ -92,7 +92,9 @@ fn formats_are_known_by_their_extension() {
         assert_eq!(format.name().parse::<ManifestFormat>().unwrap(), format);
     }
     for name in ["a", "a.csv.zip", "-", ".csv"] {
-        assert!(ManifestFormat::from_path(name).unwrap_err().to_string().contains("name the format"));
+        assert!(
+            ManifestFormat::from_path(name).unwrap_err().to_string().contains("name the format")
+        );
     }
 }
 

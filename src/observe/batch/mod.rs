@@ -4,14 +4,14 @@
 //! with a batch is found here, before any of it is recorded.
 
 mod check;
+mod device_signals;
 mod format;
 mod logits;
-mod device_signals;
 mod targets;
 
+pub use device_signals::{DeviceLogits, DeviceSignals};
 pub use format::{BatchFormat, LogitsFormat};
 pub(crate) use logits::LogitRows;
-pub use device_signals::{DeviceSignals, DeviceLogits};
 pub use targets::Targets;
 
 use crate::error::{Error, Result};

@@ -11,7 +11,7 @@ use super::writer::publish_divided;
 use crate::error::ErrorKind;
 use crate::observe::{Snapshot, SnapshotTensor, TensorValues};
 use crate::run::tests::{FaultyDisk, Fixture};
-use crate::run::{IfRunExists, Experiment, RunWriter};
+use crate::run::{Experiment, IfRunExists, RunWriter};
 use crate::storage::{CheckedFile, Disk, LocalDisk};
 
 fn tensor(name: &str, shape: &[usize], values: TensorValues) -> SnapshotTensor {
@@ -352,7 +352,10 @@ fn damage_is_found() {
     };
     for place in (0..sound.len()).step_by(7) {
         let (read, found) = at(place);
-        assert!(matches!(read, Err(ErrorKind::Corrupt | ErrorKind::UnsupportedFormat)), "{place}: {read:?}");
+        assert!(
+            matches!(read, Err(ErrorKind::Corrupt | ErrorKind::UnsupportedFormat)),
+            "{place}: {read:?}"
+        );
         assert_eq!(found, 1, "{place}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::pending_rows::{Fixture, batch};
+use super::rows::{Fixture, batch};
 use super::{Call, FaultyDisk};
 use crate::error::Result;
 use crate::run::{Durability, IfRunExists, RunStatus, RunWriter};

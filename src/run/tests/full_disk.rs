@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind::StorageFull;
 
-use super::pending_rows::{Fixture, batch, log_files};
+use super::rows::{Fixture, batch, log_files};
 use super::{Call, FaultyDisk};
 use crate::run::log::LogReader;
 

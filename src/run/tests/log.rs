@@ -1,7 +1,7 @@
 //! A log that is cut off at every byte, and one with every bit flipped.
 
 use super::FaultyDisk;
-use super::pending_rows::{Fixture, batch, log_files};
+use super::rows::{Fixture, batch, log_files};
 use crate::error::ErrorKind;
 use crate::run::log::LogReader;
 use crate::run::recovery::recover;

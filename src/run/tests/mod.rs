@@ -8,7 +8,7 @@ mod full_disk;
 mod log;
 mod power_cut;
 mod resume;
-mod pending_rows;
+mod rows;
 
 pub(crate) use faulty_disk::{Call, FaultyDisk};
-pub(crate) use pending_rows::{Fixture, batch, format};
+pub(crate) use rows::{Fixture, batch, format};

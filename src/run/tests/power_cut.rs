@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::forgetful_disk::{AfterCut, LossyDisk};
-use super::pending_rows::{Fixture, batch};
+use super::rows::{Fixture, batch};
 use crate::run::{Durability, IfRunExists, RunOptions, RunWriter};
 
 fn options(fixture: &Fixture) -> RunOptions {

@@ -1,7 +1,7 @@
 //! A run that goes on, one that starts over, and one that somebody else is writing.
 
 use super::FaultyDisk;
-use super::pending_rows::{Fixture, batch};
+use super::rows::{Fixture, batch};
 use crate::error::{Error, ErrorKind};
 use crate::run::{IfRunExists, RunMetadata, RunOptions, RunStatus, RunWriter};
 
@@ -127,7 +127,9 @@ fn starting_over_leaves_nothing_of_the_old_run() {
 fn a_rank_has_one_writer_at_a_time() {
     let fixture = Fixture::new();
     let (writer, _) = fixture.open(FaultyDisk::default().arc()).unwrap();
-    for existing in [IfRunExists::Refuse, IfRunExists::Erase, IfRunExists::ResumeAt { step: 0, epoch: 0 }] {
+    for existing in
+        [IfRunExists::Refuse, IfRunExists::Erase, IfRunExists::ResumeAt { step: 0, epoch: 0 }]
+    {
         let options = options(&fixture, existing);
         let error = RunWriter::open(FaultyDisk::default().arc(), options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{existing:?}: {error}");

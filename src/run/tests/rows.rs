@@ -11,7 +11,7 @@ use crate::observe::{Batch, BatchFormat, Moment, Phase, Targets};
 use crate::run::layout::RunLayout;
 use crate::run::part::PartReader;
 use crate::run::schema::Table;
-use crate::run::{Durability, IfRunExists, Experiment, RunMetadata, RunOptions, RunWriter};
+use crate::run::{Durability, Experiment, IfRunExists, RunMetadata, RunOptions, RunWriter};
 use crate::storage::Disk;
 
 /// Rows of every batch.

@@ -314,10 +314,14 @@ fn intervals_do_not_depend_on_the_threads() {
         options.threads = threads;
         options.bootstrap = Some(Bootstrap { resamples: 50, level: 0.9, seed });
         let mut done = 0;
-        let agreement =
-            Agreement::between_with_progress(&column(&first), &column(&second), &options, |resamples| {
+        let agreement = Agreement::between_with_progress(
+            &column(&first),
+            &column(&second),
+            &options,
+            |resamples| {
                 done += resamples;
-            });
+            },
+        );
         assert_eq!(done, 50);
         agreement.unwrap()
     };
@@ -330,9 +334,11 @@ fn a_resample_without_an_answer_is_left_out() {
     // Of two examples every second resample holds one of them twice, where nothing can be ranked.
     let mut options = options(&[0.5], Keep::Highest);
     options.bootstrap = Some(Bootstrap { resamples: 60, ..Bootstrap::default() });
-    let agreement = Agreement::between(&column(&[1.0, 2.0]), &column(&[1.0, 2.0]), &options).unwrap();
+    let agreement =
+        Agreement::between(&column(&[1.0, 2.0]), &column(&[1.0, 2.0]), &options).unwrap();
     assert_eq!(agreement.spearman.interval, Some((1.0, 1.0)));
-    let constant = Agreement::between(&column(&[1.0, 1.0]), &column(&[1.0, 2.0]), &options).unwrap();
+    let constant =
+        Agreement::between(&column(&[1.0, 1.0]), &column(&[1.0, 2.0]), &options).unwrap();
     let (low, high) = constant.kendall.interval.unwrap();
     assert!(low.is_nan() && high.is_nan());
 }

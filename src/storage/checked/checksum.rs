@@ -128,7 +128,10 @@ pub(super) fn units(path: &Path, metadata: &ParquetMetaData, guard_start: u64) -
                 (Unit::Chunks, list, chunks.collect())
             }
             (None, None) => {
-                return Err(Error::unsupported_format(path, "its footer holds no checksums of data-diet"));
+                return Err(Error::unsupported_format(
+                    path,
+                    "its footer holds no checksums of data-diet",
+                ));
             }
         };
     let checksums: Option<Vec<u32>> = list
@@ -158,5 +161,8 @@ pub(super) fn check_head(path: &Path, head: &[u8]) -> Result<()> {
     if head == MAGIC {
         return Ok(());
     }
-    Err(Error::unsupported_format(path, "is not a Parquet file: it does not begin with the Parquet magic"))
+    Err(Error::unsupported_format(
+        path,
+        "is not a Parquet file: it does not begin with the Parquet magic",
+    ))
 }

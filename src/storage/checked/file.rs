@@ -192,7 +192,10 @@ fn guarded_tail(path: &Path) -> Result<(Vec<u8>, u64)> {
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     if length < MIN_FILE_BYTES {
-        return Err(Error::unsupported_format(path, format!("is not a Parquet file: {length} bytes")));
+        return Err(Error::unsupported_format(
+            path,
+            format!("is not a Parquet file: {length} bytes"),
+        ));
     }
     let mut head = [0; 4];
     file.read_exact(&mut head).map_err(failed)?;

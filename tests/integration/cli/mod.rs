@@ -9,8 +9,7 @@ mod scores;
 mod streams;
 mod trouble;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 

@@ -51,6 +51,7 @@ fn verify_finds_files_that_do_not_belong() {
         ("observations/notes.txt", "is not a part of any run"),
         ("observations/run=seed-0/phase=train/rank=0/part-000000 (copy).parquet", "is not a part"),
         ("observations/run=seed-0/phase=train/rank=0/.part-000001.parquet", "is not a part"),
+        ("observations/run=seed-0/phase=train/rank=0/part-1.parquet", "is not a part"),
         (
             "observations/run=gone/phase=train/rank=0/part-000000.parquet",
             "belongs to a run that is not in `_runs`",
