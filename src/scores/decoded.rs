@@ -68,7 +68,12 @@ impl Task {
         let path = || self.group.part.path();
         let group = self.group.part.row_group(self.group.index)?;
         let group = group.ok_or_else(|| Error::corrupt(path(), "a row group is missing"))?;
-        let fall = |what: &str| Error::corrupt(path(), format!("{what} fall in {}", source.name()));
+        let fall = |what: &str| {
+            Error::corrupt(
+                path(),
+                format!("{what} are not in ascending order in {}", source.name()),
+            )
+        };
         let epochs = if epochs.start() == epochs.end() {
             Moments::One(*epochs.start())
         } else {

@@ -15,7 +15,8 @@ pub(super) struct FoldState {
     seen: Vec<bool>,
     pub(super) number_seen: usize,
     settled: bool,
-    /// The rows that went into each column.
+    /// The rows in the span of each column, whether or not they count; one per run for scores of the train
+    /// phase.
     pub(super) rows: Vec<u64>,
     /// Observations left out of a mean because their value is not finite.
     pub(super) non_finite: u64,

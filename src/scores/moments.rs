@@ -1,4 +1,4 @@
-//! Running mean and standard deviation, one pair per example.
+//! Running mean and standard deviation: over runs, and over the presentations of an example.
 
 /// Running moments by the method of Youngs and Cramer (1971), which like Welford's does not suffer
 /// from cancellation. The mean is a sum and one division, so runs with the same total have the same

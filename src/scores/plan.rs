@@ -299,7 +299,7 @@ impl<'a> Asked<'a> {
                 Span::Epochs { first, last } => format!("epochs: got {first} to {last}"),
                 Span::Steps { first, last } => format!("steps: got {first} to {last}"),
             };
-            return Err(Error::invalid(format!("{range}, expected the lower end first")));
+            return Err(Error::invalid(format!("{range}; the lower end must come first")));
         }
         if sources.iter().any(|&s| self.tables(s).any(|table| reaches(table, span))) {
             return Ok(());

@@ -94,7 +94,7 @@ fn moments_that_were_not_recorded_are_told_which_there_are() {
     for at in [At::EpochRange(3, 1), At::StepRange(9, 0)] {
         let (kind, message) = refused(&experiment, &asking([el2n(at)]));
         assert_eq!(kind, ErrorKind::InvalidArgument);
-        assert!(message.ends_with("expected the lower end first"), "{message}");
+        assert!(message.ends_with("the lower end must come first"), "{message}");
     }
 }
 
