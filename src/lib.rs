@@ -4,8 +4,9 @@
 //! The signals and scores are those of *Deep Learning on a Data Diet* (Paul, Ganguli, Dziugaite 2021)
 //! and its successors: EL2N, GraNd, forgetting events, AUM, dataset cartography.
 //!
-//! This crate knows no training framework. `data-diet-candle` attaches it to a candle training loop with
-//! five lines; the `data-diet` command (feature `cli`) does from a shell what this crate does from Rust.
+//! This crate does not depend on a training framework. `data-diet-candle` connects it to a candle
+//! training loop in five lines; the `data-diet` command (feature `cli`) offers the same
+//! functionality from the shell.
 //!
 //! # From a recording to a smaller data set
 //!
@@ -19,7 +20,7 @@
 //! // Prune the 30 % of the examples that score lowest.
 //! let kept = scores.column("el2n")?.select(Rule::Highest(Amount::Fraction(0.7)))?;
 //!
-//! // Copy the manifest's rows of the examples that are kept.
+//! // Copy the manifest rows of the kept examples.
 //! let manifest = Manifest::new(ManifestFormat::Csv).key("id");
 //! manifest.filter_to_file(&kept, ManifestInput::file("digits.csv")?, "kept.csv")?;
 //! # Ok::<(), data_diet::Error>(())

@@ -1,9 +1,9 @@
 //! Applies a selection to a data set's manifest: rows of kept examples are copied, all others are
 //! dropped.
 //!
-//! Memory holds the selection, one bit per selected example and some buffers, however long the
-//! manifest is. Text formats copy the bytes of kept rows, so that quoting, line ends and unrelated
-//! columns stay as they were.
+//! Memory use does not depend on the length of the manifest: it is the selection itself, one more
+//! bit per selected example, and some buffers. Text formats copy the bytes of kept rows, so that
+//! quoting, line ends and unrelated columns stay as they were.
 //!
 //! ```text
 //! ManifestInput -> (pipeline -> delimited | jsonl) | columnar (finds rows and their ids) -> output

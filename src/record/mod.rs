@@ -1,8 +1,8 @@
 //! The recorder: a handle for the training thread, and a thread that does everything slow.
 //!
 //! The handle hands finished [`Batch`](crate::observe::Batch)es, or batches that a device is still
-//! computing, over a channel that is bounded in bytes. The thread drives a `Sink` and knows
-//! neither Parquet nor paths.
+//! computing, over a channel that is bounded in bytes. The thread drives a `Sink` and is
+//! independent of Parquet and paths.
 
 mod builder;
 mod byte_budget;

@@ -62,12 +62,17 @@ impl ScoreTable {
     ///
     /// # Memory
     ///
-    /// Per example: 24 bytes for each score of the result (none with
-    /// [`fold_to_file`](Self::fold_to_file)) and 24 bytes for the example itself; while folding, 4
-    /// bytes for each score whose span is open (12 where examples are seen several times in the
-    /// span), 12 each for forgetting and `aum`, 32 for cartography; 4 more if a run has several
-    /// ranks, and 4 to 40 if ids are not `0..n`. Runs are folded one after the other, so neither
-    /// their number nor that of the observations matters.
+    /// Bytes per example:
+    ///
+    /// - 24, and 24 for each score of the result (none with [`fold_to_file`](Self::fold_to_file));
+    ///
+    /// - while folding, 4 for each score whose epochs or steps are being read (12 where examples
+    ///   are seen several times in them), 12 each for forgetting and `aum`, 32 for cartography;
+    ///
+    /// - 4 if a run has several ranks, and 4 to 40 if ids are not `0..n`.
+    ///
+    /// Runs are folded one after the other, so neither their number nor that of the observations
+    /// matters.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Chooses examples by score. Knows neither signals nor runs nor the names of scores.
+//! Chooses examples by score. Is independent of signals, runs and the names of scores.
 //!
 //! ```text
 //! ScoreColumn (ids, classes, one score) -+

@@ -14,8 +14,8 @@ pub enum Rule {
     Highest(Amount),
     /// The lowest scores.
     Lowest(Amount),
-    /// The next scores after the lowest ones are skipped (Data Diet paper, section 4: the window
-    /// that trains best need not be at the end).
+    /// Skips the lowest scores and chooses the next ones above them (Data Diet paper, section 4:
+    /// the best window for training need not be the one with the highest scores).
     Window {
         /// How many of the lowest scores to skip.
         offset: Amount,
@@ -81,15 +81,16 @@ pub enum Classes {
     /// What a class lacks because earlier steps have dropped it is divided among the others in the
     /// same way. The rule is applied to each class separately, as for `Balanced`.
     Proportional,
-    /// As without classes, but with at least this many of every class: a count, or a share of the
-    /// class's examples that have a score. A class that has fewer gives all it has.
+    /// Like [`Ignored`](Self::Ignored), but with a minimum for each class: a count, or a share of
+    /// the class's examples that have a score. A class that has fewer gives all it has.
     ///
-    /// What a class lacks is added in the rule's order, best first. As many examples of classes
-    /// above their floor are given up, worst first, so that the total stays the same. A window's
-    /// order runs upward from its beginning, then downward from there; a random choice has its
-    /// random order; for strata, the chosen examples come first and then the others, each in random
-    /// order. A threshold has no total: the examples nearest to the range are added (those below
-    /// before those above) and none is given up.
+    /// What a class lacks is added in the rule's order, best first. To keep the total the same, an
+    /// equal number of examples is removed, worst first, from classes that are above their minimum.
+    /// For a window, the order goes upward from the start of the window to the highest score, then
+    /// downward from the start of the window. A random choice uses its random order. For strata,
+    /// the chosen examples come first and then the others, each in random order. A score range
+    /// (`min..=max`) has no fixed total, so nothing is removed; the examples nearest to the range
+    /// are added, ties going to those below it.
     AtLeast(Amount),
 }
 

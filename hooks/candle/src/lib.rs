@@ -34,9 +34,10 @@
 //! # }
 //! ```
 //!
-//! The hook takes shared references to tensors and no optimizer, so it cannot alter training. A thread of
-//! its own computes what is left to compute and writes the files. [`data_diet`] describes them, and its
-//! `Experiment` and the `data-diet` command read them.
+//! The hook takes shared references to tensors and no optimizer, so it cannot alter training. A
+//! background thread does the remaining computation and writes the files. Their format is
+//! documented in [`data_diet`]; read them with its `Experiment`, with the `data-diet` command, or
+//! with any Parquet reader.
 //!
 //! Works on CPU and on CUDA (feature `cuda`, where signals are computed on the device and copied without
 //! making the training thread wait). Metal takes the same code path as any other device and is untested.
@@ -46,7 +47,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`DataDietHook`], [`DataDietHookBuilder`] | the hook and its options |
-//! | [`nn`] | candle-nn's layers under the same names, which let gradients of single examples be seen |
+//! | [`nn`] | drop-in versions of candle-nn's layers that expose per-example gradients |
 //! | [`gradients`] | GraNd: the norm of every example's gradient, from one backward pass of the batch |
 //! | [`weights`] | recorded weights, loaded back into a model |
 //! | [`ntk`] | Gram matrices of the tangent kernel |

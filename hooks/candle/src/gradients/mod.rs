@@ -1,4 +1,5 @@
-//! Exact gradients per example: what layers record on the tape during a pass, and GraNd from it.
+//! Exact per-example gradients: what the layers record on the tape during a pass, and how GraNd is
+//! computed from it.
 //!
 //! ```text
 //! nn (layers) -> tape (what passed through them) -> contribution (of one parameter) -> squares

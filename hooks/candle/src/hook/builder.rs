@@ -143,8 +143,8 @@ impl DataDietHookBuilder {
         self
     }
 
-    /// Sets this process's number among those that record the same run, one per device, counted
-    /// from 0.
+    /// Sets this process's rank, counted from 0, when several processes (one per device) record the
+    /// same run.
     pub fn rank(mut self, rank: u32) -> Self {
         self.recorder = self.recorder.rank(rank);
         self.rank = rank;
@@ -188,9 +188,9 @@ impl DataDietHookBuilder {
     }
 
     /// Starts with the weights that another run of this experiment had at `step`: loads its
-    /// snapshot into `variables`, continues from that step and epoch, and stores the link in
-    /// `run.json`, by which children of one parent are found. A resumed run already has its weights
-    /// and only keeps the link.
+    /// snapshot into `variables`, continues from that step and epoch, and records the parent in
+    /// `run.json`, so that all children of a run can be found. When the run is resumed, no weights
+    /// are loaded and the existing link is kept.
     pub fn spawned_from(mut self, variables: &VarMap, run: impl Into<String>, step: u64) -> Self {
         let run = run.into();
         self.recorder = self.recorder.spawned_from(run.clone(), step);

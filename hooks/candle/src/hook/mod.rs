@@ -1,4 +1,4 @@
-//! `DataDietHook`: what a training loop calls. Computes nothing and writes nothing itself. It takes
+//! `DataDietHook`: what a training loop calls. Delegates all computation and file writing. It takes
 //! shared references to tensors and no optimizer, so it cannot alter training.
 
 mod builder;
@@ -19,8 +19,8 @@ use crate::weights::SnapshotSource;
 
 /// Records per-example signals from a candle training loop.
 ///
-/// See the crate's front page for a whole loop. Every call is cheap and never changes a tensor; the
-/// recorder's thread writes files.
+/// See the [crate documentation](crate) for a complete loop. The calls of every step are cheap and
+/// never modify a tensor; the recorder's thread writes the files.
 pub struct DataDietHook {
     recording: Option<Recording>,
     clock: Clock,
@@ -61,12 +61,11 @@ impl DataDietHook {
         Self { recording: Some(recording), clock }
     }
 
-    /// Records a training step. Call it after every optimizer update, with the logits that its loss
-    /// was computed from.
+    /// Records a training step, then increments the step counter. Call it after every optimizer
+    /// update, with the logits that its loss was computed from.
     ///
     /// `ids` are the examples of the batch, `logits` is `[batch, classes]` in f32, f16, bf16 or f64
     /// and may be a view, `labels` are class indices `[batch]` or soft targets `[batch, classes]`.
-    /// Then increments the step.
     ///
     /// On a CUDA device nothing waits: the signals are computed there, after the work that this
     /// thread has queued. Call the hook on the thread that computed the logits.
@@ -74,10 +73,12 @@ impl DataDietHook {
     /// # Errors
     ///
     /// [`Error::Argument`](crate::Error::Argument), naming the argument, what was expected and what
-    /// came. Nothing of the batch is recorded then, but the step is incremented, since the update
-    /// was made. Errors in ids or labels on a CUDA device are found when they arrive on the host: a
-    /// later call returns them, naming the step, and does its own work as well. If the hook was
-    /// built with [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), the recorder's failure.
+    /// was received. None of that batch is recorded, but the step still advances, because the
+    /// optimizer update has already happened. Errors in ids or labels on a CUDA device are found
+    /// when they arrive on the host: a later call then returns the error, naming the step it
+    /// belongs to, and still records its own batch. With
+    /// [`OnFailure::Fail`](data_diet::record::OnFailure::Fail), also returns the recorder's
+    /// failure.
     pub fn on_step_end<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
@@ -160,8 +161,8 @@ impl DataDietHook {
     ///
     /// # Errors
     ///
-    /// If the step is in the past: forgetting is defined by the order of presentations. If a
-    /// snapshot is due, any error of copying it.
+    /// If the step is in the past: forgetting is defined by the order of presentations. When a
+    /// snapshot is due, also returns any error from copying it.
     pub fn set_step(&mut self, step: u64) -> Result<()> {
         self.clock.set_step(step)?;
         self.copy_weights_if_due()

@@ -1,7 +1,6 @@
-//! candle-nn's layers under the same names, which also record how each example contributes to the
-//! gradients of their parameters.
+//! Drop-in versions of candle-nn's layers that expose per-example gradients.
 //!
-//! To use them, replace `use candle_nn as nn` (or `use candle_nn`) by `use data_diet_candle::nn`.
+//! To use them, replace `use candle_nn as nn` (or `use candle_nn`) with `use data_diet_candle::nn`.
 //! Nothing else changes: constructors, [`VarBuilder`] paths, initial values and checkpoints are
 //! candle-nn's, and so is every result, to the bit, since each layer wraps candle-nn's own. A layer
 //! does more only while [`GradientNorms`](crate::gradients::GradientNorms) computes norms; a
@@ -13,17 +12,17 @@
 //! [`Dropout`] and [`BatchNorm`] refuse to run in training mode while gradient norms are computed.
 //!
 //! candle-nn's fused kernels, used by `LayerNorm` and `RmsNorm` on contiguous inputs and by
-//! [`ops::softmax_last_dim`], have no backward pass: when trained with candle, no gradient reaches
-//! what comes before them. These layers leave that unchanged in training, but return the gradient
-//! of their formula while gradient norms are computed.
+//! [`ops::softmax_last_dim`], have no backward pass, so in candle no gradient reaches the layers
+//! before them. The layers here behave the same way during training, but supply the correct
+//! gradient while gradient norms are computed.
 //!
-//! Operations between layers have candle's gradients. candle 0.11's `max_pool2d` passes back only a
-//! share: a quarter if one of four values in a window is the largest. Norms then count the layers
-//! before it as training does, with that share. [`max_pool2d`](fn@max_pool2d) and
-//! [`avg_pool2d`](fn@avg_pool2d) give candle's values with correct gradients, in training too, also
-//! for overlapping windows, for which candle has none. [`relu`](fn@relu) equals candle's with a
-//! faster backward pass. Use them in place of the tensor's methods:
-//! `.add_fn(nn::relu).add_fn(|x| nn::max_pool2d(x, 2))`.
+//! Operations between layers have candle's gradients. candle 0.11's `max_pool2d` scales the
+//! gradient down: in a 2 x 2 window with a single maximum, only a quarter of it is passed back.
+//! Gradient norms of earlier layers include this error, just as training does.
+//! [`max_pool2d`](fn@max_pool2d) and [`avg_pool2d`](fn@avg_pool2d) return the same values as
+//! candle's with correct gradients, during training as well. They also support overlapping windows,
+//! for which candle has no gradient. [`relu`](fn@relu) equals candle's with a faster backward pass.
+//! Use them in place of the tensor's methods: `.add_fn(nn::relu).add_fn(|x| nn::max_pool2d(x, 2))`.
 
 pub mod activation;
 pub mod batch_norm;

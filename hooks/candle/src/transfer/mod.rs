@@ -1,8 +1,8 @@
-//! Moves tensors between devices and the host; the only room that waits for a device.
+//! Moves tensors between devices and the host; the only module that waits for a device.
 //!
-//! [`HostTensor`] copies synchronously and works on every device. On CUDA, [`Staging`] copies
-//! behind the training stream through pinned buffers, and only the recorder's thread waits, in
-//! [`PendingCopy::wait`]. What the bytes mean is left to `signals` and `weights`.
+//! [`HostTensor`] copies synchronously and works on every device. On CUDA, [`Staging`] copies after
+//! the work already queued on the training stream, through pinned buffers, and only the recorder's
+//! thread waits, in [`PendingCopy::wait`]. What the bytes mean is left to `signals` and `weights`.
 
 #[cfg(feature = "cuda")]
 mod device_tensor;
