@@ -31,7 +31,8 @@ impl<'a> ManifestInput<'a> {
     ///
     /// # Errors
     ///
-    /// [`Io`](crate::ErrorKind::Io) if the file cannot be opened.
+    /// [`Io`](crate::ErrorKind::Io) if the file cannot be opened;
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is a directory.
     pub fn file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |error| Error::io("read", path, error);

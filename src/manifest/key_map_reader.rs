@@ -28,7 +28,8 @@ impl KeyMap {
     /// [`NotFound`](crate::ErrorKind::NotFound) if there is no such column, listing the columns;
     /// [`Manifest`](crate::ErrorKind::Manifest), with the row, for a key that is missing or occurs
     /// twice and an id that is not an integer in `0..2^63`; [`Io`](crate::ErrorKind::Io) and
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) for files that cannot be read.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for files that cannot be read;
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the extension means no format.
     pub fn read(path: impl AsRef<Path>, key: &str, example: &str) -> Result<Self> {
         let path = path.as_ref();
         let mut pairs = Pairs::new(path, [key, example]);
@@ -151,7 +152,11 @@ impl<'a> Pairs<'a> {
                     return Err(self.no_key());
                 }
                 if ids.is_null(row) || ids.value(row) < 0 {
-                    return Err(self.no_id("nothing or another number"));
+                    return Err(self.no_id(if ids.is_null(row) {
+                        "nothing, or a number beyond 64 bits"
+                    } else {
+                        "a negative number"
+                    }));
                 }
                 self.add(keys.value(row), ids.value(row))?;
             }

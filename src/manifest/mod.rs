@@ -1,9 +1,9 @@
 //! Applies a selection to a data set's manifest: rows of kept examples are copied, all others are
 //! dropped.
 //!
-//! Memory use does not depend on the length of the manifest: it is the selection itself, one more
-//! bit per selected example, and some buffers. Text formats copy the bytes of kept rows, so that
-//! quoting, line ends and unrelated columns stay as they were.
+//! Memory use does not depend on the length of the manifest: it is the selection itself, four bytes
+//! for each example that it has considered, and some buffers. Text formats copy the bytes of kept
+//! rows, so that quoting, line ends and unrelated columns stay as they were.
 //!
 //! ```text
 //! ManifestInput -> (pipeline -> delimited | jsonl) | columnar (finds rows and their ids) -> output
@@ -69,7 +69,7 @@ pub enum Unscored {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Duplicates {
-    /// Fail, and say how many there are. Ids without a score are not compared.
+    /// Fail, and say how many there are. Ids outside the selection are not compared.
     #[default]
     Fail,
     /// Treat each of them alike, as a manifest with several views of an example needs.

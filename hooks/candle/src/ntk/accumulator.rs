@@ -157,7 +157,7 @@ impl Kernel {
                 let most = (self.square.get(row, row) * self.square.get(column, column)).sqrt();
                 if (alone - got).abs() > tolerance * most || alone.is_nan() {
                     return Ok(Some(format!(
-                        "{alone:.4} alone and {got:.4} in the batch at row {row}, column {column} of \
+                        "{alone:.3e} alone and {got:.3e} in the batch at row {row}, column {column} of \
                          the kernel"
                     )));
                 }

@@ -282,7 +282,7 @@ fn check_forward(
             if (a - b).abs() > tolerance * scale {
                 return Err(Error::Argument(format!(
                     "forward: expected the model in evaluation mode, but logit {class} of the first \
-                     example is {a:.4} beside the second and {b:.4} beside itself"
+                     example is {a:.3e} beside the second and {b:.3e} beside itself"
                 )));
             }
         }

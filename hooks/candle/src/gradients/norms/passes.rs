@@ -278,7 +278,7 @@ impl GradientNorms {
             if difference > tolerance * alone.max(batched) || difference.is_nan() {
                 return Ok(Err(Error::Argument(format!(
                     "forward: expected an example's gradient not to depend on its batch, got a norm \
-                     of {alone:.4} for row {row} alone and of {batched:.4} in the batch: is something in \
+                     of {alone:.3e} for row {row} alone and of {batched:.3e} in the batch: is something in \
                      training mode or random, or the first dimension of a layer's input not the \
                      batch?"
                 ))));
