@@ -258,6 +258,6 @@ def test_a_row_comes_once(rows, recording, experiment):
     again = {key: value for key, value in rows["velocities"][0].items() if key != "run"}
     with pytest.raises(Refused, match="the table already has `window_00000` between steps 0 and 100"):
         recording.geometry(experiment, "seed-0", velocities=[again])
-    with pytest.raises(Refused, match="at step 300 already"):
+    with pytest.raises(Refused, match="`lowest` of `a` and `b` at step 300"):
         recording.geometry(experiment, "seed-0", barriers=rows["barriers"][:1])
     assert pl.read_parquet(experiment / "kernel_velocity").height == len(rows["velocities"])
