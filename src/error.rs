@@ -87,9 +87,12 @@ impl Error {
         Self::new(ErrorKind::Io, format!("cannot {action} {}", path.display())).with_source(source)
     }
 
-    pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_source(
+        self,
+        source: impl Into<Box<dyn StdError + Send + Sync + 'static>>,
+    ) -> Self {
         let (kind, message) = (self.0.kind, self.0.message.clone());
-        Self(Arc::new(Inner { kind, message, source: Some(Box::new(source)) }))
+        Self(Arc::new(Inner { kind, message, source: Some(source.into()) }))
     }
 
     /// Returns the same error with a prefix to its message.

@@ -29,6 +29,7 @@ impl Experiment {
             verification.add(path, outcome);
             progress(verification.bytes);
         })?;
+        verification.litter.extend(geometry::litter(self.path()));
         for path in tables_of_scores(self.path()) {
             verification.add(path.clone(), scores::verify(&path));
             progress(verification.bytes);

@@ -20,4 +20,4 @@ mod verify;
 
 pub use error_barrier_table::{ErrorBarrierRow, ErrorBarrierTable, MeanBarrier, RunningStatistics};
 pub use kernel_velocity_table::{KernelVelocityRow, KernelVelocityTable, TimeUnit};
-pub(crate) use verify::{Checked, files, verify};
+pub(crate) use verify::{Checked, files, litter, verify};

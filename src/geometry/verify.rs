@@ -11,6 +11,7 @@ use super::parts::{Parts, part_number};
 use super::schema::{ERROR_BARRIER_IDENTITY, KERNEL_VELOCITY_IDENTITY};
 use super::{error_barrier_table, kernel_velocity_table};
 use crate::error::{Error, Result};
+use crate::run::{check_run_name, is_litter};
 
 /// A file, and either the rows and bytes that were checked, or what is wrong with it.
 pub(crate) struct Checked {
@@ -104,14 +105,27 @@ fn runs(experiment: &Path) -> Vec<String> {
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut runs: Vec<String> = names
         .filter_map(|name| name.strip_prefix("run=").map(str::to_owned))
-        .filter(|run| crate::run::check_run_name(run).is_ok())
+        .filter(|run| check_run_name(run).is_ok())
         .collect();
     runs.sort_unstable();
     runs
 }
 
-/// Lists every file below the directories of the two tables, sorted.
+/// Lists every file below the directories of the two tables, sorted, but for litter.
 pub(crate) fn files(experiment: &Path) -> Vec<PathBuf> {
+    let mut files = all_files(experiment);
+    files.retain(|path| !is_litter(path));
+    files
+}
+
+/// Lists what an operating system has left among the files, sorted.
+pub(crate) fn litter(experiment: &Path) -> Vec<PathBuf> {
+    let mut files = all_files(experiment);
+    files.retain(|path| is_litter(path));
+    files
+}
+
+fn all_files(experiment: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = [KERNEL_VELOCITY_IDENTITY.table, ERROR_BARRIER_IDENTITY.table]
         .map(|it| experiment.join(it))
@@ -135,7 +149,7 @@ fn belongs(experiment: &Path, path: &Path) -> bool {
     };
     let of_a_run = || {
         let run = directory.file_name()?.to_str()?.strip_prefix("run=")?;
-        crate::run::check_run_name(run).ok()?;
+        check_run_name(run).ok()?;
         Some(directory.parent()? == experiment.join(KERNEL_VELOCITY_IDENTITY.table))
     };
     directory == experiment.join(ERROR_BARRIER_IDENTITY.table) || of_a_run() == Some(true)

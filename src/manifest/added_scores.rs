@@ -15,13 +15,7 @@ pub(super) struct AddedScore {
 impl AddedScore {
     /// Returns the score of an example; `None` if it has none or NaN.
     fn of(&self, example: i64) -> Option<f64> {
-        let ids = self.scores.examples();
-        let guess = usize::try_from(example).ok()?;
-        let place = match ids.get(guess) {
-            Some(&found) if found == example => guess,
-            _ => ids.binary_search(&example).ok()?,
-        };
-        Some(self.scores.scores()[place]).filter(|score| !score.is_nan())
+        self.scores.of(example)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::compression::ManifestCompression;
 use super::format::ManifestFormat;
+use super::images;
 use super::input::ManifestInput;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,28 +15,35 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// Either the files of one format in a directory, such as `train-00000-of-00010.parquet` or
 /// `part-000.csv.gz`; hidden files, names that begin with `_`, other extensions and directories are
-/// skipped. Or an image folder as the Hugging Face libraries read it: a `metadata.csv`,
-/// `metadata.jsonl` or `metadata.parquet` beside the images, or one in each directory of a split.
+/// skipped. Or tar shards, as the webdataset library reads them. Or an image folder as the Hugging
+/// Face libraries read it: a `metadata.csv`, `metadata.jsonl` or `metadata.parquet` beside the
+/// images, or one in each directory of a split. Or class folders as torchvision's `ImageFolder` reads
+/// them: a directory for each class with its images, numbered in torchvision's order.
 pub struct ManifestDirectory<'a> {
     path: PathBuf,
     /// Relative to `path`.
     files: Vec<PathBuf>,
     format: ManifestFormat,
     image_folder: bool,
+    /// The length of all files; of class folders, the number of images.
     bytes: u64,
     pub(super) progress: Box<dyn FnMut(u64) + 'a>,
 }
 
 const METADATA: &str = "metadata";
-/// The column that ties a row of an image folder to its image, and the suffix of the columns that
-/// tie it to several.
-pub(super) const FILE_NAME: &str = "file_name";
-pub(super) const FILE_NAME_SUFFIX: &str = "_file_name";
+
+/// Returns whether a column ties rows of an image folder to their images: `file_name` or
+/// `..._file_name`, or of lists `file_names` or `..._file_names`.
+pub(super) fn is_file_name(column: &str) -> bool {
+    let one = column.strip_suffix('s').unwrap_or(column);
+    one == "file_name" || one.ends_with("_file_name")
+}
 
 impl<'a> ManifestDirectory<'a> {
     /// Opens a directory of files of this format, or, without one, of the format that its files
     /// have. A directory with a `metadata` file, directly or in each of its subdirectories only, is
-    /// an image folder.
+    /// an image folder; one without any manifest, with images in its subdirectories, is class
+    /// folders.
     ///
     /// # Errors
     ///
@@ -43,6 +51,9 @@ impl<'a> ManifestDirectory<'a> {
     /// if its files have several formats; [`Io`](ErrorKind::Io) if it cannot be listed.
     pub fn open(path: impl AsRef<Path>, format: Option<ManifestFormat>) -> Result<Self> {
         let path = path.as_ref();
+        if format == Some(ManifestFormat::ClassFolders) {
+            return Self::of_classes(path);
+        }
         let all = manifests(path, Path::new(""))?;
         if all.iter().any(|(file, _)| is_metadata(file)) {
             return Self::of_images(path, all, format);
@@ -50,8 +61,11 @@ impl<'a> ManifestDirectory<'a> {
         let files = chosen(all, format);
         if files.is_empty() {
             let within = metadata_within(path)?;
+            if within.is_empty() && format.is_none() && images::has_class_folders(path)? {
+                return Self::of_classes(path);
+            }
             if within.is_empty() {
-                return Err(nothing(path, format, "csv, tsv, jsonl or parquet (.gz, .zst)"));
+                return Err(nothing(path, format, "csv, tsv, jsonl or tar (.gz, .zst) or parquet"));
             }
             return Self::of_images(path, within, format);
         }
@@ -68,6 +82,28 @@ impl<'a> ManifestDirectory<'a> {
         let mut files = manifests(path, Path::new(""))?;
         files.extend(metadata_within(path)?);
         Self::of_images(path, files, None)
+    }
+
+    fn of_classes(path: &Path) -> Result<Self> {
+        let files = images::list(path)?;
+        if files.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "{}: no images; expected a directory for each class with images in it{}",
+                    path.display(),
+                    images::archives(path)
+                ),
+            ));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: files.len() as u64,
+            files,
+            format: ManifestFormat::ClassFolders,
+            image_folder: false,
+            progress: Box::new(|_bytes| {}),
+        })
     }
 
     fn of_images(
@@ -145,7 +181,7 @@ impl<'a> ManifestDirectory<'a> {
         self.image_folder
     }
 
-    /// Returns the length of all files in bytes.
+    /// Returns the length of all files in bytes; of class folders, the number of images.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -174,10 +210,10 @@ impl fmt::Debug for ManifestDirectory<'_> {
 
 fn nothing(path: &Path, format: Option<ManifestFormat>, wanted: &str) -> Error {
     let of = format.map(|format| format!(" of the format {format}")).unwrap_or_default();
-    let path = path.display();
+    let (archives, path) = (images::archives(path), path.display());
     Error::new(
         ErrorKind::NotFound,
-        format!("{path}: no manifest{of}; expected files named {wanted}"),
+        format!("{path}: no manifest{of}; expected files named {wanted}{archives}"),
     )
 }
 

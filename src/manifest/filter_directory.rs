@@ -5,9 +5,11 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use super::compression::ManifestCompression;
-use super::directory::{FILE_NAME, FILE_NAME_SUFFIX, ManifestDirectory};
+use super::directory::{ManifestDirectory, is_file_name};
+use super::format::ManifestFormat;
+use super::images::{self, ImageFiles};
 use super::row_filter::RowFilter;
-use super::{KnownColumns, Manifest, ManifestSummary};
+use super::{Manifest, ManifestSummary, webdataset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
 use crate::storage::{AtomicDirectory, BackgroundSync};
@@ -16,17 +18,20 @@ impl Manifest {
     /// Filters the files of a directory as one manifest: rows are numbered and ids compared over
     /// all of them. Each file is written under its name into a directory that appears only when it
     /// is complete. A file of which no row is kept is written too, with its columns and no rows,
-    /// since file names often say how many files there are. Without an output nothing is written,
+    /// since file names often say how many files there are. Files may differ in their columns, all
+    /// but the key. Without an output nothing is written,
     /// and the counts are returned.
     ///
-    /// Of an image folder, the metadata is filtered. The images stay where they are: a loader needs
-    /// them beside the metadata, and loads those that it names.
+    /// Of an image folder, the metadata is filtered, and the images that it names come with it as
+    /// [`images`](Self::images) says, so that the output loads. Of class folders, the kept images
+    /// come; the directory of a class stays even if no image of it does. Of tar shards, the members
+    /// of a kept sample stay together. Keys are paths with slashes in class folders and the names up
+    /// to the first dot in tar shards, whatever the key column is called.
     ///
     /// # Errors
     ///
     /// As for [`filter`](Self::filter), with the file's name. Also
-    /// [`Manifest`](ErrorKind::Manifest) for a file whose columns differ from those of the first,
-    /// or an image folder whose metadata names no files;
+    /// [`Manifest`](ErrorKind::Manifest) for an image folder whose metadata names no files;
     /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the output exists and is not empty;
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the output is inside the manifest or of
     /// another format, and for an image folder with several metadata files and no key, whose rows
@@ -39,16 +44,38 @@ impl Manifest {
     ) -> Result<ManifestSummary> {
         self.check()?;
         self.check_directory(&directory, output)?;
+        let mut progress = std::mem::replace(&mut directory.progress, Box::new(|_bytes| {}));
+        match self.format {
+            ManifestFormat::ClassFolders => {
+                return images::filter_class_folders(
+                    self,
+                    selection,
+                    &directory,
+                    output,
+                    &mut *progress,
+                );
+            }
+            ManifestFormat::WebDataset => {
+                return webdataset::filter_shards(
+                    self,
+                    selection,
+                    &directory,
+                    output,
+                    &mut *progress,
+                );
+            }
+            _ => {}
+        }
         let whole = directory.path().display().to_string();
         let mut row_filter = RowFilter::new(selection, self, &whole);
-        let mut known = KnownColumns::default();
+        let mut columns = None;
         let draft = output.map(AtomicDirectory::create).transpose()?;
-        let mut progress = std::mem::replace(&mut directory.progress, Box::new(|_bytes| {}));
         for name in directory.files() {
             row_filter.start_file(&directory.path().join(name).display().to_string());
             let input = directory.input(name, &mut *progress)?;
             let Some(draft) = &draft else {
-                self.filter_one(input, &mut io::sink(), &mut row_filter, &mut known)?;
+                let found = self.filter_one(input, &mut io::sink(), &mut row_filter)?;
+                columns = columns.or(found);
                 continue;
             };
             let place = draft.place(name)?;
@@ -56,14 +83,20 @@ impl Manifest {
             let file = File::create_new(&place).map_err(failed)?;
             let mut writer = BufWriter::with_capacity(1 << 18, BackgroundSync::new(&file));
             let manifest = self.clone().compression(Some(ManifestCompression::from_path(name)));
-            manifest.filter_one(input, &mut writer, &mut row_filter, &mut known)?;
+            let found = manifest.filter_one(input, &mut writer, &mut row_filter)?;
+            columns = columns.or(found);
             // The rows have flushed it.
             let (early, _) = writer.into_parts();
             early.finish().map_err(failed)?;
             file.sync_all().map_err(failed)?;
+            if directory.is_image_folder() && self.images != ImageFiles::Leave {
+                let from = directory.path().join(name);
+                let from = from.parent().unwrap_or(directory.path());
+                images::place_named(self, from, &place, &row_filter)?;
+            }
         }
         if directory.is_image_folder() {
-            check_image_columns(&known, &row_filter)?;
+            check_image_columns(columns.as_deref(), &row_filter)?;
         }
         let summary = row_filter.finish()?;
         draft.map_or(Ok(()), AtomicDirectory::commit)?;
@@ -110,20 +143,15 @@ impl Manifest {
 }
 
 /// An image folder's metadata names the images.
-fn check_image_columns(known: &KnownColumns, row_filter: &RowFilter<'_>) -> Result<()> {
-    let delimited = known.delimited.as_ref().map(|columns| columns.names().to_vec());
-    let columnar = known
-        .columnar
-        .as_ref()
-        .map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
+fn check_image_columns(columns: Option<&[String]>, row_filter: &RowFilter<'_>) -> Result<()> {
     // What fields JSON Lines have, each line decides.
-    let Some(names) = delimited.or(columnar) else { return Ok(()) };
-    if names.iter().any(|name| name == FILE_NAME || name.ends_with(FILE_NAME_SUFFIX)) {
+    let Some(names) = columns else { return Ok(()) };
+    if names.iter().any(|name| is_file_name(name)) {
         return Ok(());
     }
     let names = names.join(", ");
     Err(row_filter.bad_manifest(
         ErrorKind::Manifest,
-        format!("expected a column `{FILE_NAME}` or `...{FILE_NAME_SUFFIX}`, got {names}"),
+        format!("expected a column `file_name` or `..._file_name`, got {names}"),
     ))
 }

@@ -16,19 +16,27 @@ use crate::error::{Error, Result};
 pub enum ManifestFormat {
     /// Comma-separated values (RFC 4180).
     Csv,
-    /// Tab-separated values, quoted like CSV.
+    /// Tab-separated values.
     Tsv,
     /// One JSON object per line.
     Jsonl,
     /// Apache Parquet.
     Parquet,
+    /// A directory for each class with its images, as torchvision's `ImageFolder` reads them. Only
+    /// as a [directory](crate::manifest::ManifestDirectory).
+    ClassFolders,
+    /// Tar files of samples, as the webdataset library reads them. Only as a
+    /// [directory](crate::manifest::ManifestDirectory).
+    #[serde(rename = "webdataset")]
+    WebDataset,
 }
 
 impl ManifestFormat {
     /// Every format.
-    pub const ALL: [Self; 4] = [Self::Csv, Self::Tsv, Self::Jsonl, Self::Parquet];
+    pub const ALL: [Self; 6] =
+        [Self::Csv, Self::Tsv, Self::Jsonl, Self::Parquet, Self::ClassFolders, Self::WebDataset];
 
-    /// Returns the name: `csv`, `tsv`, `jsonl` or `parquet`.
+    /// Returns the name: `csv`, `tsv`, `jsonl`, `parquet`, `class_folders` or `webdataset`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,12 +44,14 @@ impl ManifestFormat {
             Self::Tsv => "tsv",
             Self::Jsonl => "jsonl",
             Self::Parquet => "parquet",
+            Self::ClassFolders => "class_folders",
+            Self::WebDataset => "webdataset",
         }
     }
 
     /// Returns the format that a file name's extension means: `csv`, `tsv` or `tab`, `jsonl` or
-    /// `ndjson`, `parquet` or `pq`. A text format may be followed by its compression, `gz` or
-    /// `zst`.
+    /// `ndjson`, `parquet` or `pq`, `tar`. A text format and `tar` may be followed by their
+    /// compression, `gz` or `zst`.
     ///
     /// # Errors
     ///
@@ -60,9 +70,10 @@ impl ManifestFormat {
             "tsv" | "tab" => Ok(Self::Tsv),
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
             "parquet" | "pq" => Ok(Self::Parquet),
+            "tar" | "tgz" => Ok(Self::WebDataset),
             _ => Err(Error::invalid(format!(
-                "manifest: expected a name that ends in csv, tsv, jsonl (.gz or .zst) or parquet, \
-                 got {}; name the format",
+                "manifest: expected a name that ends in csv, tsv, jsonl, tar (.gz or .zst) or \
+                 parquet, got {}; name the format",
                 path.display()
             ))),
         }

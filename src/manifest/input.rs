@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::compression::{self, ManifestCompression};
+use same_file::Handle;
+
+use super::compression::{self, Decoded, ManifestCompression};
 use crate::error::{Error, Result};
 
 /// A manifest to read, from a file or a stream, with an optional callback for progress.
@@ -16,6 +18,8 @@ pub struct ManifestInput<'a> {
     /// The compression that the name tells.
     compression: ManifestCompression,
     progress: Progress<'a>,
+    /// Tells whether another name means the same file.
+    identity: Option<Handle>,
 }
 
 type Progress<'a> = Box<dyn FnMut(u64) + 'a>;
@@ -51,6 +55,7 @@ impl<'a> ManifestInput<'a> {
             bytes,
             compression: ManifestCompression::from_path(path),
             progress: Box::new(|_bytes| {}),
+            identity: Handle::from_path(path).ok(),
         })
     }
 
@@ -63,6 +68,7 @@ impl<'a> ManifestInput<'a> {
             bytes: None,
             compression: ManifestCompression::Plain,
             progress: Box::new(|_bytes| {}),
+            identity: None,
         }
     }
 
@@ -79,18 +85,24 @@ impl<'a> ManifestInput<'a> {
         self.bytes
     }
 
+    /// Returns whether this is the file at a path, by whatever name.
+    pub(super) fn is_file_at(&self, path: &Path) -> bool {
+        let there = Handle::from_path(path).ok();
+        self.identity.is_some() && there.is_some_and(|there| self.identity == Some(there))
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the decompressed bytes and the compression. Every read is reported to `progress`.
-    pub(super) fn into_reader(self) -> io::Result<(ManifestCompression, Box<dyn Read + 'a>)> {
+    /// Returns the decompressed bytes. Every read is reported to `progress`.
+    pub(super) fn into_reader(self, memory: u64) -> io::Result<Decoded<'a>> {
         let stream: Box<dyn Read + 'a> = match self.source {
             Source::File(file) => Box::new(file),
             Source::Stream(stream) => stream,
         };
         let watched = Watched { stream, progress: self.progress };
-        compression::decode(Box::new(watched), self.compression)
+        compression::decode(Box::new(watched), self.compression, memory)
     }
 
     /// Returns a file that can be read at any offset, and the callback for progress.

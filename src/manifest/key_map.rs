@@ -66,6 +66,11 @@ impl KeyMap {
         }
     }
 
+    /// Returns one of the keys, for messages.
+    pub(super) fn some_key(&self) -> Option<&[u8]> {
+        (!self.is_empty()).then(|| self.key(0))
+    }
+
     /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Reads a key map from a table of keys and ids.
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,19 +10,21 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::LogicalType;
 
 use super::ManifestFormat;
-use super::compression::ManifestCompression;
+use super::compression::{self, ManifestCompression};
 use super::delimited::{Parsed, Parser};
 use super::input::ManifestInput;
 use super::key_map::KeyMap;
-use super::pipeline::{self, Output, Splitter};
+use super::key_text;
+use super::pipeline::{self, Output, Splitter, TextOptions};
 use crate::error::{Error, ErrorKind, Result};
 
 impl KeyMap {
     /// Reads a table in which one column holds keys and another the example ids that they refer to:
     /// CSV or TSV with a header, JSON Lines or Parquet, recognized by its extension, compressed or
-    /// not. An integer key is its decimal digits.
+    /// not. An integer key is its decimal digits, a UUID its canonical text.
     ///
     /// # Errors
     ///
@@ -38,6 +41,12 @@ impl KeyMap {
             ManifestFormat::Csv => Some(b','),
             ManifestFormat::Tsv => Some(b'\t'),
             ManifestFormat::Jsonl => None,
+            ManifestFormat::ClassFolders | ManifestFormat::WebDataset => {
+                return Err(Error::invalid(format!(
+                    "key map: expected CSV, TSV, JSON Lines or Parquet, got {}",
+                    path.display()
+                )));
+            }
             ManifestFormat::Parquet => {
                 // Some decoders of the Parquet crate panic on damaged input.
                 catch_unwind(AssertUnwindSafe(|| pairs.read_parquet(input))).unwrap_or_else(
@@ -46,7 +55,10 @@ impl KeyMap {
                 return Ok(pairs.map);
             }
         };
-        let plain = Some(ManifestCompression::Plain);
+        let plain = TextOptions {
+            compression: Some(ManifestCompression::Plain),
+            memory: compression::DEFAULT_MEMORY,
+        };
         if let Some(delimiter) = delimiter {
             let parser = Parser::new(delimiter, true);
             let mut records = Records { pairs, parser, columns: None, at_start: true };
@@ -131,6 +143,8 @@ impl<'a> Pairs<'a> {
             let what = format!("expected integer ids in the column `{}`, got {id}", self.names[1]);
             return Err(self.bad_file(ErrorKind::Manifest, &what));
         }
+        let key = &reader.parquet_schema().root_schema().get_fields()[columns[0]];
+        let is_uuid = key.get_basic_info().logical_type_ref() == Some(&LogicalType::Uuid);
         let mask = ProjectionMask::roots(reader.parquet_schema(), columns);
         let reader = reader.with_projection(mask).build().map_err(|error| corrupt(error.into()))?;
         for batch in reader {
@@ -158,7 +172,9 @@ impl<'a> Pairs<'a> {
                         "a negative number"
                     }));
                 }
-                self.add(keys.value(row), ids.value(row))?;
+                let key = keys.value(row);
+                let key = if is_uuid { key_text::uuid(key) } else { Cow::Borrowed(key) };
+                self.add(&key, ids.value(row))?;
             }
         }
         Ok(())

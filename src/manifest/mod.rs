@@ -10,7 +10,9 @@
 //!                              RowFilter (decides about each id, counts) -> ManifestSummary
 //! ```
 //!
-//! A [`ManifestDirectory`] is filtered file by file, with one row filter for all files.
+//! A [`ManifestDirectory`] is filtered file by file, with one row filter for all files; images and
+//! tar shards are filtered by modules of their own. [`IdList`] writes a selection without any
+//! manifest.
 
 mod added_scores;
 mod columnar;
@@ -20,35 +22,42 @@ mod directory;
 mod example_states;
 mod filter_directory;
 mod format;
+mod id_list;
+mod images;
 mod input;
 mod jsonl;
 mod key_map;
 mod key_map_reader;
+mod key_text;
+mod lines;
 mod pipeline;
 pub mod recipe;
 mod row_filter;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod webdataset;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 pub use compression::ManifestCompression;
 pub use directory::ManifestDirectory;
 pub use format::ManifestFormat;
+pub use id_list::{IdFormat, IdList};
+pub use images::ImageFiles;
 pub use input::ManifestInput;
 pub use key_map::KeyMap;
 pub use summary::{ClassCounts, ManifestSummary};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::selection::{ScoreColumn, Selection};
 use crate::storage::{AtomicFile, BackgroundSync};
 use added_scores::AddedScore;
+use pipeline::TextOptions;
 use row_filter::RowFilter;
 
 /// What to do with rows whose example the selection has not considered, whose score is NaN, or
@@ -108,8 +117,11 @@ pub struct Manifest {
     key: Option<String>,
     #[serde(default = "yes")]
     header: bool,
-    #[serde(default = "yes")]
-    quotes: bool,
+    /// `None` means as the format has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quotes: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delimiter: Option<char>,
     #[serde(default)]
     unscored: Unscored,
     #[serde(default)]
@@ -120,13 +132,18 @@ pub struct Manifest {
     added: Vec<AddedScore>,
     #[serde(skip, default = "plain")]
     compression: Option<ManifestCompression>,
+    #[serde(skip, default = "default_memory")]
+    memory: u64,
+    #[serde(skip)]
+    overwrite: bool,
+    #[serde(skip)]
+    rejected: bool,
+    #[serde(skip)]
+    images: ImageFiles,
 }
 
-/// The columns of a manifest's files, as far as they are known.
-#[derive(Debug, Default)]
-struct KnownColumns {
-    delimited: Option<delimited::Columns>,
-    columnar: Option<SchemaRef>,
+fn default_memory() -> u64 {
+    compression::DEFAULT_MEMORY
 }
 
 fn yes() -> bool {
@@ -145,12 +162,17 @@ impl Manifest {
             format,
             key: None,
             header: true,
-            quotes: true,
+            quotes: None,
+            delimiter: None,
             unscored: Unscored::default(),
             duplicates: Duplicates::default(),
             key_map: None,
             added: Vec::new(),
             compression: plain(),
+            memory: default_memory(),
+            overwrite: false,
+            rejected: false,
+            images: ImageFiles::default(),
         }
     }
 
@@ -199,10 +221,46 @@ impl Manifest {
         self
     }
 
-    /// Sets whether `"` quotes fields of delimited text. Default: `true`. Some TSV files use it as
-    /// an ordinary character.
+    /// Sets whether `"` quotes fields of delimited text. Default: yes in CSV, and no in TSV, where it
+    /// is an ordinary character.
     pub fn quotes(mut self, quotes: bool) -> Self {
-        self.quotes = quotes;
+        self.quotes = Some(quotes);
+        self
+    }
+
+    /// Sets what separates the columns of delimited text: an ASCII character. Default: a comma in
+    /// CSV, a tab in TSV.
+    pub fn delimiter(mut self, delimiter: char) -> Self {
+        self.delimiter = Some(delimiter);
+        self
+    }
+
+    /// Sets how much memory a decoder of compressed text may take, in bytes. Zstandard needs that
+    /// of the window that the file was compressed with, which can be 2 GiB (`zstd --long=31`).
+    /// Default: 1 GiB.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Sets whether [`filter_to_file`](Self::filter_to_file) replaces a file that exists. Default:
+    /// `false`. The manifest itself is never replaced.
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// Sets whether the rows that are not kept are written in place of those that are. Default:
+    /// `false`. The summary is the same.
+    pub fn rejected(mut self, rejected: bool) -> Self {
+        self.rejected = rejected;
+        self
+    }
+
+    /// Sets how the kept images of an [image folder](Self::filter_directory) get into the output.
+    /// Default: [`ImageFiles::Link`].
+    pub fn images(mut self, images: ImageFiles) -> Self {
+        self.images = images;
         self
     }
 
@@ -245,31 +303,70 @@ impl Manifest {
     ) -> Result<ManifestSummary> {
         self.check()?;
         let mut row_filter = RowFilter::new(selection, self, input.name());
-        self.filter_one(input, output, &mut row_filter, &mut KnownColumns::default())?;
+        self.filter_one(input, output, &mut row_filter)?;
         row_filter.finish()
     }
 
-    /// Like [`filter`](Self::filter), but writes a file that appears only when it is complete. It
-    /// may replace the manifest itself.
+    /// Like [`filter`](Self::filter), but writes a file that appears only when it is complete.
     ///
     /// # Errors
     ///
-    /// As for [`filter`](Self::filter); an existing file is then untouched.
+    /// As for [`filter`](Self::filter); also [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if
+    /// the file exists and is not to be [overwritten](Self::overwrite), and
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is the manifest. An existing
+    /// file is then untouched.
     pub fn filter_to_file(
         &self,
         selection: &Selection,
         input: ManifestInput<'_>,
         path: impl AsRef<Path>,
     ) -> Result<ManifestSummary> {
-        let mut file = AtomicFile::create(path.as_ref())?;
+        let path = path.as_ref();
+        self.check_output(&input, path)?;
+        let mut file = AtomicFile::create(path)?;
         let mut output = BufWriter::with_capacity(1 << 18, BackgroundSync::new(file.file()));
         let manifest = self.clone().compression(Some(ManifestCompression::from_path(path)));
         let summary = manifest.filter(selection, input, &mut output)?;
         // The filter has flushed it.
         let (early, _) = output.into_parts();
         early.finish().map_err(|error| Error::io("write", file.path(), error))?;
-        file.commit()?;
+        if self.overwrite {
+            file.commit()?;
+        } else {
+            file.commit_new()?;
+        }
         Ok(summary)
+    }
+
+    fn check_output(&self, input: &ManifestInput<'_>, path: &Path) -> Result<()> {
+        let shown = path.display();
+        if input.is_file_at(path) {
+            return Err(Error::invalid(format!(
+                "output: expected another file than the manifest {}, got {shown}",
+                input.name()
+            )));
+        }
+        if path.exists() && !self.overwrite {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("output: {shown} exists; set `overwrite` to replace it"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn has_quotes(&self) -> bool {
+        self.quotes.unwrap_or(self.format == ManifestFormat::Csv)
+    }
+
+    fn delimiter_byte(&self) -> u8 {
+        let usual = if self.format == ManifestFormat::Tsv { '\t' } else { ',' };
+        // `check` has seen that it is ASCII.
+        self.delimiter.unwrap_or(usual) as u8
+    }
+
+    fn text_options(&self) -> TextOptions {
+        TextOptions { compression: self.compression, memory: self.memory }
     }
 
     /// Checks options that contradict each other.
@@ -286,6 +383,22 @@ impl Manifest {
                  {compression} around it"
             )));
         }
+        if matches!(self.format, ManifestFormat::ClassFolders | ManifestFormat::WebDataset)
+            && let Some(score) = self.added.first()
+        {
+            return Err(Error::invalid(format!(
+                "score: expected none to add to {}, which has no columns, got `{}`",
+                self.format, score.name
+            )));
+        }
+        if let Some(delimiter) = self.delimiter
+            && (!delimiter.is_ascii() || "\"\r\n".contains(delimiter))
+        {
+            return Err(Error::invalid(format!(
+                "delimiter: expected an ASCII character, no quote and no line break, got \
+                 {delimiter:?}"
+            )));
+        }
         for (place, score) in self.added.iter().enumerate() {
             if self.added[..place].iter().any(|earlier| earlier.name == score.name) {
                 let name = &score.name;
@@ -295,30 +408,34 @@ impl Manifest {
         Ok(())
     }
 
-    /// Filters one file of a manifest.
+    /// Filters one file of a manifest, and returns the names of its columns, if a format has them.
     fn filter_one(
         &self,
         input: ManifestInput<'_>,
         output: &mut (dyn Write + Send),
         row_filter: &mut RowFilter<'_>,
-        known: &mut KnownColumns,
-    ) -> Result<()> {
-        match self.format {
-            ManifestFormat::Csv => {
-                delimited::filter(self, b',', input, output, row_filter, &mut known.delimited)?;
+    ) -> Result<Option<Vec<String>>> {
+        let columns = match self.format {
+            ManifestFormat::Csv | ManifestFormat::Tsv => {
+                Some(delimited::filter(self, input, output, row_filter)?)
             }
-            ManifestFormat::Tsv => {
-                delimited::filter(self, b'\t', input, output, row_filter, &mut known.delimited)?;
+            ManifestFormat::Jsonl => {
+                jsonl::filter(self, input, output, row_filter)?;
+                None
             }
-            ManifestFormat::Jsonl => jsonl::filter(self, input, output, row_filter)?,
-            ManifestFormat::Parquet => {
-                columnar::filter(self, input, output, row_filter, &mut known.columnar)?;
+            ManifestFormat::Parquet => Some(columnar::filter(self, input, output, row_filter)?),
+            ManifestFormat::ClassFolders | ManifestFormat::WebDataset => {
+                return Err(Error::invalid(format!(
+                    "manifest: expected a directory of the format {}, got one file or stream",
+                    self.format
+                )));
             }
-        }
-        output.flush().map_err(write_failed)
+        };
+        output.flush().map_err(write_failed)?;
+        Ok(columns)
     }
 }
 
 fn write_failed(error: std::io::Error) -> Error {
-    Error::new(crate::error::ErrorKind::Io, "cannot write the kept rows").with_source(error)
+    Error::new(ErrorKind::Io, "cannot write the kept rows").with_source(error)
 }

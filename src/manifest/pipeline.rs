@@ -60,20 +60,61 @@ impl Output<'_> {
     }
 }
 
-/// Runs the pipeline. `compression` is that of the output; `None` for that of the input.
+/// How text is decompressed and compressed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextOptions {
+    /// The compression of the output; `None` for that of the input.
+    pub(super) compression: Option<ManifestCompression>,
+    /// How many bytes a decoder may take.
+    pub(super) memory: u64,
+}
+
+/// Runs the pipeline, and returns how many bytes behind the end of compressed data were ignored.
 pub(super) fn run(
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
-    compression: Option<ManifestCompression>,
+    options: TextOptions,
     splitter: &mut dyn Splitter,
-) -> Result<()> {
-    let (found, reader) = match input.into_reader() {
-        Ok(opened) => opened,
+) -> Result<u64> {
+    let decoded = match input.into_reader(options.memory) {
+        Ok(decoded) => decoded,
         Err(error) => return Err(unreadable(splitter, error)),
     };
-    let mut encoder = Encoder::new(output, compression.unwrap_or(found)).map_err(write_failed)?;
-    let mut blocks = Blocks { reader, done: false };
+    let compression = options.compression.unwrap_or(decoded.compression);
+    let encoder = Encoder::new(output, compression).map_err(write_failed)?;
+    let mut blocks = Blocks { reader: decoded.stream, done: false };
     let first = blocks.next(Vec::new());
+    if let Some(Ok(block)) = &first
+        && let Some(encoding) = wide_encoding(&block.bytes[HEADROOM..HEADROOM + block.length])
+    {
+        let what = format!(
+            "is {encoding} text; convert it, for example by `iconv -f {encoding} -t utf-8`"
+        );
+        return Err(splitter.bad_manifest(ErrorKind::Manifest, &what));
+    }
+    run_on_threads(first, blocks, encoder, splitter)?;
+    Ok(decoded.ignored.get())
+}
+
+/// Returns the encoding of text that begins with these bytes, if its characters have several bytes
+/// each.
+fn wide_encoding(first: &[u8]) -> Option<&'static str> {
+    match first {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("utf-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("utf-16"),
+        // Without a byte order mark: the first characters of a manifest are of ASCII.
+        &[a, 0, b, 0, ..] if a != 0 && b != 0 => Some("utf-16le"),
+        &[0, a, 0, b, ..] if a != 0 && b != 0 => Some("utf-16be"),
+        _ => None,
+    }
+}
+
+fn run_on_threads(
+    first: Option<io::Result<Block>>,
+    mut blocks: Blocks<impl Read>,
+    mut encoder: Encoder<&mut (dyn Write + Send)>,
+    splitter: &mut dyn Splitter,
+) -> Result<()> {
     let short = first.as_ref().is_some_and(|block| !block.as_ref().is_ok_and(|it| !it.last));
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     if short || threads == 1 {

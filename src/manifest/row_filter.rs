@@ -1,8 +1,11 @@
 //! Decides about every row of a manifest by its example id, and counts the decisions. Knows no
 //! format.
 
+use std::fmt;
+
 use super::example_states::ExampleStates;
 use super::key_map::KeyMap;
+use super::key_text::{self, Spelled};
 use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +19,8 @@ pub(super) struct RowFilter<'a> {
     keys: Option<&'a KeyMap>,
     unscored: Unscored,
     duplicates: Duplicates,
+    /// Whether the rows that are not kept are written.
+    rejected: bool,
     /// The name of the current file, for messages.
     name: String,
     /// The name of the whole manifest, and whether it has several files.
@@ -28,9 +33,59 @@ pub(super) struct RowFilter<'a> {
     kept_seen: u64,
     summary: ManifestSummary,
     states: ExampleStates<'a>,
-    first_unscored: Option<(String, i64)>,
-    first_unmapped: Option<(String, String)>,
-    first_duplicate: Option<(String, i64)>,
+    /// An example of the selection, for messages.
+    some_example: Option<i64>,
+    first_unscored: Option<(Place, i64)>,
+    first_unmapped: Option<(Place, String)>,
+    first_duplicate: Option<(Place, i64)>,
+    /// Whether one of these does not have its line yet.
+    unplaced: bool,
+}
+
+/// Where a row is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// In its file, from 0.
+    row: u64,
+    /// In its file, from 1; in text files.
+    line: Option<u64>,
+    /// The name of the file, if there are several.
+    file: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line} (row {}, from 0)", self.row)?,
+            None => write!(f, "row {} (from 0)", self.row)?,
+        }
+        match &self.file {
+            Some(file) => write!(f, " of {file}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with the next row. Whoever knows its line makes an error of it, with
+/// [`RowFilter::refuse`].
+#[derive(Debug)]
+pub(super) struct BadRow {
+    what: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BadRow {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None }
+    }
+
+    pub(super) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
 }
 
 /// The id of a row whose key is not in the key map.
@@ -43,6 +98,7 @@ impl<'a> RowFilter<'a> {
             keys: manifest.key_map.as_deref(),
             unscored: manifest.unscored,
             duplicates: manifest.duplicates,
+            rejected: manifest.rejected,
             name: name.to_owned(),
             whole: name.to_owned(),
             several: false,
@@ -51,9 +107,11 @@ impl<'a> RowFilter<'a> {
             kept_seen: 0,
             summary: ManifestSummary::default(),
             states: ExampleStates::new(selection),
+            some_example: selection.examples().next(),
             first_unscored: None,
             first_unmapped: None,
             first_duplicate: None,
+            unplaced: false,
         }
     }
 
@@ -63,6 +121,16 @@ impl<'a> RowFilter<'a> {
         self.several = true;
         self.rows_before = self.summary.rows;
         self.summary.files += 1;
+    }
+
+    /// Returns whether the manifest has several files.
+    pub(super) fn has_several_files(&self) -> bool {
+        self.several
+    }
+
+    /// Counts bytes behind the end of a compressed file.
+    pub(super) fn ignore_bytes(&mut self, bytes: u64) {
+        self.summary.ignored_bytes += bytes;
     }
 
     /// Returns whether keys are text that a map turns into ids.
@@ -80,43 +148,84 @@ impl<'a> RowFilter<'a> {
 
     /// Returns the id of the next row by the text of its key.
     #[inline]
-    pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64> {
+    pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64, BadRow> {
         let id = match self.keys {
             Some(keys) => match keys.example(key) {
                 Some(example) => example,
                 None if key.is_empty() => return Err(self.missing(column)),
                 None => self.unmapped(key),
             },
-            None => match digits(key) {
-                Some(example) => example,
-                None => self.parsed(key, column)?,
+            None => match key_text::integer(key) {
+                Some(Spelled { value, plain }) => {
+                    self.summary.respelled += u64::from(!plain);
+                    value
+                }
+                None if key.trim_ascii().is_empty() => return Err(self.missing(column)),
+                None => return Err(self.no_id(column, &String::from_utf8_lossy(key))),
             },
         };
         self.ahead += 1;
         Ok(id)
     }
 
-    /// Returns the id of the next row by the number in its key.
+    /// Returns the id of the next row by the integer in its key.
     #[inline]
-    pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64> {
-        if self.keys.is_some() {
-            return self.id_of_text(number.to_string().as_bytes(), column);
-        }
-        if number < 0 {
-            return Err(self.no_id(column, &number.to_string()));
+    pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64, BadRow> {
+        if self.keys.is_some() || number < 0 {
+            return self.id_of_wide_number(number.into(), column);
         }
         self.ahead += 1;
         Ok(number)
     }
 
-    fn parsed(&self, key: &[u8], column: &str) -> Result<i64> {
-        let text = String::from_utf8_lossy(key);
-        let number = text.trim_ascii();
-        if number.is_empty() {
+    /// As [`id_of_number`](Self::id_of_number), of an integer that may not be an id.
+    pub(super) fn id_of_wide_number(&mut self, number: i128, column: &str) -> Result<i64, BadRow> {
+        if self.keys.is_some() {
+            return self.id_of_text(number.to_string().as_bytes(), column);
+        }
+        let id = i64::try_from(number).ok().filter(|&id| id >= 0);
+        let id = id.ok_or_else(|| self.no_id(column, &number.to_string()))?;
+        self.ahead += 1;
+        Ok(id)
+    }
+
+    /// Returns the id of the next row by the float in its key, which has to be whole.
+    pub(super) fn id_of_float(&mut self, number: f64, column: &str) -> Result<i64, BadRow> {
+        if let Some(whole) = key_text::whole_float(number) {
+            return self.id_of_number(whole, column);
+        }
+        if number.is_nan() {
             return Err(self.missing(column));
         }
-        let parsed = number.parse().ok().filter(|&example| example >= 0);
-        parsed.ok_or_else(|| self.no_id(column, &text))
+        let text = number.to_string();
+        if self.keys.is_some() {
+            return self.id_of_text(text.as_bytes(), column);
+        }
+        if number.fract() == 0.0 {
+            return Err(BadRow::new(format!(
+                "expected an example id in `{column}`, got `{text}`, a float beyond 2^53, which may \
+                 stand for several integers"
+            )));
+        }
+        Err(self.no_id(column, &text))
+    }
+
+    /// Returns the id of the next row by the decimal in its key, which has to be whole unless keys
+    /// are mapped.
+    pub(super) fn id_of_decimal(
+        &mut self,
+        unscaled: i128,
+        scale: u32,
+        column: &str,
+    ) -> Result<i64, BadRow> {
+        if let Some(whole) = key_text::whole_decimal(unscaled, scale) {
+            return self.id_of_wide_number(whole, column);
+        }
+        let text = key_text::decimal(unscaled, scale);
+        if self.keys.is_some() {
+            return self.id_of_text(text.as_bytes(), column);
+        }
+        Err(self.no_id(column, &text))
     }
 
     fn unmapped(&mut self, key: &[u8]) -> i64 {
@@ -128,7 +237,30 @@ impl<'a> RowFilter<'a> {
         UNMAPPED
     }
 
-    /// Decides which of the rows with these ids are kept.
+    /// Whether the line of a row is asked for: the caller should answer by [`locate`](Self::locate)
+    /// after each [`decide`](Self::decide) if it knows lines.
+    #[inline]
+    pub(super) fn asks_for_lines(&self) -> bool {
+        self.unplaced
+    }
+
+    /// Tells the lines of the rows that were decided last, `count` of them, by their place.
+    pub(super) fn locate(&mut self, count: usize, line: impl Fn(usize) -> u64) {
+        let first = self.summary.rows - self.rows_before - count as u64;
+        let places = [
+            self.first_unscored.as_mut().map(|(place, _)| place),
+            self.first_unmapped.as_mut().map(|(place, _)| place),
+            self.first_duplicate.as_mut().map(|(place, _)| place),
+        ];
+        for place in places.into_iter().flatten().filter(|place| place.line.is_none()) {
+            if let Some(row) = place.row.checked_sub(first).filter(|row| *row < count as u64) {
+                place.line = Some(line(row as usize));
+            }
+        }
+        self.unplaced = false;
+    }
+
+    /// Decides which of the rows with these ids are written.
     pub(super) fn decide(&mut self, ids: &[i64], keep_flags: &mut Vec<bool>) {
         keep_flags.clear();
         keep_flags.extend(ids.iter().map(|&example| self.decide_one(example)));
@@ -154,7 +286,7 @@ impl<'a> RowFilter<'a> {
         };
         self.summary.rows += 1;
         self.summary.kept += u64::from(keep);
-        keep
+        keep != self.rejected
     }
 
     #[cold]
@@ -184,56 +316,82 @@ impl<'a> RowFilter<'a> {
     }
 
     /// Describes where a row is, for messages about the whole manifest.
-    fn place(&self, row: u64) -> String {
-        if self.several {
-            format!("{row} (from 0) of {}", self.name)
-        } else {
-            format!("{row} (from 0)")
-        }
+    fn place(&mut self, row: u64) -> Place {
+        self.unplaced = true;
+        Place { row, line: None, file: self.several.then(|| self.name.clone()) }
     }
 
     fn wanted(&self) -> &'static str {
         if self.keys.is_some() { "a key" } else { "an example id" }
     }
 
-    pub(super) fn missing(&self, column: &str) -> Error {
-        self.bad_row(format!("expected {} in `{column}`, got nothing", self.wanted()))
+    pub(super) fn missing(&self, column: &str) -> BadRow {
+        BadRow::new(format!("expected {} in `{column}`, got nothing", self.wanted()))
     }
 
-    pub(super) fn no_id(&self, column: &str, got: &str) -> Error {
-        let got = shown(got);
+    pub(super) fn no_id(&self, column: &str, got: &str) -> BadRow {
+        let shown = shown(got);
         if self.keys.is_some() {
-            return self.bad_row(format!(
-                "expected a key (text or an integer) in `{column}`, got `{got}`"
+            return BadRow::new(format!(
+                "expected a key (text or an integer) in `{column}`, got `{shown}`"
             ));
         }
-        self.bad_row(format!(
-            "expected an example id (an integer in 0..2^63) in `{column}`, got `{got}`{}",
+        BadRow::new(format!(
+            "expected an example id (an integer in 0..2^63) in `{column}`, got `{shown}`{}",
             if got.parse::<f64>().is_ok() { "" } else { "; map text keys to ids with `key_map`" }
         ))
     }
 
-    /// Makes an error about the next row.
-    pub(super) fn bad_row(&self, what: impl std::fmt::Display) -> Error {
-        let row = self.row();
-        Error::new(ErrorKind::Manifest, format!("{}: row {row} (from 0): {what}", self.name))
+    /// Finds the id of the next row, which may have no key; of a format without lines.
+    #[inline]
+    pub(super) fn find<T>(
+        &mut self,
+        column: &str,
+        key: Option<T>,
+        find: impl FnOnce(&mut Self, T) -> Result<i64, BadRow>,
+    ) -> Result<i64> {
+        let found = match key {
+            Some(key) => find(self, key),
+            None => Err(self.missing(column)),
+        };
+        found.map_err(|bad| self.refuse(bad, None))
+    }
+
+    /// Makes an error about the next row, which begins in this line of a text file (from 1).
+    pub(super) fn refuse(&self, bad: BadRow, line: Option<u64>) -> Error {
+        let place = Place { row: self.row(), line, file: None };
+        let error =
+            Error::new(ErrorKind::Manifest, format!("{}: {place}: {}", self.name, bad.what));
+        match bad.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
     }
 
     /// Makes an error about the current file as a whole.
-    pub(super) fn bad_manifest(&self, kind: ErrorKind, what: impl std::fmt::Display) -> Error {
+    pub(super) fn bad_manifest(&self, kind: ErrorKind, what: impl fmt::Display) -> Error {
         Error::new(kind, format!("{}: {what}", self.name))
     }
 
+    /// `hint` says what to do.
     pub(super) fn no_column<'n>(
         &self,
         column: &str,
         columns: impl Iterator<Item = &'n str>,
+        hint: &str,
     ) -> Error {
         let columns: Vec<&str> = columns.collect();
         let columns = columns.join(", ");
         self.bad_manifest(
             ErrorKind::NotFound,
-            format!("no key column `{column}`; there are: {columns}"),
+            format!("no key column `{column}`; there are: {columns}{hint}"),
+        )
+    }
+
+    pub(super) fn two_key_columns(&self, column: &str) -> Error {
+        self.bad_manifest(
+            ErrorKind::Manifest,
+            format!("two columns have the key's name `{column}`"),
         )
     }
 
@@ -246,7 +404,31 @@ impl<'a> RowFilter<'a> {
         )
     }
 
-    /// Returns the counts, unless a policy refuses the manifest.
+    /// Returns an error that shows one id of each side, if no row is of an example of the selection.
+    fn strangers(&self) -> Option<Error> {
+        let ManifestSummary { rows, unscored, unmapped, .. } = self.summary;
+        if rows == 0 || rows != unscored + unmapped {
+            return None;
+        }
+        let what = match (&self.first_unmapped, &self.first_unscored, self.some_example) {
+            (Some((place, key)), _, _) if unmapped == rows => {
+                let known = self.keys.and_then(|keys| keys.some_key())?;
+                let known = shown(&String::from_utf8_lossy(known));
+                format!(
+                    "no key is in the key map: {place} has `{key}`, and the map has keys such as \
+                     `{known}`"
+                )
+            }
+            (_, Some((place, id)), Some(example)) => format!(
+                "none of {rows} rows is of an example with a score: {place} has the id {id}, and \
+                 the scores have ids such as {example}"
+            ),
+            _ => return None,
+        };
+        Some(self.bad_manifest(ErrorKind::Empty, what))
+    }
+
+    /// Returns the counts, unless a policy refuses the manifest. A manifest without rows is fine.
     pub(super) fn finish(mut self) -> Result<ManifestSummary> {
         self.name.clone_from(&self.whole);
         self.summary.missing = self.to_keep - self.kept_seen;
@@ -257,16 +439,21 @@ impl<'a> RowFilter<'a> {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{duplicates} rows repeat the example id of an earlier row, first row {place} \
+                    "{duplicates} rows repeat the example id of an earlier row, first {place} \
                      with id {example}; set `duplicates` to allow that"
                 ),
             ));
+        }
+        if self.unscored != Unscored::Keep
+            && let Some(error) = self.strangers()
+        {
+            return Err(error);
         }
         if let (Unscored::Fail, Some((place, key))) = (self.unscored, &self.first_unmapped) {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{unmapped} of {rows} rows have a key that is not in the key map, first row {place} \
+                    "{unmapped} of {rows} rows have a key that is not in the key map, first {place} \
                      with key `{key}`; set `unscored` to keep or prune them"
                 ),
             ));
@@ -275,36 +462,19 @@ impl<'a> RowFilter<'a> {
             return Err(self.bad_manifest(
                 ErrorKind::Manifest,
                 format!(
-                    "{unscored} of {rows} rows have no score, first row {place} with id {example}; \
+                    "{unscored} of {rows} rows have no score, first {place} with id {example}; \
                      set `unscored` to keep or prune them"
                 ),
             ));
         }
-        if kept == 0 {
-            let what =
-                format!("none of {rows} rows is kept; do the ids match those of the scores?");
+        if kept == 0 && rows > 0 {
+            let what = format!(
+                "none of {rows} rows is kept: the rows are of examples that the selection prunes"
+            );
             return Err(self.bad_manifest(ErrorKind::Empty, what));
         }
         Ok(self.summary)
     }
-}
-
-/// Parses a text of digits and nothing else.
-#[inline]
-fn digits(text: &[u8]) -> Option<i64> {
-    // Eighteen digits always fit.
-    if text.is_empty() || text.len() > 18 {
-        return None;
-    }
-    let mut value = 0;
-    for &byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + i64::from(digit);
-    }
-    Some(value)
 }
 
 /// Shortens a long text for a message.

@@ -20,6 +20,11 @@ pub struct ManifestSummary {
     pub unscored: u64,
     /// Rows that repeat the id of an earlier one.
     pub duplicates: u64,
+    /// Rows whose id is not spelled by its digits alone (`007`, ` 8`, `+9`, `3.0`), and was read as
+    /// that integer.
+    pub respelled: u64,
+    /// Bytes behind the end of gzip data, which are ignored as gunzip does.
+    pub ignored_bytes: u64,
     /// Examples that the selection keeps and that are in no row.
     pub missing: u64,
     /// The rows that have a score, by the recorded class of their example, ascending.
@@ -57,10 +62,17 @@ impl fmt::Display for ManifestSummary {
             (self.unmapped, "with a key that is not in the key map"),
             (self.unscored, "without a score"),
             (self.duplicates, "with an id that an earlier row has"),
+            (
+                self.respelled,
+                "with an id that is spelled like 007, +8 or 9.0 and read as that integer",
+            ),
         ] {
             if rows > 0 {
                 write!(f, ", {rows} {what}")?;
             }
+        }
+        if self.ignored_bytes > 0 {
+            write!(f, "; ignored {} bytes behind the gzip data", self.ignored_bytes)?;
         }
         if self.missing > 0 {
             write!(f, "; {} examples to keep are not in the manifest", self.missing)?;

@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::layout::{ExperimentLayout, RunLayout};
 use super::metadata::{RunMetadata, RunStatus};
+use super::name::is_retyped;
 use super::part::PartReader;
 use super::recovery::{Recovered, recover};
 use super::schema::Table;
@@ -116,6 +117,16 @@ impl Experiment {
         names.iter().filter_map(|name| self.find(name).transpose()).collect()
     }
 
+    /// Returns the names of directories among the runs that cannot be runs: their names would break
+    /// a reader. Nothing of them is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the directory cannot be listed.
+    pub fn other_names(&self) -> Result<Vec<String>> {
+        self.layout.other_names()
+    }
+
     /// Returns one run.
     ///
     /// # Errors
@@ -156,6 +167,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// Returns whether some reader takes the name for something other than text, unless it is told:
+    /// a number, a Boolean, a date or nothing. New runs cannot have such names.
+    #[must_use]
+    pub fn has_retyped_name(&self) -> bool {
+        is_retyped(self.name())
+    }
+
     /// Returns the run's name.
     #[must_use]
     pub fn name(&self) -> &str {

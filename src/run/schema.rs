@@ -134,6 +134,9 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
             _ => vec![field.name().clone()],
         };
         let column = ColumnPath::new(leaf);
+        if is_float(field.data_type()) {
+            builder = builder.set_column_statistics_enabled(column.clone(), FLOAT_STATISTICS);
+        }
         builder = match field.name().as_str() {
             "step" | "epoch" => builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
             "label" => builder.set_column_dictionary_enabled(column, true),
@@ -153,6 +156,17 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
         };
     }
     builder.build()
+}
+
+/// Minima and maxima leave NaN out. Readers that trust them take `isnan` for false, and a comparison
+/// for true or false, where a NaN is (DuckDB 2.0 does both).
+pub(crate) const FLOAT_STATISTICS: EnabledStatistics = EnabledStatistics::None;
+
+fn is_float(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(item, _) => is_float(item.data_type()),
+        _ => data_type.is_floating(),
+    }
 }
 
 /// The size in bytes of one value of a type that our tables use.

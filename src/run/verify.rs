@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, Int64Array};
 
-use super::layout::{RunLayout, part_number};
+use super::layout::{RunLayout, is_litter, part_number};
 use super::metadata::{RunMetadata, RunStatus};
 use super::part::PartReader;
 use super::reader::{Experiment, Run};
@@ -34,6 +34,9 @@ pub struct Verification {
     pub rows: u64,
     /// Bytes in them.
     pub bytes: u64,
+    /// Files that an operating system has left (`.DS_Store`, `._*`, `Thumbs.db`, `desktop.ini`).
+    /// They do no harm here, but some readers fail on them: delete them.
+    pub litter: Vec<PathBuf>,
     /// The problems; empty if all is well.
     pub findings: Vec<Finding>,
 }
@@ -48,6 +51,11 @@ impl Verification {
         let runs = experiment.runs()?;
         for run in &runs {
             self.run(run, progress)?;
+        }
+        for name in experiment.other_names()? {
+            let path = experiment.path().join("_runs").join(name);
+            let what = "its name cannot be that of a run; rename it, or remove it from `_runs`";
+            self.findings.push(Finding { error: Error::unsupported_format(&path, what), path });
         }
         let runs = runs.iter().map(|run| format!("run={}", run.name())).collect();
         for table in Table::ALL {
@@ -188,6 +196,8 @@ impl Verification {
             let path = entry.map_err(|error| Error::io("list", directory, error))?.path();
             if path.is_dir() {
                 self.strays_below(&path, stray)?;
+            } else if is_litter(&path) {
+                self.litter.push(path);
             } else if let Some(what) = stray(&path) {
                 self.findings.push(Finding { error: Error::unsupported_format(&path, what), path });
             }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::RunLayout;
+use super::layout::{ExperimentLayout, RunLayout};
 use super::lock::RankLock;
 use super::log::{LogReader, OpenLog, encode_frame};
 use super::metadata::{RunMetadata, SpawnPoint};
+use super::name::check_new_run_name;
 use super::pending_rows::PendingRows;
 use super::recovery::{
     cut, erase, last_epoch, publish_leftovers, published_rows, published_snapshots,
@@ -119,6 +120,12 @@ impl RunWriter {
     pub(crate) fn open(disk: Arc<dyn Disk>, options: RunOptions) -> Result<(Self, RunMetadata)> {
         options.format.check()?;
         let layout = RunLayout::new(&options.experiment, &options.run, options.rank)?;
+        // A directory that cannot be listed cannot be made either, which is told below.
+        let existing = ExperimentLayout::new(&options.experiment).run_names().unwrap_or_default();
+        // A run that exists can go on, whatever it is called.
+        if !existing.contains(&options.run) {
+            check_new_run_name(&options.run, &existing)?;
+        }
         let open = layout.open();
         disk.create_dir_all(&open).map_err(|error| Error::io("create", &open, error))?;
         let lock = RankLock::take(&layout)?;

@@ -22,6 +22,7 @@ use super::info::ScoreInfo;
 use super::ordered_parallel::in_order;
 use super::schema::{self, IDENTITY, INFO_KEY};
 use crate::error::{Error, Result};
+use crate::run::FLOAT_STATISTICS;
 use crate::storage::{AtomicFile, ChunkChecksumWriter, StickyErrorWriter, io_error};
 
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -160,9 +161,9 @@ fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     for (at, field) in schema.fields().iter().enumerate() {
         let column = ColumnPath::new(vec![field.name().clone()]);
         properties = match field.data_type() {
-            DataType::Float64 => {
-                properties.set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT)
-            }
+            DataType::Float64 => properties
+                .set_column_statistics_enabled(column.clone(), FLOAT_STATISTICS)
+                .set_column_encoding(column, Encoding::BYTE_STREAM_SPLIT),
             DataType::Int32 if at < 3 => properties.set_column_dictionary_enabled(column, true),
             _ => properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
         };

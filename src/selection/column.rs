@@ -57,6 +57,17 @@ impl ScoreColumn {
         }
     }
 
+    /// Returns the score of an example; `None` if it has none or NaN.
+    #[must_use]
+    pub fn of(&self, example: i64) -> Option<f64> {
+        let guess = usize::try_from(example).ok()?;
+        let place = match self.examples.get(guess) {
+            Some(&found) if found == example => guess,
+            _ => self.examples.binary_search(&example).ok()?,
+        };
+        Some(self.scores[place]).filter(|score| !score.is_nan())
+    }
+
     /// Returns the example ids, ascending.
     #[must_use]
     pub fn examples(&self) -> &[i64] {

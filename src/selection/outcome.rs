@@ -124,6 +124,15 @@ impl Selection {
         Ok(indices)
     }
 
+    /// Returns every example that was considered and what was decided about it, by ascending id.
+    #[must_use]
+    pub fn decisions(&self) -> impl ExactSizeIterator<Item = (i64, SelectedExample)> + '_ {
+        (0..self.considered()).map(|position| {
+            let (label, decision) = (self.labels[position], self.decisions[position]);
+            (self.ids.at(position), SelectedExample { position, label, decision })
+        })
+    }
+
     /// Returns the number of kept examples.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -9,8 +9,8 @@ mod atomic_file;
 mod background_sync;
 mod checked;
 mod disk;
+mod parquet_errors;
 mod retry;
-mod row_group_writer;
 
 pub(crate) use atomic_directory::AtomicDirectory;
 pub(crate) use atomic_file::AtomicFile;
@@ -19,5 +19,5 @@ pub(crate) use checked::{
     CheckedEncoder, CheckedFile, ChunkChecksumWriter, FileBytes, Identity, catch_panic,
 };
 pub(crate) use disk::{Disk, DiskFile, LocalDisk, replace_file};
+pub(crate) use parquet_errors::{StickyErrorWriter, io_error};
 pub(crate) use retry::{Retry, is_transient, retry_until};
-pub(crate) use row_group_writer::{RowGroupWriter, StickyErrorWriter, io_error};

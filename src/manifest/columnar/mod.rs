@@ -1,17 +1,31 @@
-//! Filters Parquet row group by row group, keeping columns, types, encodings, compression and
-//! key-value metadata.
+//! Filters Parquet row group by row group, keeping schema, values, encodings, compression, indexes
+//! and metadata.
+//!
+//! ```text
+//! Source -> footer -> keys (which rows are kept) -> plan (output row groups) -> task (a column)
+//!                                                                     -> output (and its footer)
+//! ```
 //!
 //! The key column of a row group is read first, and decides which of its rows are kept. Then each
 //! column is a task of its own, on as many threads as there are processors: read it, drop the rows
 //! that are not kept, encode it. Row groups of which few rows are kept are joined, those without a
-//! kept row are not read, and those that are kept whole are copied without re-encoding. Memory
-//! holds the encoded columns of two row groups.
+//! kept row are not read, and those that are kept whole are copied as they lie. Memory holds the
+//! encoded columns of two row groups.
+//!
+//! Flat columns pass through Arrow by their physical types only, in which values are exactly their
+//! bytes: a UUID is 16 bytes, a decimal the integer that is stored. Nested columns and 96-bit
+//! timestamps pass as levels and values of Parquet (`levels`). The schema that says what values mean
+//! stays as it is stored (`footer`).
 
+mod footer;
 mod keys;
+mod levels;
+mod output;
 mod plan;
 mod properties;
 mod source;
 mod task;
+mod thrift;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -23,14 +37,18 @@ use std::thread;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::errors::ParquetError;
+use parquet::basic::{Repetition, Type as PhysicalType};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::schema::types::{Type, TypePtr};
 
 use super::added_scores::Added;
 use super::input::ManifestInput;
 use super::row_filter::RowFilter;
 use super::{Manifest, write_failed};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{RowGroupWriter, io_error};
+use crate::storage::io_error;
+use footer::Footer;
+use output::OutputFile;
 use plan::{Planner, RowGroup};
 use source::Source;
 use task::{Done, Task};
@@ -39,21 +57,19 @@ const BATCH_ROWS: usize = 8192;
 /// The number of output row groups in the making: one that is nearly done, and the next.
 const GROUPS_AT_ONCE: usize = 2;
 
-/// Filters Parquet. `columns` holds the columns that the file must have, if any, and receives those
-/// it has.
+/// Filters Parquet, and returns the names of its columns.
 pub(super) fn filter(
     manifest: &Manifest,
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
     row_filter: &mut RowFilter<'_>,
-    columns: &mut Option<SchemaRef>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let bytes = input.bytes();
     let (mut file, mut progress) = input.into_file()?;
     let length = file.seek(SeekFrom::End(0)).ok().or(bytes).unwrap_or(0);
     // Some decoders of the Parquet crate panic on damaged input.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        copy(manifest, file, length, &mut progress, output, row_filter, columns)
+        copy(manifest, file, length, &mut progress, output, row_filter)
     }));
     outcome.unwrap_or_else(|_panic| {
         Err(row_filter.bad_manifest(ErrorKind::Corrupt, "is damaged: the Parquet decoder panicked"))
@@ -94,21 +110,24 @@ fn copy(
     progress: &mut dyn FnMut(u64),
     output: &mut (dyn Write + Send),
     row_filter: &mut RowFilter<'_>,
-    columns: &mut Option<SchemaRef>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let source = Source::new(file, length);
-    let metadata = ArrowReaderMetadata::load(&source, ArrowReaderOptions::default())
-        .map_err(|error| unreadable(row_filter, error))?;
-    let schema = Arc::clone(metadata.schema());
-    check_columns(columns, &schema, row_filter)?;
-    let key = keys::find_key(manifest, &schema, row_filter)?;
+    let footer = Footer::read(&source).map_err(|error| unreadable(row_filter, error))?;
+    let metadata = by_physical_types(&footer).map_err(|error| unreadable(row_filter, error))?;
+    let described = footer.metadata.file_metadata().schema_descr();
+    let names = described.root_schema().get_fields().iter().map(|field| field.name().to_owned());
+    let names: Vec<String> = names.collect();
+    let key = keys::find_key(manifest, described, row_filter)?;
     let added = Added::of(manifest);
-    let schema = with_added(&schema, added.as_ref(), row_filter)?;
-    let names = added.iter().flat_map(Added::names);
-    let properties = properties::like(metadata.metadata(), names);
-    let mut output =
-        RowGroupWriter::new(output, Arc::clone(&schema), properties).map_err(unwritable)?;
-    let mut planner = Planner::new(source, metadata, key, added, schema);
+    let taken = added.iter().flat_map(Added::names).find(|&new| names.iter().any(|it| it == new));
+    if let Some(name) = taken {
+        return Err(row_filter.has_column(name));
+    }
+    let properties = properties::like(&footer.metadata, added.as_ref());
+    let schema = with_added(described.root_schema_ptr(), added.as_ref()).map_err(unwritable)?;
+    let columns = columns_with_added(metadata.schema(), added.as_ref());
+    let mut output = OutputFile::new(output, schema, columns, properties).map_err(unwritable)?;
+    let mut planner = Planner::new(source, &footer, metadata, key, added);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         let (to_do, tasks) = unbounded::<Task>();
@@ -125,44 +144,36 @@ fn copy(
         let crew = EncoderPool { to_do, tasks, results };
         crew.make(&mut planner, length, progress, &mut output, row_filter)
     })?;
-    output.finish().map(drop).map_err(unwritable)
+    output.finish(&footer).map_err(unwritable)?;
+    Ok(names)
 }
 
-/// Refuses columns that differ from those of the first file.
-fn check_columns(
-    columns: &mut Option<SchemaRef>,
-    schema: &SchemaRef,
-    row_filter: &RowFilter<'_>,
-) -> Result<()> {
-    let shown = |schema: &SchemaRef| {
-        let columns = schema.fields().iter();
-        columns.map(|it| format!("{} {}", it.name(), it.data_type())).collect::<Vec<_>>().join(", ")
-    };
-    let expected = columns.get_or_insert_with(|| Arc::clone(schema));
-    if shown(expected) == shown(schema) {
-        return Ok(());
-    }
-    let (expected, found) = (shown(expected), shown(schema));
-    Err(row_filter.bad_manifest(
-        ErrorKind::Manifest,
-        format!("expected the columns of the first file, {expected}; got {found}"),
-    ))
+/// Returns the file as Arrow reads it if it has physical types alone.
+fn by_physical_types(footer: &Footer) -> ParquetResult<ArrowReaderMetadata> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    ArrowReaderMetadata::try_new(Arc::new(footer.physical()?), options)
 }
 
-fn with_added(
-    schema: &SchemaRef,
-    added: Option<&Added<'_>>,
-    row_filter: &RowFilter<'_>,
-) -> Result<SchemaRef> {
-    let Some(added) = added else { return Ok(Arc::clone(schema)) };
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+/// Returns the schema with the added scores at its end.
+fn with_added(schema: TypePtr, added: Option<&Added<'_>>) -> ParquetResult<TypePtr> {
+    let Some(added) = added else { return Ok(schema) };
+    let mut fields = schema.get_fields().to_vec();
     for name in added.names() {
-        if schema.field_with_name(name).is_ok() {
-            return Err(row_filter.has_column(name));
-        }
+        let score = Type::primitive_type_builder(name, PhysicalType::DOUBLE)
+            .with_repetition(Repetition::OPTIONAL)
+            .build()?;
+        fields.push(Arc::new(score));
+    }
+    let root = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
+    Ok(Arc::new(root))
+}
+
+fn columns_with_added(columns: &SchemaRef, added: Option<&Added<'_>>) -> SchemaRef {
+    let mut fields: Vec<_> = columns.fields().iter().cloned().collect();
+    for name in added.iter().flat_map(|added| added.names()) {
         fields.push(Arc::new(Field::new(name, DataType::Float64, true)));
     }
-    Ok(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())))
+    Arc::new(Schema::new(fields))
 }
 
 /// The threads that encode columns.
@@ -179,7 +190,7 @@ impl EncoderPool {
         planner: &mut Planner<'_>,
         length: u64,
         progress: &mut dyn FnMut(u64),
-        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
+        output: &mut OutputFile<&mut (dyn Write + Send)>,
         row_filter: &mut RowFilter<'_>,
     ) -> Result<()> {
         let mut groups = std::collections::VecDeque::<RowGroup>::new();
@@ -231,7 +242,7 @@ impl EncoderPool {
                 return Err(Error::new(ErrorKind::Io, "the encoding threads have stopped"));
             };
             if let Some(group) = groups.iter_mut().find(|group| group.number == done.group) {
-                group.columns[done.column] = Some(done.chunks);
+                group.columns[done.column] = Some(done.encoded);
             }
         }
     }
@@ -239,18 +250,17 @@ impl EncoderPool {
     fn write(
         &self,
         group: RowGroup,
-        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
+        output: &mut OutputFile<&mut (dyn Write + Send)>,
         row_filter: &RowFilter<'_>,
     ) -> Result<()> {
-        let mut chunks = Vec::new();
+        let mut columns = Vec::new();
         for column in group.columns.into_iter().flatten() {
-            let column = column.map_err(|error| {
+            columns.push(column.map_err(|error| {
                 // The remaining work is not needed.
                 self.tasks.try_iter().for_each(drop);
                 unreadable(row_filter, error)
-            })?;
-            chunks.extend(column);
+            })?);
         }
-        output.write(chunks).map_err(unwritable)
+        output.write(columns).map_err(unwritable)
     }
 }

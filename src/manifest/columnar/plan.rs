@@ -5,19 +5,19 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::FieldRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::arrow::arrow_writer::ArrowColumnChunk;
 use parquet::errors::Result as ParquetResult;
 
+use super::footer::Footer;
 use super::keys::{self, Kept, Key};
+use super::output::{EncodedLeaf, OutputFile};
 use super::source::Source;
 use super::task::{Piece, Rows, Task};
 use super::unwritable;
 use crate::error::Result;
 use crate::manifest::added_scores::Added;
 use crate::manifest::row_filter::RowFilter;
-use crate::storage::RowGroupWriter;
 
 /// The largest decoded size of an output row group.
 const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
@@ -26,7 +26,7 @@ const ROW_GROUP_BYTES: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
 pub(super) struct RowGroup {
     pub(super) number: usize,
     /// The finished columns.
-    pub(super) columns: Vec<Option<ParquetResult<Vec<ArrowColumnChunk>>>>,
+    pub(super) columns: Vec<Option<ParquetResult<EncodedLeaf>>>,
     /// The row group of the manifest that this is, if all of it is kept.
     pub(super) copied: Option<usize>,
 }
@@ -40,10 +40,11 @@ impl RowGroup {
 /// Walks through the row groups of the manifest.
 pub(super) struct Planner<'a> {
     source: Source,
+    footer: &'a Footer,
+    /// The same file by its physical types.
     metadata: ArrowReaderMetadata,
-    key: Key<'a>,
+    key: Option<Key<'a>>,
     added: Option<Added<'a>>,
-    schema: SchemaRef,
     /// The next row group, and its state if some of its rows have been taken.
     group: usize,
     begun: Option<PartialRowGroup>,
@@ -64,23 +65,23 @@ struct PartialRowGroup {
 impl<'a> Planner<'a> {
     pub(super) fn new(
         source: Source,
+        footer: &'a Footer,
         metadata: ArrowReaderMetadata,
-        key: Key<'a>,
+        key: Option<Key<'a>>,
         added: Option<Added<'a>>,
-        schema: SchemaRef,
     ) -> Self {
         let rows = metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(1));
         let most_rows = rows.max().unwrap_or(1) as usize;
-        Self { source, metadata, key, added, schema, group: 0, begun: None, number: 0, most_rows }
+        Self { source, footer, metadata, key, added, group: 0, begun: None, number: 0, most_rows }
     }
 
     /// Copies a row group of the manifest as it is.
     pub(super) fn copy(
         &self,
         group: usize,
-        output: &mut RowGroupWriter<&mut (dyn Write + Send)>,
+        output: &mut OutputFile<&mut (dyn Write + Send)>,
     ) -> ParquetResult<()> {
-        output.copy(&self.source, self.metadata.metadata().row_group(group))
+        output.copy(&self.source, self.footer, group)
     }
 
     /// Returns the share of the manifest that has been decided about.
@@ -91,7 +92,7 @@ impl<'a> Planner<'a> {
     /// Returns the next row group of the output and its tasks; `None` at the end of the manifest.
     pub(super) fn next(
         &mut self,
-        output: &RowGroupWriter<&mut (dyn Write + Send)>,
+        output: &OutputFile<&mut (dyn Write + Send)>,
         row_filter: &mut RowFilter<'_>,
     ) -> Result<Option<(RowGroup, Vec<Task>)>> {
         let mut pieces = Vec::new();
@@ -119,7 +120,6 @@ impl<'a> Planner<'a> {
                 && all > self.most_rows / 4 * 3
                 && begun.row == 0
                 && self.added.is_none()
-                && output.can_copy_columns_of(self.metadata.parquet_schema())
             {
                 if !pieces.is_empty() {
                     self.begun = Some(begun);
@@ -164,42 +164,45 @@ impl<'a> Planner<'a> {
         self.tasks(pieces, keys, added, output).map(Some).map_err(unwritable)
     }
 
+    /// Returns the field of a column that is not nested.
+    fn field_of(&self, leaf: usize) -> FieldRef {
+        let root = self.metadata.parquet_schema().get_column_root_idx(leaf);
+        Arc::clone(&self.metadata.schema().fields()[root])
+    }
+
     fn tasks(
         &mut self,
         pieces: Vec<Piece>,
         mut keys: Option<Vec<ArrayRef>>,
         added: Vec<Vec<Vec<Option<f64>>>>,
-        output: &RowGroupWriter<&mut (dyn Write + Send)>,
+        output: &OutputFile<&mut (dyn Write + Send)>,
     ) -> ParquetResult<(RowGroup, Vec<Task>)> {
         let pieces = Arc::new(pieces);
         let group = self.number;
         self.number += 1;
-        let fields = self.schema.fields();
-        let key = self.key.map(|(column, _)| column);
-        let from_manifest = fields.len() - added.len();
+        let key = self.key.map(|key| key.leaf);
+        let writers = output.leaf_writers(group)?;
+        let from_manifest = writers.len() - added.len();
         let mut added = added.into_iter();
-        let writers = output.column_writers(group)?;
-        let tasks: Vec<Task> = fields
-            .iter()
-            .zip(writers)
+        let tasks: Vec<Task> = writers
+            .into_iter()
             .enumerate()
-            .map(|(column, (field, writers))| Task {
+            .map(|(column, writer)| Task {
                 group,
                 column,
                 rows: if column >= from_manifest {
                     Rows::Added(added.next().unwrap_or_default())
                 } else if let Some(keys) = keys.take_if(|_| key == Some(column)) {
-                    Rows::Ready(keys)
+                    Rows::Ready(self.field_of(column), keys)
                 } else {
                     Rows::Manifest {
                         source: self.source.clone(),
                         metadata: self.metadata.clone(),
-                        column,
+                        leaf: column,
                         pieces: Arc::clone(&pieces),
                     }
                 },
-                field: Arc::clone(field),
-                writers,
+                writer,
             })
             .collect();
         let columns = tasks.iter().map(|_| None).collect();

@@ -1,24 +1,37 @@
-//! Encodes kept rows as the manifest encodes them.
+//! Encodes kept rows as the manifest encodes them: compression, dictionaries, statistics, page
+//! indexes, bloom filters.
 
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::basic::Encoding;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-/// Returns writer properties for a file like this one, with the float columns `added`.
-pub(super) fn like<'n>(
-    metadata: &ParquetMetaData,
-    added: impl Iterator<Item = &'n str>,
-) -> WriterProperties {
-    let mut entries = metadata.file_metadata().key_value_metadata().cloned().unwrap_or_default();
-    // The writer makes this entry itself.
-    entries.retain(|entry| entry.key != ARROW_SCHEMA_META_KEY);
+use crate::manifest::added_scores::Added;
+
+/// Returns writer properties for a file like this one, with added scores.
+pub(super) fn like(metadata: &ParquetMetaData, added: Option<&Added<'_>>) -> WriterProperties {
+    let mut entries = metadata.file_metadata().key_value_metadata().cloned();
+    if added.is_some()
+        && let Some(entries) = &mut entries
+    {
+        // Its Arrow schema does not have the scores.
+        entries.retain(|entry| entry.key != ARROW_SCHEMA_META_KEY);
+    }
+    let groups = metadata.row_groups();
+    let sorting = groups.first().and_then(|group| group.sorting_columns());
+    // What is left of sorted rows is sorted.
+    let sorted_alike = groups.iter().all(|group| group.sorting_columns() == sorting);
+    let has_offsets = groups
+        .iter()
+        .flat_map(RowGroupMetaData::columns)
+        .any(|it| it.offset_index_offset().is_some());
     let mut builder = WriterProperties::builder()
         .set_max_row_group_row_count(None)
         .set_max_row_group_bytes(None)
-        .set_key_value_metadata((!entries.is_empty()).then_some(entries));
-    let groups = metadata.row_groups();
+        .set_offset_index_disabled(!has_offsets)
+        .set_sorting_columns(sorting.filter(|_| sorted_alike).cloned())
+        .set_key_value_metadata(entries);
     for column in groups.first().map_or(&[][..], |group| group.columns()) {
         builder =
             builder.set_column_compression(column.column_path().clone(), column.compression());
@@ -41,9 +54,15 @@ pub(super) fn like<'n>(
             EnabledStatistics::None
         };
         builder = builder.set_column_statistics_enabled(path.clone(), statistics);
+        if let Some(values) = chunks().filter_map(bloom_filter_values).max() {
+            builder = builder
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_fpp(path.clone(), FALSE_POSITIVES)
+                .set_column_bloom_filter_max_ndv(path.clone(), values);
+        }
     }
     let compression = groups.first().and_then(|group| group.columns().first());
-    for name in added {
+    for name in added.iter().flat_map(|added| added.names()) {
         // Scores hardly repeat.
         let path = ColumnPath::new(vec![name.to_owned()]);
         builder = builder.set_column_dictionary_enabled(path.clone(), false);
@@ -52,6 +71,21 @@ pub(super) fn like<'n>(
         }
     }
     builder.build()
+}
+
+/// The share of false positives that most writers aim at in bloom filters.
+const FALSE_POSITIVES: f64 = 0.01;
+
+/// Returns for how many distinct values the bloom filter of a column has room, if it has one.
+fn bloom_filter_values(chunk: &ColumnChunkMetaData) -> Option<u64> {
+    chunk.bloom_filter_offset()?;
+    let values = chunk.num_values().max(1) as f64;
+    // Without a length, room for every value.
+    let Some(bytes) = chunk.bloom_filter_length() else { return Some(values as u64) };
+    // Each value sets eight bits: https://parquet.apache.org/docs/file-format/bloomfilter/
+    let bits = 8.0 * f64::from(bytes.max(0));
+    let room = -bits / 8.0 * (1.0 - FALSE_POSITIVES.powf(1.0 / 8.0)).ln();
+    Some(room.clamp(1.0, values) as u64)
 }
 
 /// Returns the encoding that someone has chosen for the values of a column.

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter;
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::BATCH_ROWS;
+use super::levels::{self, Column};
+use super::output::{EncodedLeaf, LeafWriter};
 use super::source::Source;
 
 /// About how many bytes of a column are decoded at once; a cell may hold an image.
@@ -33,15 +36,10 @@ pub(super) struct Piece {
 
 /// Where a column's rows come from.
 pub(super) enum Rows {
-    /// A column of the manifest.
-    Manifest {
-        source: Source,
-        metadata: ArrowReaderMetadata,
-        column: usize,
-        pieces: Arc<Vec<Piece>>,
-    },
+    /// A column of the manifest, read by its physical type.
+    Manifest { source: Source, metadata: ArrowReaderMetadata, leaf: usize, pieces: Arc<Vec<Piece>> },
     /// A column whose kept rows are already decoded.
-    Ready(Vec<ArrayRef>),
+    Ready(FieldRef, Vec<ArrayRef>),
     /// Added scores.
     Added(Vec<Vec<Option<f64>>>),
 }
@@ -51,16 +49,14 @@ pub(super) struct Task {
     pub(super) group: usize,
     pub(super) column: usize,
     pub(super) rows: Rows,
-    pub(super) field: FieldRef,
-    /// One for each leaf of the column.
-    pub(super) writers: Vec<ArrowColumnWriter>,
+    pub(super) writer: LeafWriter,
 }
 
 /// An encoded column.
 pub(super) struct Done {
     pub(super) group: usize,
     pub(super) column: usize,
-    pub(super) chunks: ParquetResult<Vec<ArrowColumnChunk>>,
+    pub(super) encoded: ParquetResult<EncodedLeaf>,
 }
 
 impl Task {
@@ -68,75 +64,84 @@ impl Task {
         let (group, column) = (self.group, self.column);
         // Some decoders of the Parquet crate panic on damaged input.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.encode()));
-        let chunks = outcome.unwrap_or_else(|_panic| {
+        let encoded = outcome.unwrap_or_else(|_panic| {
             Err(ParquetError::General("the Parquet decoder panics".to_owned()))
         });
-        Done { group, column, chunks }
+        Done { group, column, encoded }
     }
 
-    fn encode(mut self) -> ParquetResult<Vec<ArrowColumnChunk>> {
+    fn encode(self) -> ParquetResult<EncodedLeaf> {
+        let mut writer = match (self.writer, &self.rows) {
+            (LeafWriter::Arrow(writer), _) => writer,
+            (
+                LeafWriter::Levels(described, properties),
+                Rows::Manifest { source, metadata, leaf, pieces },
+            ) => {
+                let column = Column { source, metadata: metadata.metadata(), leaf: *leaf };
+                return levels::encode(&column, pieces, described, properties);
+            }
+            (LeafWriter::Levels(..), Rows::Ready(..) | Rows::Added(_)) => {
+                return Err(ParquetError::General("a key cannot be nested".to_owned()));
+            }
+        };
         match &self.rows {
-            Rows::Ready(values) => {
-                let mut values = values.iter();
-                values.try_for_each(|values| write(&mut self.writers, &self.field, values))?;
+            Rows::Ready(field, values) => {
+                values.iter().try_for_each(|values| write(&mut writer, field, values))?;
             }
             Rows::Added(values) => {
                 let values: Float64Array = values.iter().flatten().copied().collect();
                 let values: ArrayRef = Arc::new(values);
-                write(&mut self.writers, &self.field, &values)?;
+                let field = Field::new("score", DataType::Float64, true);
+                write(&mut writer, &field.into(), &values)?;
             }
-            Rows::Manifest { source, metadata, column, pieces } => {
+            Rows::Manifest { source, metadata, leaf, pieces } => {
                 for piece in pieces.iter() {
-                    let writers = &mut self.writers;
-                    copy(source, metadata, *column, piece, |values| {
-                        write(writers, &self.field, values)
+                    copy(source, metadata, *leaf, piece, |field, values| {
+                        write(&mut writer, field, values)
                     })?;
                 }
             }
         }
-        self.writers.into_iter().map(ArrowColumnWriter::close).collect()
+        Ok(EncodedLeaf::Arrow(Box::new(writer.close()?)))
     }
 }
 
-fn write(
-    writers: &mut [ArrowColumnWriter],
-    field: &FieldRef,
-    values: &ArrayRef,
-) -> ParquetResult<()> {
-    let leaves = compute_leaves(field, values)?;
-    writers.iter_mut().zip(&leaves).try_for_each(|(writer, leaf)| writer.write(leaf))
+fn write(writer: &mut ArrowColumnWriter, field: &FieldRef, values: &ArrayRef) -> ParquetResult<()> {
+    compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))
+}
+
+/// Returns how many rows of a column to decode at once.
+pub(super) fn batch_rows(group: &RowGroupMetaData, leaf: usize) -> usize {
+    let (rows, bytes) = (group.num_rows().max(1), group.column(leaf).uncompressed_size().max(0));
+    let row_bytes = (bytes / rows).max(1) as usize;
+    (BATCH_BYTES / row_bytes).clamp(1, BATCH_ROWS)
 }
 
 /// Reads a column's rows and passes on those that are kept.
 fn copy(
     source: &Source,
     metadata: &ArrowReaderMetadata,
-    column: usize,
+    leaf: usize,
     piece: &Piece,
-    mut write: impl FnMut(&ArrayRef) -> ParquetResult<()>,
+    mut write: impl FnMut(&FieldRef, &ArrayRef) -> ParquetResult<()>,
 ) -> ParquetResult<()> {
     let group = metadata.metadata().row_group(piece.group);
     let all = piece.kept.len();
-    let bytes: i64 = group
-        .columns()
-        .iter()
-        .enumerate()
-        .filter(|(leaf, _)| metadata.parquet_schema().get_column_root_idx(*leaf) == column)
-        .map(|(_, chunk)| chunk.uncompressed_size().max(0))
-        .sum();
-    let row_bytes = (bytes as usize / all.max(1)).max(1);
     let mut reader =
         ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), metadata.clone())
-            .with_projection(ProjectionMask::roots(metadata.parquet_schema(), [column]))
+            .with_projection(ProjectionMask::leaves(metadata.parquet_schema(), [leaf]))
             .with_row_groups(vec![piece.group])
-            .with_batch_size((BATCH_BYTES / row_bytes).clamp(1, BATCH_ROWS));
+            .with_batch_size(batch_rows(group, leaf));
     if piece.rows != (0..all) {
         let selectors =
             vec![RowSelector::skip(piece.rows.start), RowSelector::select(piece.rows.len())];
         reader = reader.with_row_selection(RowSelection::from(selectors));
     }
     let mut at = piece.rows.start;
-    for batch in reader.build()? {
+    let reader = reader.build()?;
+    let schema = arrow::array::RecordBatchReader::schema(&reader);
+    let field = &schema.fields()[0];
+    for batch in reader {
         let batch = batch?;
         let values = batch.column(0);
         let end = at + values.len();
@@ -147,8 +152,8 @@ fn copy(
         at = end;
         match kept.count_set_bits() {
             0 => {}
-            all if all == values.len() => write(values)?,
-            _ => write(&filter(values, &BooleanArray::new(kept, None))?)?,
+            all if all == values.len() => write(field, values)?,
+            _ => write(field, &filter(values, &BooleanArray::new(kept, None))?)?,
         }
     }
     if at != piece.rows.end {

@@ -1,34 +1,55 @@
-//! The columns of delimited text: their names, the key, and the columns that are added.
+//! The header of delimited text: the names of its columns, the key, and the columns that are added.
 
 use super::super::Manifest;
 use super::super::row_filter::RowFilter;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
-/// The columns of a file, by name; numbered from 0 if there is no header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Columns {
-    names: Vec<String>,
+/// What the first record says.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Numbers from 0 if there is no header.
+    pub(super) names: Vec<String>,
+    /// The index and the name of the key column.
+    pub(super) key: Option<(usize, String)>,
 }
 
-impl Columns {
-    pub(in super::super) fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Refuses columns that differ from these.
-    pub(super) fn check(&self, found: &Self, row_filter: &RowFilter<'_>) -> Result<()> {
-        if found == self {
-            return Ok(());
+impl Header {
+    pub(super) fn new<'f>(
+        manifest: &Manifest,
+        delimiter: u8,
+        first: impl Iterator<Item = &'f [u8]>,
+        row_filter: &RowFilter<'_>,
+    ) -> Result<Self> {
+        let mut is_utf8 = true;
+        let name = |(column, name): (usize, &[u8])| {
+            if manifest.header {
+                is_utf8 &= str::from_utf8(name).is_ok();
+                String::from_utf8_lossy(name).into_owned()
+            } else {
+                column.to_string()
+            }
+        };
+        let names: Vec<String> = first.enumerate().map(name).collect();
+        let Some(key) = &manifest.key else { return Ok(Self { names, key: None }) };
+        let mut places = (0..names.len()).filter(|&column| &names[column] == key);
+        match (places.next(), places.next()) {
+            (Some(column), None) => Ok(Self { key: Some((column, key.clone())), names }),
+            (Some(_), Some(_)) => Err(row_filter.two_key_columns(key)),
+            (None, _) => {
+                let hint = hint(&names, is_utf8, delimiter);
+                Err(row_filter.no_column(key, names.iter().map(String::as_str), &hint))
+            }
         }
-        let (expected, found) = (self.names.join(", "), found.names.join(", "));
-        Err(row_filter.bad_manifest(
-            ErrorKind::Manifest,
-            format!("expected the columns of the first file, {expected}; got {found}"),
-        ))
+    }
+
+    /// Returns whether a record of so many fields has these columns. A delimiter too many at the
+    /// end of a line, of records or of the header, is no column.
+    pub(super) fn fits(&self, fields: usize, ends_empty: bool, adds_columns: bool) -> bool {
+        let columns = self.names.len();
+        let trailing = ends_empty && fields == columns + 1;
+        let trailing_in_header =
+            fields + 1 == columns && self.names.last().is_some_and(String::is_empty);
+        fields == columns || (trailing || trailing_in_header) && !adds_columns
     }
 
     /// Refuses to add a column that exists.
@@ -44,44 +65,33 @@ impl Columns {
     }
 }
 
-/// What the first record says.
-#[derive(Debug)]
-pub(super) struct Header {
-    pub(super) columns: Columns,
-    /// The index and the name of the key column.
-    pub(super) key: Option<(usize, String)>,
-}
-
-impl Header {
-    pub(super) fn new<'f>(
-        manifest: &Manifest,
-        first: impl Iterator<Item = &'f [u8]>,
-        row_filter: &RowFilter<'_>,
-    ) -> Result<Self> {
-        let names: Vec<String> = if manifest.header {
-            first.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
-        } else {
-            first.enumerate().map(|(column, _)| column.to_string()).collect()
-        };
-        let key = find_key(manifest, &names, row_filter)?;
-        Ok(Self { columns: Columns { names }, key })
+/// Returns why the key may not be among these names, and what to do.
+fn hint(names: &[String], is_utf8: bool, delimiter: u8) -> String {
+    let first = names.first().map_or("", String::as_str);
+    if first.to_ascii_lowercase().starts_with("sep=") {
+        return "; the first line is an instruction to a spreadsheet, not a header: remove it"
+            .to_owned();
     }
-}
-
-fn find_key(
-    manifest: &Manifest,
-    names: &[String],
-    row_filter: &RowFilter<'_>,
-) -> Result<Option<(usize, String)>> {
-    let Some(name) = &manifest.key else { return Ok(None) };
-    let mut places = (0..names.len()).filter(|&column| &names[column] == name);
-    match (places.next(), places.next()) {
-        (Some(column), None) => Ok(Some((column, name.clone()))),
-        (None, _) => Err(row_filter.no_column(name, names.iter().map(String::as_str))),
-        (Some(_), Some(_)) => Err(row_filter.bad_manifest(
-            ErrorKind::Manifest,
-            format!("two columns have the key's name `{name}`"),
-        )),
+    if first.starts_with('#') {
+        return "; the first line seems to be a comment, not a header: remove it".to_owned();
+    }
+    if !is_utf8 {
+        return "; the names are not UTF-8: convert the file, for example by \
+                `iconv -f latin1 -t utf-8`"
+            .to_owned();
+    }
+    let other = [b',', b'\t', b';', b'|'].into_iter().filter(|&other| other != delimiter);
+    let count = |other: u8| first.bytes().filter(|&byte| byte == other).count();
+    match other.max_by_key(|&other| count(other)).filter(|&other| count(other) > 0) {
+        Some(other) if names.len() == 1 => {
+            let shown = if other == b'\t' {
+                "a tab".to_owned()
+            } else {
+                format!("`{}`", char::from(other))
+            };
+            format!("; the columns seem to be separated by {shown}: set `delimiter`")
+        }
+        _ => String::new(),
     }
 }
 

@@ -9,17 +9,18 @@ mod parser;
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::ops::Range;
 
 use super::Manifest;
 use super::added_scores::Added;
 use super::input::ManifestInput;
+use super::lines::Lines;
 use super::pipeline::{self, Output, Splitter};
-use super::row_filter::RowFilter;
+use super::row_filter::{BadRow, RowFilter};
 use crate::error::{Error, ErrorKind, Result};
 use header::Header;
 use marks::Marks;
 
-pub(super) use header::Columns;
 pub(super) use parser::{Parsed, Parser};
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -28,23 +29,23 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const MIN_MARKED: usize = 1 << 10;
 const MAX_MARKED: usize = 1 << 14;
 
-/// Filters delimited text. `columns` holds the columns that the file must have, if any, and
-/// receives those it has.
+/// Filters delimited text, and returns the names of its columns.
 pub(super) fn filter(
     manifest: &Manifest,
-    delimiter: u8,
     input: ManifestInput<'_>,
     output: &mut (dyn Write + Send),
     row_filter: &mut RowFilter<'_>,
-    columns: &mut Option<Columns>,
-) -> Result<()> {
-    let mut records = Records::new(manifest, delimiter, row_filter, columns.take());
-    pipeline::run(input, output, manifest.compression, &mut records)?;
-    let Some(header) = records.header else {
-        return Err(row_filter.bad_manifest(ErrorKind::Manifest, "is empty"));
-    };
-    *columns = Some(header.columns);
-    Ok(())
+) -> Result<Vec<String>> {
+    let mut records = Records::new(manifest, row_filter);
+    let ignored = pipeline::run(input, output, manifest.text_options(), &mut records)?;
+    let header = records.header;
+    row_filter.ignore_bytes(ignored);
+    match header {
+        Some(header) => Ok(header.names),
+        // One of many files may have nothing in it.
+        None if row_filter.has_several_files() => Ok(Vec::new()),
+        None => Err(row_filter.bad_manifest(ErrorKind::Manifest, "is empty")),
+    }
 }
 
 struct Records<'a, 's> {
@@ -52,11 +53,14 @@ struct Records<'a, 's> {
     delimiter: u8,
     row_filter: &'a mut RowFilter<'s>,
     added: Option<Added<'a>>,
-    /// The columns that it must have.
-    expected: Option<Columns>,
     /// Known after the first record.
     header: Option<Header>,
     at_start: bool,
+    quotes: bool,
+    lines: Lines,
+    /// The line end of the header, and of the record before the window.
+    header_end: LineEnd,
+    last_end: LineEnd,
     parser: Parser,
     marks: Marks,
     marked: usize,
@@ -68,21 +72,20 @@ struct Records<'a, 's> {
 }
 
 impl<'a, 's> Records<'a, 's> {
-    fn new(
-        manifest: &'a Manifest,
-        delimiter: u8,
-        row_filter: &'a mut RowFilter<'s>,
-        expected: Option<Columns>,
-    ) -> Self {
+    fn new(manifest: &'a Manifest, row_filter: &'a mut RowFilter<'s>) -> Self {
+        let (delimiter, quotes) = (manifest.delimiter_byte(), manifest.has_quotes());
         Self {
             manifest,
             delimiter,
             row_filter,
             added: Added::of(manifest),
-            expected,
             header: None,
             at_start: true,
-            parser: Parser::new(delimiter, manifest.quotes),
+            quotes,
+            lines: Lines::default(),
+            header_end: LineEnd::None,
+            last_end: LineEnd::None,
+            parser: Parser::new(delimiter, quotes),
             marks: Marks::default(),
             marked: MIN_MARKED,
             ends: Vec::new(),
@@ -101,57 +104,63 @@ impl<'a, 's> Records<'a, 's> {
         let length = match self.parser.parse(&window[mark..], at_end) {
             Parsed::Part => return Ok(0),
             Parsed::Blank => return Ok(window.len()),
-            Parsed::OpenQuote => return Err(self.open_quote()),
+            Parsed::OpenQuote => return Err(self.refuse(open_quote(), window, 0)),
             Parsed::Record(length) => mark + length,
         };
         let names = (0..self.parser.fields()).map(|column| self.parser.field(column));
-        let header = Header::new(self.manifest, names, &*self.row_filter)?;
-        if let Some(expected) = &self.expected {
-            expected.check(&header.columns, &*self.row_filter)?;
-        }
+        let header = Header::new(self.manifest, self.delimiter, names, &*self.row_filter)?;
         let header = self.header.insert(header);
+        self.header_end = LineEnd::of(&window[..length]);
         if self.manifest.header {
             let raw = &window[..length];
             match &self.added {
                 None => output.push(raw)?,
                 Some(added) => {
-                    header.columns.refuse(added.names(), &*self.row_filter)?;
-                    let names =
-                        header::header_line(added.names(), self.delimiter, self.manifest.quotes)?;
+                    header.refuse(added.names(), &*self.row_filter)?;
+                    let names = header::header_line(added.names(), self.delimiter, self.quotes)?;
                     push_with(raw, &names, output)?;
                 }
             }
         } else {
-            self.decide_parsed(&window[..length], output)?;
+            self.decide_parsed(window, 0..length, output)?;
         }
         self.at_start = false;
         Ok(length)
     }
 
-    /// Decides about the record that was parsed last.
-    fn decide_parsed(&mut self, raw: &[u8], output: &mut Output<'_>) -> Result<()> {
+    /// Decides about the record that was parsed last, and where it is in the window.
+    fn decide_parsed(
+        &mut self,
+        window: &[u8],
+        place: Range<usize>,
+        output: &mut Output<'_>,
+    ) -> Result<()> {
         let Some(header) = &self.header else { return Ok(()) };
-        if header.columns.count() != self.parser.fields() {
-            return Err(wrong_field_count(
-                self.row_filter,
-                header.columns.count(),
-                self.parser.fields(),
-                raw,
-            ));
+        let (start, raw) = (place.start, &window[place]);
+        let fields = self.parser.fields();
+        let content = trimmed_end(raw);
+        let ends_empty = content.ends_with(&[self.delimiter])
+            && fields > 0
+            && self.parser.field(fields - 1).is_empty();
+        if !header.fits(fields, ends_empty, self.added.is_some()) {
+            let bad = self.wrong_field_count(header.names.len(), fields, &window[..start], raw);
+            return Err(self.refuse(bad, window, start));
         }
-        self.ids.push(match &header.key {
-            None => self.row_filter.id_of_row(),
-            Some((column, name)) => self.row_filter.id_of_text(self.parser.field(*column), name)?,
-        });
+        let id = match &header.key {
+            None => Ok(self.row_filter.id_of_row()),
+            Some((column, name)) => self.row_filter.id_of_text(self.parser.field(*column), name),
+        };
+        self.ids.push(id.map_err(|bad| self.refuse(bad, window, start))?);
         self.ends.push(raw.len());
-        self.decide(raw, output)
+        self.decide(window, start, output)
     }
 
-    /// Finds the marked records of `bytes` and their ids. `at_end` says that nothing follows
-    /// `bytes`.
-    fn find_marked(&mut self, bytes: &[u8], at_end: bool) -> Result<()> {
+    /// Finds the marked records of the window from `from` on, and their ids. `at_end` says that
+    /// nothing follows the window.
+    fn find_marked(&mut self, window: &[u8], from: usize, at_end: bool) -> Result<()> {
+        let bytes = &window[from..];
         let Some(header) = &self.header else { return Ok(()) };
-        let columns = header.columns.count();
+        let columns = header.names.len();
         let mut at = 0;
         loop {
             let mut start = at;
@@ -173,31 +182,45 @@ impl<'a, 's> Records<'a, 's> {
             }
             let fields = self.marks.delimiters(start, end) + 1;
             if fields != columns {
-                return Err(wrong_field_count(self.row_filter, columns, fields, &bytes[at..next]));
+                let ends_empty = bytes[..end].ends_with(&[self.delimiter]);
+                if !header.fits(fields, ends_empty, self.added.is_some()) {
+                    let (before, raw) = (&window[..from + at], &bytes[at..next]);
+                    let bad = self.wrong_field_count(columns, fields, before, raw);
+                    return Err(self.refuse(bad, window, from + at));
+                }
             }
-            self.ids.push(match &header.key {
-                None => self.row_filter.id_of_row(),
+            let id = match &header.key {
+                None => Ok(self.row_filter.id_of_row()),
                 Some((column, name)) => {
-                    let from = match column.checked_sub(1) {
+                    let start = match column.checked_sub(1) {
                         None => start,
                         Some(before) => {
                             self.marks.delimiter(start, before).map_or(end, |place| place + 1)
                         }
                     };
-                    let last = column + 1 == columns;
-                    let to = if last { None } else { self.marks.delimiter(from, 0) };
-                    let field = &bytes[from..to.unwrap_or(end)];
-                    self.row_filter.id_of_text(&unquoted(field, self.manifest.quotes), name)?
+                    let last = column + 1 == fields;
+                    let to = if last { None } else { self.marks.delimiter(start, 0) };
+                    let field = &bytes[start..to.unwrap_or(end)];
+                    self.row_filter.id_of_text(&unquoted(field, self.quotes), name)
                 }
-            });
+            };
+            self.ids.push(id.map_err(|bad| self.refuse(bad, window, from + at))?);
             self.ends.push(next);
             at = next;
         }
     }
 
-    /// Decides about the records found in `bytes`, which begins with the first of them.
-    fn decide(&mut self, bytes: &[u8], output: &mut Output<'_>) -> Result<()> {
+    /// Decides about the records that were found, the first of which begins at `from`.
+    fn decide(&mut self, window: &[u8], from: usize, output: &mut Output<'_>) -> Result<()> {
+        let bytes = &window[from..];
         self.row_filter.decide(&self.ids, &mut self.keep_flags);
+        if self.row_filter.asks_for_lines() {
+            let (lines, ends) = (&self.lines, &self.ends);
+            self.row_filter.locate(ends.len(), |row| {
+                let start = from + row.checked_sub(1).map_or(0, |before| ends[before]);
+                lines.of(&window[..start], &window[start..])
+            });
+        }
         let mut start = 0;
         // Consecutive kept records are copied at once.
         let mut run = 0..0;
@@ -227,16 +250,51 @@ impl<'a, 's> Records<'a, 's> {
         Ok(())
     }
 
-    fn open_quote(&self) -> Error {
-        self.row_filter.bad_row(
-            "a quote is opened and never closed; if quotes are ordinary characters here, switch \
-             `quotes` off",
-        )
+    /// Makes an error about the record that begins there.
+    fn refuse(&self, bad: BadRow, window: &[u8], start: usize) -> Error {
+        let (skipped, row) = window.split_at(start);
+        self.lines.refuse(self.row_filter, bad, skipped, row)
     }
-}
 
-impl Splitter for Records<'_, '_> {
-    fn take(&mut self, window: &[u8], at_end: bool, output: &mut Output<'_>) -> Result<usize> {
+    fn wrong_field_count(
+        &self,
+        columns: usize,
+        fields: usize,
+        before: &[u8],
+        raw: &[u8],
+    ) -> BadRow {
+        let lines = memchr::memchr_iter(b'\n', raw).count().max(1);
+        let previous = if before.is_empty() { self.last_end } else { LineEnd::of(before) };
+        let ends = [previous, LineEnd::of(raw)];
+        let other = ends.into_iter().find(|end| {
+            *end != self.header_end && *end != LineEnd::None && self.header_end != LineEnd::None
+        });
+        let hint = if let (true, true) = (lines > 1, self.quotes) {
+            format!(
+                "; it spans {lines} lines, so a quote may be open: if quotes are ordinary \
+                 characters here, switch `quotes` off"
+            )
+        } else if !self.quotes && raw.contains(&b'"') {
+            "; if quotes go around fields here, switch `quotes` on".to_owned()
+        } else if let Some(other) = other {
+            format!(
+                "; a line ends with {} and the header with {}, so a field may hold a line break \
+                 without quotes around it",
+                other.name(),
+                self.header_end.name()
+            )
+        } else {
+            String::new()
+        };
+        BadRow::new(format!("expected {columns} columns, got {fields}{hint}"))
+    }
+
+    fn take_records(
+        &mut self,
+        window: &[u8],
+        at_end: bool,
+        output: &mut Output<'_>,
+    ) -> Result<usize> {
         let mut at = 0;
         if self.at_start {
             at = self.first(window, at_end, output)?;
@@ -247,10 +305,10 @@ impl Splitter for Records<'_, '_> {
         while at < window.len() {
             let bytes = &window[at..];
             let some = &bytes[..self.marked.min(bytes.len())];
-            self.marks.mark(some, self.delimiter, self.manifest.quotes);
-            self.find_marked(bytes, at_end)?;
+            self.marks.mark(some, self.delimiter, self.quotes);
+            self.find_marked(window, at, at_end)?;
             if let Some(&taken) = self.ends.last() {
-                self.decide(bytes, output)?;
+                self.decide(window, at, output)?;
                 at += taken;
                 self.marked = (2 * self.marked).clamp(MIN_MARKED, MAX_MARKED);
                 continue;
@@ -264,10 +322,10 @@ impl Splitter for Records<'_, '_> {
             }
             match self.parser.parse(bytes, at_end) {
                 Parsed::Record(length) => {
-                    self.decide_parsed(&bytes[..length], output)?;
+                    self.decide_parsed(window, at..at + length, output)?;
                     at += length;
                 }
-                Parsed::OpenQuote => return Err(self.open_quote()),
+                Parsed::OpenQuote => return Err(self.refuse(open_quote(), window, at)),
                 Parsed::Blank if at_end => {
                     output.push(bytes)?;
                     at = window.len();
@@ -278,13 +336,60 @@ impl Splitter for Records<'_, '_> {
         }
         Ok(at)
     }
+}
+
+impl Splitter for Records<'_, '_> {
+    fn take(&mut self, window: &[u8], at_end: bool, output: &mut Output<'_>) -> Result<usize> {
+        let taken = self.take_records(window, at_end, output)?;
+        self.lines.pass(&window[..taken]);
+        if taken > 0 {
+            self.last_end = LineEnd::of(&window[..taken]);
+        }
+        Ok(taken)
+    }
 
     fn bad_row(&self, what: &str) -> Error {
-        self.row_filter.bad_row(what)
+        self.refuse(BadRow::new(what), &[], 0)
     }
 
     fn bad_manifest(&self, kind: ErrorKind, what: &str) -> Error {
         self.row_filter.bad_manifest(kind, what)
+    }
+}
+
+fn open_quote() -> BadRow {
+    BadRow::new(
+        "a quote is opened and never closed; if quotes are ordinary characters here, switch \
+         `quotes` off",
+    )
+}
+
+/// How a line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    None,
+    LineFeed,
+    CarriageReturn,
+    Both,
+}
+
+impl LineEnd {
+    fn of(line: &[u8]) -> Self {
+        match line {
+            [.., b'\r', b'\n'] => Self::Both,
+            [.., b'\n'] => Self::LineFeed,
+            [.., b'\r'] => Self::CarriageReturn,
+            _ => Self::None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::LineFeed => "LF",
+            Self::CarriageReturn => "CR",
+            Self::Both => "CR LF",
+        }
     }
 }
 
@@ -321,20 +426,8 @@ fn unquoted(field: &[u8], quotes: bool) -> Cow<'_, [u8]> {
     }
 }
 
-fn wrong_field_count(
-    row_filter: &RowFilter<'_>,
-    columns: usize,
-    fields: usize,
-    raw: &[u8],
-) -> Error {
-    let lines = memchr::memchr_iter(b'\n', raw).count().max(1);
-    let hint = if lines > 1 {
-        format!(
-            "; it spans {lines} lines, so a quote may be open: if quotes are ordinary characters \
-             here, switch `quotes` off"
-        )
-    } else {
-        String::new()
-    };
-    row_filter.bad_row(format!("expected {columns} columns, got {fields}{hint}"))
+/// Returns a record without its line end.
+fn trimmed_end(raw: &[u8]) -> &[u8] {
+    let end = raw.iter().rev().take_while(|byte| b"\r\n".contains(byte)).count();
+    &raw[..raw.len() - end]
 }

@@ -115,16 +115,23 @@ fn text_keys_are_parsed_and_other_keys_refused() {
     };
     let summary = filter(keys_like(Arc::new(StringArray::from(vec!["2", "3"])))).unwrap();
     assert_eq!((summary.rows, summary.kept), (2, 1));
-    let cases: [(ArrayRef, &str); 5] = [
+    let cases: [(ArrayRef, &str); 9] = [
         (
             Arc::new(Int64Array::from(vec![Some(2), None])),
             "row 1 (from 0): expected an example id in `key`, got nothing",
         ),
         (Arc::new(Int64Array::from(vec![2, -1])), "got `-1`"),
         (Arc::new(StringArray::from(vec!["2", "two"])), "got `two`"),
+        (Arc::new(Float64Array::from(vec![2.0, 3.5])), "row 1 (from 0): expected an example id"),
+        (Arc::new(Float64Array::from(vec![f64::NAN])), "got nothing"),
+        (Arc::new(Float64Array::from(vec![1e16])), "may stand for several integers"),
         (
-            Arc::new(Float64Array::from(vec![2.0])),
-            "expected integer ids in the key column `key`, got Float64",
+            Arc::new(BooleanArray::from(vec![true])),
+            "expected integer ids in the key column `key`, got BOOLEAN",
+        ),
+        (
+            Arc::new(arrow::array::Date32Array::from(vec![2])),
+            "expected integer ids in the key column `key`, got INT32 (Date)",
         ),
         (
             Arc::new(arrow::array::UInt64Array::from(vec![2, u64::MAX])),

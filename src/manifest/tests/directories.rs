@@ -9,9 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 
-use super::super::{
-    Manifest, ManifestDirectory, ManifestFormat, ManifestInput, ManifestSummary, Unscored,
-};
+use super::super::{Manifest, ManifestDirectory, ManifestFormat, ManifestInput, ManifestSummary};
 use super::even;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -165,22 +163,20 @@ fn refusals_name_the_file_and_leave_nothing() {
         &csv,
         &[("a.csv", "id\n2\n"), ("b.csv", "id\n4\n2\n")],
         many,
-        "1 rows repeat the example id of an earlier row, first row 1 (from 0) of ",
+        "1 rows repeat the example id of an earlier row, first line 3 (row 1, from 0) of ",
     );
     refuse(
         &csv,
         &[("a.csv", "id\n2\n"), ("b.csv", "id\n5000\n")],
         many,
-        "first row 0 (from 0) of ",
+        "first line 2 (row 0, from 0) of ",
     );
     refuse(
         &csv,
-        &[("a.csv", "id,x\n2,\n"), ("b.csv", "x,id\n,4\n")],
+        &[("a.csv", "id\n2\n"), ("b.csv", "id\n4\nx\n")],
         many,
-        "b.csv: expected the columns of the first file, id, x; got x, id",
+        "b.csv: line 3 (row 1, from 0)",
     );
-    refuse(&csv, &[("a.csv", "id\n2\n"), ("b.csv", "id\n4\nx\n")], many, "b.csv: row 1 (from 0)");
-    refuse(&csv, &[("a.csv", "id\n2\n"), ("b.csv", "")], many, "b.csv: is empty");
     refuse(
         &csv,
         &[("a.csv", "id\n2\n"), ("b.jsonl", "")],
@@ -218,68 +214,35 @@ fn refusals_name_the_file_and_leave_nothing() {
     }
 }
 
+/// Shards of one data set come from different days.
 #[test]
-fn parquet_shards_of_other_columns_are_refused() {
+fn shards_may_differ_in_all_columns_but_the_key() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("in"), directory.path().join("out"));
     fs::create_dir(&from).unwrap();
     parquet(&from.join("a.parquet"), &[2]);
-    let ids: ArrayRef = Arc::new(StringArray::from(vec!["4"]));
-    let rows = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let ids: ArrayRef = Arc::new(StringArray::from(vec!["4", "5"]));
+    let rows = RecordBatch::try_from_iter([("more", Arc::clone(&ids)), ("id", ids)]).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
     writer.write(&rows).unwrap();
     fs::write(from.join("b.parquet"), writer.into_inner().unwrap()).unwrap();
-    let error = filter(&Manifest::new(ManifestFormat::Parquet).key("id"), &from, &to).unwrap_err();
-    let expected = "b.parquet: expected the columns of the first file, id Int64; got id Utf8";
-    assert!(error.to_string().contains(expected), "{error}");
-}
+    let summary = filter(&Manifest::new(ManifestFormat::Parquet).key("id"), &from, &to).unwrap();
+    assert_eq!((summary.rows, summary.kept), (3, 2));
 
-#[test]
-fn image_folders_are_known_by_their_metadata() {
-    let directory = tempfile::tempdir().unwrap();
-    let (from, to) = (directory.path().join("in"), directory.path().join("out"));
-    fs::create_dir_all(from.join("images")).unwrap();
-    fs::write(from.join("images/0.png"), "pixels").unwrap();
-    fs::write(from.join("labels.csv"), "not,asked\n").unwrap();
-    fs::write(from.join("metadata.csv"), "file_name,text\nimages/0.png,a\n1.png,b\n").unwrap();
-    let summary = filter(&Manifest::new(ManifestFormat::Csv), &from, &to).unwrap();
-    assert_eq!((summary.files, summary.kept), (1, 1));
-    assert_eq!(names(&to), ["metadata.csv"]);
-    assert_eq!(fs::read(to.join("metadata.csv")).unwrap(), b"file_name,text\nimages/0.png,a\n");
-
-    fs::write(from.join("metadata.csv"), "name,text\nimages/0.png,a\n1.png,b\n").unwrap();
-    let again = directory.path().join("again");
-    let error = filter(&Manifest::new(ManifestFormat::Csv), &from, &again).unwrap_err();
-    assert!(error.to_string().contains("expected a column `file_name`"), "{error}");
-    assert!(!again.exists());
-}
-
-#[test]
-fn image_folders_of_splits_need_a_key() {
-    let directory = tempfile::tempdir().unwrap();
-    let (from, to) = (directory.path().join("in"), directory.path().join("out"));
-    for (split, ids) in [("train", "2,a.png\n3,b.png\n4,c.png\n"), ("test", "900,a.png\n5,b.png\n")]
-    {
-        fs::create_dir_all(from.join(split)).unwrap();
-        let path = from.join(split).join("metadata.csv");
-        fs::write(path, format!("id,mask_file_name\n{ids}")).unwrap();
-    }
-    let manifest = Manifest::new(ManifestFormat::Csv).unscored(Unscored::Keep);
-    let error = filter(&manifest, &from, &to).unwrap_err();
-    assert!(error.to_string().contains("has 2 metadata files"), "{error}");
-    let images = ManifestDirectory::image_folder(&from).unwrap();
-    assert_eq!(images.files(), [Path::new("test/metadata.csv"), Path::new("train/metadata.csv")]);
-    manifest.key("id").filter_directory(&even(), images, Some(&to)).unwrap();
-    let text = |split: &str| fs::read_to_string(to.join(split).join("metadata.csv")).unwrap();
-    assert_eq!(text("train"), "id,mask_file_name\n2,a.png\n4,c.png\n");
-    assert_eq!(text("test"), "id,mask_file_name\n900,a.png\n");
-    // One split is a folder of its own, whose rows have numbers.
-    let one = directory.path().join("one");
-    filter(&Manifest::new(ManifestFormat::Csv), &from.join("train"), &one).unwrap();
+    let (from, to) = (directory.path().join("csv"), directory.path().join("csv-out"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("a.csv"), "id,a\n2,x\n3,y\n").unwrap();
+    fs::write(from.join("b.csv"), "b,id,c\nx,4,y\n").unwrap();
+    fs::write(from.join("c.csv"), "").unwrap();
+    fs::write(from.join("d.csv"), "id\n").unwrap();
+    let csv = Manifest::new(ManifestFormat::Csv).key("id");
+    filter(&csv, &from, &to).unwrap();
+    let read = |name: &str| fs::read_to_string(to.join(name)).unwrap();
     assert_eq!(
-        fs::read_to_string(one.join("metadata.csv")).unwrap(),
-        "id,mask_file_name\n2,a.png\n4,c.png\n"
+        ["a.csv", "b.csv", "c.csv", "d.csv"].map(read),
+        ["id,a\n2,x\n", "b,id,c\nx,4,y\n", "", "id\n"]
     );
-    let error = ManifestDirectory::image_folder(directory.path().join("one/none")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    fs::write(from.join("e.csv"), "a\n1\n").unwrap();
+    let error = filter(&csv, &from, &directory.path().join("again")).unwrap_err();
+    assert!(error.to_string().contains("e.csv: no key column `id`"), "{error}");
 }

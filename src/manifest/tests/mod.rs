@@ -1,19 +1,22 @@
 //! Manifests of every format against what was put into them.
 
 mod added_scores;
+mod cases;
 mod columnar;
 mod compression;
 mod directories;
+mod images;
 mod keys;
 mod reference;
 mod refusals;
 mod splitting;
 mod text;
+mod webdataset;
 
 use std::io::{self, Read};
 
 use super::{Manifest, ManifestFormat, ManifestInput, ManifestSummary};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::selection::{Rule, ScoreColumn, Selection};
 
 /// Keeps the ids whose score is at least 1; the class of an id is its remainder by 3.
@@ -61,15 +64,55 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     let path = directory.path().join("train.csv");
     std::fs::write(&path, "id\n1\n2\n").unwrap();
     let manifest = Manifest::new(ManifestFormat::from_path(&path).unwrap()).key("id");
-    let input = ManifestInput::file(&path).unwrap();
-    manifest.filter_to_file(&even(), input, &path).unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), b"id\n2\n");
+    let kept = directory.path().join("kept.csv");
+    let input = || ManifestInput::file(&path).unwrap();
+    manifest.filter_to_file(&even(), input(), &kept).unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), b"id\n2\n");
+    let error = manifest.filter_to_file(&even(), input(), &kept).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    let manifest = manifest.overwrite(true);
+    manifest.filter_to_file(&even(), input(), &kept).unwrap();
 
     std::fs::write(directory.path().join("bad.csv"), "id\n2\nx\n").unwrap();
-    let input = ManifestInput::file(directory.path().join("bad.csv")).unwrap();
-    manifest.filter_to_file(&even(), input, &path).unwrap_err();
-    assert_eq!(std::fs::read(&path).unwrap(), b"id\n2\n", "the earlier file stays");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no draft is left");
+    let bad = ManifestInput::file(directory.path().join("bad.csv")).unwrap();
+    manifest.filter_to_file(&even(), bad, &kept).unwrap_err();
+    assert_eq!(std::fs::read(&kept).unwrap(), b"id\n2\n", "the earlier file stays");
+
+    // The manifest is never replaced, whatever it is called.
+    let linked = directory.path().join("linked.csv");
+    std::fs::hard_link(&path, &linked).unwrap();
+    for output in [&path, &linked] {
+        let error = manifest.filter_to_file(&even(), input(), output).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains("another file than the manifest"), "{error}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), b"id\n1\n2\n");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4, "no draft is left");
+}
+
+/// Kept and rejected rows are all rows.
+#[test]
+fn rejected_rows_are_the_others() {
+    let manifest = Manifest::new(ManifestFormat::Csv).key("id");
+    let text = "id\n1\n2\n4\n3\n";
+    let (kept, summary) = filter(&manifest, text).unwrap();
+    let (rejected, again) = filter(&manifest.rejected(true), text).unwrap();
+    assert_eq!((&kept[..], &rejected[..]), (&b"id\n2\n4\n"[..], &b"id\n1\n3\n"[..]));
+    assert_eq!(summary, again);
+}
+
+#[test]
+fn a_header_without_rows_comes_through() {
+    for (format, text) in [
+        (ManifestFormat::Csv, "id,a\n"),
+        (ManifestFormat::Tsv, "\u{feff}id\r\n"),
+        (ManifestFormat::Jsonl, ""),
+    ] {
+        let (kept, summary) = filter(&Manifest::new(format).key("id"), text).unwrap();
+        assert_eq!((kept, summary.rows), (text.as_bytes().to_vec(), 0));
+    }
+    let error = filter(&Manifest::new(ManifestFormat::Csv).key("id"), "").unwrap_err();
+    assert!(error.to_string().contains("is empty"), "{error}");
 }
 
 #[test]

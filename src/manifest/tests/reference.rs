@@ -52,15 +52,16 @@ pub(super) fn kept(
     delimiter: u8,
 ) -> Result<Vec<u8>, &'static str> {
     let open = "a quote is opened and never closed";
-    let all = records(text, delimiter, manifest.quotes);
+    let all = records(text, delimiter, manifest.has_quotes());
     // Within quotes one more line feed becomes a part of the last field.
-    let more = records(&[text, b"\n"].concat(), delimiter, manifest.quotes);
+    let more = records(&[text, b"\n"].concat(), delimiter, manifest.has_quotes());
     let last_field =
         |all: &[(usize, Vec<String>)]| all.last().and_then(|(_, fields)| fields.last().cloned());
     let is_open = last_field(&all) != last_field(&more);
     let mut kept = Vec::new();
     let mut start = 0;
     let mut key = None;
+    let mut trailing = false;
     for (place, (end, fields)) in all.iter().enumerate() {
         if is_open && place + 1 == all.len() {
             return Err(open);
@@ -73,11 +74,18 @@ pub(super) fn kept(
             if places.next().is_some() {
                 return Err("two columns have the key's name");
             }
+            trailing = fields.last().is_some_and(String::is_empty);
             key = Some((column, fields.len()));
             kept.extend_from_slice(raw);
             continue;
         };
-        if columns != fields.len() {
+        // A delimiter too many at the end of a line is no column.
+        let line = String::from_utf8_lossy(raw);
+        let one_more = fields.len() == columns + 1
+            && fields.last().is_some_and(String::is_empty)
+            && line.trim_end_matches(['\r', '\n']).ends_with(char::from(delimiter));
+        let one_less = fields.len() + 1 == columns && trailing;
+        if columns != fields.len() && !one_more && !one_less {
             return Err("expected");
         }
         let id: &String = &fields[column];

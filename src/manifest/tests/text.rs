@@ -41,12 +41,12 @@ fn check(delimiter: char, records: &[(i64, bool, String, String)], step: usize, 
             expected.push_str(&record);
         }
     }
-    let manifest = Manifest::new(format).key("id");
+    let manifest = Manifest::new(format).quotes(true).key("id");
     let mut kept = Vec::new();
     let input = ManifestInput::stream(Trickle { bytes: all.as_bytes(), step });
     let summary = manifest.filter(&even(), input, &mut kept);
     let count = records.iter().filter(|record| record.0 % 2 == 0).count() as u64;
-    if count == 0 {
+    if count == 0 && !records.is_empty() {
         assert_eq!(summary.unwrap_err().kind(), crate::error::ErrorKind::Empty);
         return;
     }
