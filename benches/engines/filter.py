@@ -3,6 +3,8 @@
     cargo build --release --workspace --features cli
     target/python/bin/python benches/engines/filter.py --rows 20000000 --rounds 3
 
+`--baseline` names another build of data-diet, which takes its turn too.
+
 Makes a seeded manifest of eight columns (an id in an order of its own, quoted text with commas and
 doubled quotes, numbers, a path, ...) as CSV and as Parquet, and a table of scores for its ids; the
 Python packages are those of tests/interop/requirements.txt. Each engine keeps the half with the highest
@@ -87,16 +89,21 @@ def make(directory: Path, rows: int) -> float:
     return float(np.sort(scores)[rows - (rows + 1) // 2])
 
 
-def cases(directory: Path, kind: str, threshold: float, binary: Path) -> dict[str, list[str]]:
+def cases(directory: Path, kind: str, threshold: float, binaries) -> dict[str, list[str]]:
     source, scores = str(directory / f"train.{kind}"), str(directory / "scores.parquet")
     output = {engine: str(directory / f"{engine}.{kind}") for engine in ("ours", "duckdb", "polars")}
     options = "HEADER" if kind == "csv" else "FORMAT parquet"
+    ours = {
+        name: [
+            # It replaces nothing unasked.
+            *("sh", "-c", 'rm -f "$0"; exec "$@" -o "$0" --no-recipe 2>/dev/null', output["ours"]),
+            *(str(binary), "filter", "--scores", scores, "--manifest", source, "--key", "id"),
+            *("--by", "el2n", "--keep", "highest", "--fraction", "0.5"),
+        ]
+        for name, binary in binaries.items()
+    }
     return {
-        "data-diet": [
-            *("sh", "-c", 'exec "$0" "$@" 2>/dev/null', str(binary)),
-            *("filter", "--scores", scores, "--manifest", source, "--key", "id"),
-            *("--by", "el2n", "--keep", "highest", "--fraction", "0.5", "-o", output["ours"]),
-        ],
+        **ours,
         "DuckDB": [
             *(sys.executable, "-c", DUCKDB, source, scores, output["duckdb"], repr(threshold)),
             *(f"read_{kind}", options),
@@ -126,7 +133,11 @@ def main() -> None:
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--check", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--binary", type=Path, default=TARGET / "release/data-diet")
+    parser.add_argument("--baseline", type=Path, help="another build of data-diet")
     arguments = parser.parse_args()
+    binaries = {"data-diet": arguments.binary}
+    if arguments.baseline:
+        binaries["baseline"] = arguments.baseline
     if arguments.make:
         print(repr(make(arguments.make, arguments.rows)))
         return
@@ -141,7 +152,7 @@ def main() -> None:
         threshold = float(made.stdout)
         for kind in ("csv", "parquet"):
             size = (directory / f"train.{kind}").stat().st_size / 2**20
-            results = in_turn(cases(directory, kind, threshold, arguments.binary), arguments.rounds)
+            results = in_turn(cases(directory, kind, threshold, binaries), arguments.rounds)
             subprocess.run([sys.executable, __file__, "--check", str(directory), kind], check=True)
             title = f"{arguments.rows:,} rows of {kind}, {size:,.0f} MiB; median of {arguments.rounds}"
             table(title, results, "data-diet")

@@ -25,10 +25,10 @@ recorded AS (
 SELECT
     run, phase, rank, step, epoch, example, label, correct,
     regexp_extract(parse_filename(filename), '\d+')::BIGINT * 4294967296 + file_row_number AS position,
-    CASE WHEN NOT isnan(el2n) THEN el2n::DOUBLE END AS el2n,
-    CASE WHEN NOT isnan(loss) THEN loss::DOUBLE END AS loss,
-    CASE WHEN NOT isnan(margin) THEN margin::DOUBLE END AS margin,
-    CASE WHEN NOT isnan(el1n) THEN el1n::DOUBLE END AS el1n,
-    CASE WHEN NOT isnan(confidence) THEN confidence::DOUBLE END AS confidence,
-    CASE WHEN NOT isnan(entropy) THEN entropy::DOUBLE END AS entropy
+    CASE WHEN isfinite(el2n) OR isinf(el2n) THEN el2n::DOUBLE END AS el2n,
+    CASE WHEN isfinite(loss) OR isinf(loss) THEN loss::DOUBLE END AS loss,
+    CASE WHEN isfinite(margin) OR isinf(margin) THEN margin::DOUBLE END AS margin,
+    CASE WHEN isfinite(el1n) OR isinf(el1n) THEN el1n::DOUBLE END AS el1n,
+    CASE WHEN isfinite(confidence) OR isinf(confidence) THEN confidence::DOUBLE END AS confidence,
+    CASE WHEN isfinite(entropy) OR isinf(entropy) THEN entropy::DOUBLE END AS entropy
 FROM recorded;

@@ -34,7 +34,7 @@ class DuckDB:
         self.view(
             "gradients",
             f"""
-            SELECT run, rank, epoch, example, CASE WHEN NOT isnan(grand) THEN grand::DOUBLE END AS grand
+            SELECT run, rank, epoch, example, CASE WHEN isfinite(grand) OR isinf(grand) THEN grand::DOUBLE END AS grand
             FROM read_parquet('{str(grand).replace("'", "''")}/**/*.parquet',
                 hive_partitioning = true, hive_types = {{'run': VARCHAR, 'rank': BIGINT}})
             """,

@@ -78,3 +78,8 @@ pub use hook::{DataDietHook, DataDietHookBuilder};
 pub use data_diet::observe::{LogitsFormat, Schedule, Signal};
 pub use data_diet::record::{OnFailure, RecorderStatus, RunReport, WhenFull};
 pub use data_diet::run::{Durability, RunStatus};
+
+// The Rust code of the page about selections.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/selections.md")]
+struct SelectionsPage;

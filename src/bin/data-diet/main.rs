@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Scores(arguments) => commands::scores::run(&arguments),
         Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Filter(arguments) => commands::filter::run(&arguments),
+        Command::Select(arguments) => commands::select::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
     };
@@ -71,6 +72,19 @@ enum CommandError {
     /// Options that parse but contradict each other.
     Arguments(String),
     Output(io::Error),
+}
+
+impl CommandError {
+    /// An error of the library that was writing to standard output: it may be that of a pipe whose
+    /// reader has had enough.
+    fn of_output(error: data_diet::Error) -> Self {
+        let source = std::error::Error::source(&error);
+        let closed = source.and_then(|source| source.downcast_ref::<io::Error>());
+        match closed.map(io::Error::kind) {
+            Some(io::ErrorKind::BrokenPipe) => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+            _ => Self::Library(error),
+        }
+    }
 }
 
 impl From<data_diet::Error> for CommandError {

@@ -55,7 +55,7 @@ impl Noisy {
     fn scores(&self, name: &str, runs: &[&str]) -> String {
         let output = self.directory.path().join(name).display().to_string();
         let runs: Vec<&str> = runs.iter().flat_map(|run| ["--run", run]).collect();
-        data_diet(&[&["scores", &self.shown(), "-o", &output][..], &runs].concat(), 0);
+        data_diet(&[&["scores", "--force", &self.shown(), "-o", &output][..], &runs].concat(), 0);
         output
     }
 }

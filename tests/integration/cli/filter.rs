@@ -26,7 +26,7 @@ impl Scored {
     }
 
     fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let start = ["filter", "--scores", &self.scores, "--by", "el2n", "--key", "id"];
+        let start = ["filter", "--force", "--scores", &self.scores, "--by", "el2n", "--key", "id"];
         [&start[..], more].concat()
     }
 
@@ -130,7 +130,7 @@ fn mistakes_leave_an_earlier_output_alone() {
     with(&["--manifest", manifest, "--min", "2"], 1)
         .tells("min 2 keeps none of 12 examples, whose scores lie between");
     with(&["--manifest", manifest, "--keep", "highest", "--fraction", "1.5"], 2)
-        .tells("fraction: expected between 0 and 1, got 1.5");
+        .tells("expected a share from 0 to 1 such as 0.7");
     with(&["--manifest", manifest, "--keep", "highest", "--count", "13"], 2)
         .tells("count: expected at most 12");
     with(&["--manifest", "no.csv", "--min", "0"], 1).tells("cannot read no.csv");
@@ -140,7 +140,7 @@ fn mistakes_leave_an_earlier_output_alone() {
     let foreign = scored.twelve.beside("foreign.csv");
     fs::write(&foreign, "file,id\na,0\nb,99\n").unwrap();
     with(&["--manifest", &foreign, "--min", "0"], 1)
-        .tells("1 of 2 rows have no score, first row 1 (from 0) with id 99")
+        .tells("1 of 2 rows have no score, first line 3 (row 1, from 0) with id 99")
         .tells("set `unscored` to keep or prune them");
     let call = data_diet(
         &[

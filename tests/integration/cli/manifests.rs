@@ -27,7 +27,8 @@ impl Scored {
 
     /// A call that keeps six of the twelve, or another rule.
     fn arguments<'a>(&'a self, manifest: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let start = ["filter", "--scores", &self.scores, "--by", "el2n", "--manifest", manifest];
+        let start =
+            ["filter", "--force", "--scores", &self.scores, "--by", "el2n", "--manifest", manifest];
         let half = ["--keep", "highest", "--count", "6"];
         let rule = if more.contains(&"--min") { &[][..] } else { &half[..] };
         [&start[..], rule, more].concat()
@@ -153,11 +154,13 @@ fn a_directory_becomes_a_directory() {
 }
 
 #[test]
-fn an_image_folder_keeps_its_metadata() {
+fn an_image_folder_keeps_its_metadata_and_images() {
     let scored = Scored::new();
     let metadata = rows(|row| format!("{row}.png,caption {row}\n"));
     scored.write("pets/train/metadata.csv", format!("file_name,text\n{metadata}"));
-    scored.write("pets/train/0.png", "pixels");
+    for row in 0..12 {
+        scored.write(&format!("pets/train/{row}.png"), "pixels");
+    }
     let map = format!("file_name,example\n{}", rows(|row| format!("{row}.png,{row}\n")));
     let map = scored.write("map.csv", map);
     let train = scored.twelve.beside("pets/train");
@@ -168,7 +171,10 @@ fn an_image_folder_keeps_its_metadata() {
     let kept = scored.read("one/metadata.csv");
     assert_eq!(kept.lines().count(), 7);
     assert_eq!(scored.read("two/train/metadata.csv"), kept);
-    assert_eq!(fs::read_dir(&one).unwrap().count(), 1, "images stay where they are");
+    assert_eq!(fs::read_dir(&one).unwrap().count(), 7, "six images and their metadata");
+    let bare = scored.twelve.beside("bare");
+    data_diet(&scored.arguments(&train, &["--images", "leave", "-o", &bare]), 0);
+    assert_eq!(fs::read_dir(&bare).unwrap().count(), 1);
 }
 
 #[test]

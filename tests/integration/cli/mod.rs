@@ -4,6 +4,8 @@ mod compare;
 mod filter;
 mod inspect;
 mod manifests;
+mod names;
+mod outputs;
 mod recipes;
 mod scores;
 mod streams;

@@ -11,15 +11,15 @@ use super::Twelve;
 use crate::harness::data_diet;
 
 /// The scores of the twelve examples and a manifest of them, with the label as the class.
-struct Scored {
+pub(super) struct Scored {
     twelve: Twelve,
-    scores: String,
-    manifest: String,
+    pub(super) scores: String,
+    pub(super) manifest: String,
     output: String,
 }
 
 impl Scored {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let twelve = Twelve::new();
         let place = |name: &str| twelve.beside(name);
         let (scores, manifest, output) =
@@ -31,7 +31,7 @@ impl Scored {
     }
 
     fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let start = ["filter", "--scores", &self.scores, "--manifest", &self.manifest];
+        let start = ["filter", "--force", "--scores", &self.scores, "--manifest", &self.manifest];
         [&start[..], &["--key", "id"], more].concat()
     }
 
@@ -41,7 +41,11 @@ impl Scored {
         Recipe::read(self.beside("kept.recipe.json")).unwrap()
     }
 
-    fn beside(&self, name: &str) -> String {
+    pub(super) fn experiment(&self) -> String {
+        self.twelve.shown()
+    }
+
+    pub(super) fn beside(&self, name: &str) -> String {
         self.twelve.beside(name)
     }
 
@@ -205,7 +209,7 @@ fn options_that_make_no_sense_together() {
     refused(&["--classes", "balanced", "--class-floor", "1"]).tells("cannot be used with");
     refused(&["--save-recipe", "x.json", "--no-recipe"]).tells("cannot be used with");
     refused(&["--save-recipe", &scored.output])
-        .tells("expected another file than that of the output");
+        .tells("expected another file than that of --output");
     refused(&["--drop-hardest", "1", "--drop-by", "presentations"])
         .tells("which end of `presentations` is hard? Say --hard");
     for part in ["1.5", "-1", "101%", "nan", "x", "5 apples"] {

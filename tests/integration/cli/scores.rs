@@ -99,7 +99,7 @@ fn names_and_moments_become_columns() {
             vec!["el2n_train_epoch_1", "el2n_score_epoch_1"],
         ),
     ] {
-        let mut arguments = vec!["scores", &experiment, "-o", &output];
+        let mut arguments = vec!["scores", "--force", &experiment, "-o", &output];
         arguments.extend(options.split_whitespace());
         data_diet(&arguments, 0);
         assert_eq!(names(&output), expected, "{options}");

@@ -1,4 +1,4 @@
-//! Which examples `data-diet filter` keeps: turns options into a recipe.
+//! Which examples `data-diet filter` and `data-diet select` keep: turns options into a recipe.
 
 use std::str::FromStr;
 
@@ -33,9 +33,9 @@ pub(crate) struct Choice {
     /// What to keep
     #[arg(long, value_name = "WHICH", requires = "amount")]
     pub(crate) keep: Option<Keep>,
-    /// How much to keep: a share of all examples with a score, from 0 to 1
+    /// How much to keep: a share of all examples with a score, such as 0.7 or 70%
     #[arg(long, value_name = "F", requires = "keep")]
-    pub(crate) fraction: Option<f64>,
+    pub(crate) fraction: Option<Share>,
     /// How many examples to keep
     #[arg(long, value_name = "N", requires = "keep")]
     pub(crate) count: Option<usize>,
@@ -113,18 +113,31 @@ impl FromStr for Part {
         if let Ok(count) = text.parse() {
             return Ok(Self(Amount::Count(count)));
         }
-        let (number, unit) = match text.strip_suffix('%') {
-            Some(percent) => (percent.trim_end(), 100.0),
-            None => (text, 1.0),
-        };
-        let number: f64 = number.parse().map_err(|_not_a_number| wrong())?;
-        let share = number / unit;
-        if (0.0..=1.0).contains(&share) {
-            Ok(Self(Amount::Fraction(share)))
-        } else {
-            Err(wrong().to_owned())
-        }
+        let share = share(text).ok_or_else(wrong)?;
+        Ok(Self(Amount::Fraction(share)))
     }
+}
+
+/// A share: `0.7`, `70%` or `70 %`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share(f64);
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected a share from 0 to 1 such as 0.7, or from 0% to 100% such as 70%";
+        share(text).map(Self).ok_or_else(|| wrong().to_owned())
+    }
+}
+
+fn share(text: &str) -> Option<f64> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().ok()? / unit;
+    (0.0..=1.0).contains(&share).then_some(share)
 }
 
 impl Choice {
@@ -134,7 +147,7 @@ impl Choice {
         self.check()?;
         let by = self.by.as_deref().unwrap_or_default();
         let amount = match (self.fraction, self.count) {
-            (Some(fraction), _) => Amount::Fraction(fraction),
+            (Some(Share(fraction)), _) => Amount::Fraction(fraction),
             (None, count) => Amount::Count(count.unwrap_or(0)),
         };
         let seed = self.seed.unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
-use data_diet::manifest::{Manifest, ManifestCompression, ManifestFormat};
+use data_diet::manifest::{ImageFiles, Manifest, ManifestCompression, ManifestFormat};
 
 use super::choice::Choice;
 
@@ -30,10 +30,15 @@ use super::choice::Choice;
         Keys that are file names, tied to ids by a table of both; a directory of shards:\n    \
         data-diet filter --scores scores.parquet --manifest train/ --key path \\\n        \
         --key-map ids.csv --by el2n --keep highest --fraction 0.7 -o train-kept/\n\n  \
-        An image folder (Hugging Face); images stay where they are, so put the output's\n  \
-        metadata beside them, or link or copy those that it names to the output:\n    \
-        data-diet filter --scores scores.parquet --manifest pets/train --format imagefolder \\\n        \
-        --by el2n --keep highest --fraction 0.7 -o pets-kept/train\n\n  \
+        An image folder with metadata (Hugging Face) or a directory for each class (torchvision);\n  \
+        the kept images are linked into the output:\n    \
+        data-diet filter --scores scores.parquet --manifest pets/train --by el2n --keep highest \\\n        \
+        --fraction 0.7 -o pets-kept/train\n\n  \
+        Tar shards (webdataset), their samples numbered over all shards:\n    \
+        data-diet filter --scores scores.parquet --manifest shards/ --by el2n --keep highest \\\n        \
+        --fraction 0.7 -o shards-kept/\n\n  \
+        Columns separated by semicolons; and the rows that are not kept in a file of their own:\n    \
+        ... --delimiter ';' -o kept.csv --rejected rejected.csv ...\n\n  \
         Do the same again, as kept.recipe.json beside the first output says:\n    \
         data-diet filter --recipe kept.recipe.json -o again.csv\n\n\
         An AMOUNT is a share of all examples with a score, 0.05 or 5%, or a number of examples, 500. \
@@ -74,9 +79,19 @@ pub(crate) struct Filter {
     /// The manifest has no header; --key is a column number, from 0
     #[arg(long)]
     pub(crate) no_header: bool,
-    /// `"` is an ordinary character, as in some TSV files
+    /// What separates the columns of delimited text: one character, or `tab` [default: a comma in
+    /// CSV, a tab in TSV]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub(crate) delimiter: Option<char>,
+    /// `"` quotes fields [default: in CSV]
+    #[arg(long, conflicts_with = "no_quotes")]
+    pub(crate) quotes: bool,
+    /// `"` is an ordinary character [default: in TSV]
     #[arg(long)]
     pub(crate) no_quotes: bool,
+    /// How much memory decompression may take, such as 2GiB; `zstd --long=31` needs that
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(crate) memory: u64,
     /// What to do with rows that repeat an earlier row's id
     #[arg(long, value_name = "POLICY", default_value = "fail")]
     pub(crate) duplicates: Duplicates,
@@ -89,6 +104,15 @@ pub(crate) struct Filter {
     /// Where to write the kept rows; `-` for standard output. Appears when complete
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// Also write the rows that are not kept
+    #[arg(long, value_name = "PATH", requires = "output")]
+    pub(crate) rejected: Option<PathBuf>,
+    /// Replace outputs that exist
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How the kept images of an image folder get into the output
+    #[arg(long, value_name = "HOW", default_value = "link")]
+    pub(crate) images: Images,
     /// How to compress text on standard output [default: as the manifest]
     #[arg(long, value_name = "HOW")]
     pub(crate) compress: Option<Compress>,
@@ -104,7 +128,7 @@ pub(crate) struct Filter {
         help_heading = "Recipes",
         conflicts_with_all = [
             "Choice", "key", "key_map", "key_map_key", "key_map_example", "format", "no_header",
-            "no_quotes", "duplicates", "unscored", "with_scores",
+            "delimiter", "quotes", "no_quotes", "duplicates", "unscored", "with_scores",
         ]
     )]
     pub(crate) recipe: Option<PathBuf>,
@@ -128,6 +152,30 @@ pub(crate) enum Format {
     Parquet,
     /// A directory of images and their metadata, as the Hugging Face libraries read it
     Imagefolder,
+    /// A directory for each class with its images, as torchvision's `ImageFolder` reads them
+    Classfolders,
+    /// A directory of tar files of samples, as the webdataset library reads them
+    Webdataset,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Images {
+    /// Hard links; copies where the file system cannot link
+    Link,
+    /// Copies
+    Copy,
+    /// Not at all: metadata alone
+    Leave,
+}
+
+impl From<Images> for ImageFiles {
+    fn from(images: Images) -> Self {
+        match images {
+            Images::Link => Self::Link,
+            Images::Copy => Self::Copy,
+            Images::Leave => Self::Leave,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -164,6 +212,8 @@ impl Filter {
             Format::Jsonl => Some(ManifestFormat::Jsonl),
             Format::Parquet => Some(ManifestFormat::Parquet),
             Format::Imagefolder => None,
+            Format::Classfolders => Some(ManifestFormat::ClassFolders),
+            Format::Webdataset => Some(ManifestFormat::WebDataset),
         })
     }
 
@@ -202,14 +252,56 @@ impl Filter {
             Duplicates::Fail => data_diet::manifest::Duplicates::Fail,
             Duplicates::Allow => data_diet::manifest::Duplicates::Allow,
         };
-        let manifest = Manifest::new(format)
-            .header(!self.no_header)
-            .quotes(!self.no_quotes)
-            .unscored(unscored)
-            .duplicates(duplicates);
+        let mut manifest = Manifest::new(format);
+        if self.quotes || self.no_quotes {
+            manifest = manifest.quotes(self.quotes);
+        }
+        if let Some(delimiter) = self.delimiter {
+            manifest = manifest.delimiter(delimiter);
+        }
+        let manifest = manifest.header(!self.no_header).unscored(unscored).duplicates(duplicates);
         match key {
             Some(key) => manifest.key(key),
             None => manifest,
         }
+    }
+}
+
+fn delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (text, characters.next(), characters.next()) {
+        ("tab" | "\\t", ..) => Ok('\t'),
+        (_, Some(one), None) if one.is_ascii() => Ok(one),
+        _ => Err("expected one ASCII character such as `;`, or `tab`".to_owned()),
+    }
+}
+
+/// Parses a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a number of bytes, such as 512MiB or 2GiB".to_owned();
+    let unit_at = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_not_a_number| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delimiters_and_sizes_are_parsed() {
+        assert_eq!([";", "tab", "\\t", "|"].map(delimiter), [';', '\t', '\t', '|'].map(Ok));
+        assert!(["", ";;", "§"].iter().all(|text| delimiter(text).is_err()));
+        let sizes = ["512", "4KiB", "2 GiB", "1g"].map(size);
+        assert_eq!(sizes, [512, 4096, 2 << 30, 1 << 30].map(Ok));
+        assert!(["", "x", "1TB", "-1", "99999999999G"].iter().all(|text| size(text).is_err()));
     }
 }

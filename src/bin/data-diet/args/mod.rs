@@ -5,6 +5,7 @@ mod choice;
 mod compare;
 mod filter;
 mod scores;
+mod select;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use compare::{Between, Compare, Subject};
 pub(crate) use filter::{Filter, Format};
 pub(crate) use scores::Scores;
+pub(crate) use select::Select;
 
 /// Find out which training examples matter: score what a training run has recorded, and prune a
 /// data set
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Keep the rows of a manifest that a selection by score keeps: CSV, TSV, JSONL or Parquet
     Filter(Box<Filter>),
+    /// Write the ids of the examples that a selection keeps: text, .npy or Parquet
+    Select(Box<Select>),
     /// Recover what interrupted runs have left unpublished
     Recover(Recover),
     /// Check every published byte against its checksums and counts

@@ -56,9 +56,12 @@ pub(crate) struct Scores {
     /// Only these runs; repeat for several
     #[arg(long = "run", value_name = "NAME")]
     pub(crate) runs: Vec<String>,
-    /// The Parquet file to write
+    /// The Parquet file to write; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl Scores {

@@ -11,20 +11,36 @@ use data_diet::manifest::{
 };
 use data_diet::selection::{ScoreColumn, Selection};
 
-use super::plan::{Plan, STANDARD_STREAM};
+use super::outputs::STANDARD_STREAM;
+use super::plan::Plan;
 use crate::args::Filter;
-use crate::text::{self, count, table};
+use crate::text::{self, count, counted, table};
 use crate::{CommandError, progress};
 
 pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, CommandError> {
     let plan = Plan::of(arguments)?;
+    plan.check_files(arguments)?;
     let selection = plan.recipe.select(|score| ScoreColumn::read(&plan.scores, score))?;
     let manifest = plan.read_as()?;
     let output = arguments.output.as_deref();
     let summary = match plan.directory()? {
-        Some(directory) => filter_directory(&manifest, directory, &selection, output)?,
-        None => filter_file(&plan, arguments, manifest, &selection)?,
+        Some(directory) => {
+            let summary = filter_directory(&manifest, directory, &selection, output)?;
+            if let (Some(rejected), Some(again)) = (&arguments.rejected, plan.directory()?) {
+                let manifest = manifest.rejected(true);
+                filter_directory(&manifest, again, &selection, Some(rejected))?;
+            }
+            summary
+        }
+        None => filter_file(&plan, arguments, &manifest, &selection)?,
     };
+    if let Some(path) = &arguments.rejected {
+        text::tell(format_args!(
+            "the other {} -> {}",
+            counted(summary.pruned(), "row"),
+            path.display()
+        ));
+    }
     let output = output.filter(|&path| path != Path::new(STANDARD_STREAM));
     tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
     // Written last, so that no recipe describes an output that does not exist.
@@ -39,22 +55,53 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, CommandError> {
 fn filter_file(
     plan: &Plan,
     arguments: &Filter,
-    manifest: Manifest,
+    manifest: &Manifest,
     selection: &Selection,
 ) -> Result<ManifestSummary, CommandError> {
-    let input = if plan.manifest == Path::new(STANDARD_STREAM) {
-        ManifestInput::stream(io::stdin().lock())
-    } else {
-        ManifestInput::file(&plan.manifest)?
+    let Some(rejected) = &arguments.rejected else {
+        let input = if plan.manifest == Path::new(STANDARD_STREAM) {
+            ManifestInput::stream(io::stdin().lock())
+        } else {
+            ManifestInput::file(&plan.manifest)?
+        };
+        return write(arguments, manifest, selection, input, arguments.output.as_deref());
     };
+    // The manifest is read twice.
+    let mut copy = None;
+    if plan.manifest == Path::new(STANDARD_STREAM) {
+        let mut file = spool()?;
+        io::copy(&mut io::stdin().lock(), &mut file)?;
+        copy = Some(file);
+    }
+    let input = || match &copy {
+        Some(file) => {
+            let mut file = file.try_clone()?;
+            file.rewind()?;
+            Ok::<_, CommandError>(ManifestInput::stream(file))
+        }
+        None => Ok(ManifestInput::file(&plan.manifest)?),
+    };
+    let summary = write(arguments, manifest, selection, input()?, arguments.output.as_deref())?;
+    let others = manifest.clone().rejected(true);
+    write(arguments, &others, selection, input()?, Some(rejected))?;
+    Ok(summary)
+}
+
+fn write(
+    arguments: &Filter,
+    manifest: &Manifest,
+    selection: &Selection,
+    input: ManifestInput<'_>,
+    output: Option<&Path>,
+) -> Result<ManifestSummary, CommandError> {
     let bar = input.bytes().map(progress::bytes);
     let input = input.on_progress(|bytes| bar.iter().for_each(|bar| bar.inc(bytes)));
-    let summary = match &arguments.output {
+    let summary = match output {
         None => manifest.filter(selection, input, &mut io::sink())?,
         Some(path) if path == Path::new(STANDARD_STREAM) => {
             // The reader of a pipe gets a whole manifest or nothing.
             let mut spool = BufWriter::new(spool()?);
-            let manifest = manifest.compression(arguments.compression());
+            let manifest = manifest.clone().compression(arguments.compression());
             let summary = manifest.filter(selection, input, &mut spool)?;
             let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             spool.rewind()?;

@@ -49,6 +49,19 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
             }
         }
     }
+    for run in runs.iter().filter(|run| run.has_retyped_name()) {
+        notes.push(format!(
+            "run `{}`: some readers take this name for a number, a Boolean or a date. For the same \
+             text everywhere: Polars `scan_parquet(..., hive_schema={{\"run\": pl.String}})`, DuckDB \
+             `read_parquet(..., hive_types={{'run': VARCHAR}})`, Spark \
+             `spark.sql.sources.partitionColumnTypeInference.enabled=false`, pyarrow and pandas \
+             `partitioning=ds.partitioning(pa.schema([(\"run\", pa.string())]), flavor=\"hive\")`",
+            run.name()
+        ));
+    }
+    for name in experiment.other_names()? {
+        notes.push(format!("`_runs/{name}` is left out: no run can have this name"));
+    }
     if !notes.is_empty() {
         writeln!(output, "\n{}", notes.join("\n"))?;
     }

@@ -3,9 +3,11 @@
 pub(crate) mod compare;
 pub(crate) mod filter;
 pub(crate) mod inspect;
+mod outputs;
 mod plan;
 pub(crate) mod recover;
 pub(crate) mod scores;
+pub(crate) mod select;
 pub(crate) mod verify;
 
 use data_diet::Experiment;

@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use data_diet::manifest::recipe::{KeyMapOrigin, ManifestOrigin, Recipe, RecipeFile, ScoresOrigin};
-use data_diet::manifest::{KeyMap, Manifest, ManifestDirectory, ManifestFormat};
+use data_diet::manifest::{ImageFiles, KeyMap, Manifest, ManifestDirectory, ManifestFormat};
 use data_diet::selection::ScoreColumn;
 
+use super::outputs::{Files, STANDARD_STREAM};
 use crate::CommandError;
 use crate::args::{Filter, Format};
 use crate::text::tell;
-
-/// The path that means standard input or standard output.
-pub(super) const STANDARD_STREAM: &str = "-";
 
 /// A selection, and what to apply it to.
 pub(super) struct Plan {
@@ -23,15 +21,16 @@ pub(super) struct Plan {
     /// Where to write the recipe of this call.
     save_to: Option<PathBuf>,
     scores_origin: Option<ScoresOrigin>,
+    /// Options that concern the machine, not the outcome.
+    memory: u64,
+    force: bool,
+    images: ImageFiles,
 }
 
 impl Plan {
     pub(super) fn of(arguments: &Filter) -> Result<Self, CommandError> {
         let save_to = save_to(arguments);
-        if save_to.is_some() && save_to == arguments.output {
-            let message = "--save-recipe: expected another file than that of the output";
-            return Err(CommandError::Arguments(message.to_owned()));
-        }
+        let (memory, force, images) = (arguments.memory, arguments.force, arguments.images.into());
         let Some(path) = &arguments.recipe else {
             // The parser does not ask for what other options exclude.
             if arguments.exact {
@@ -44,7 +43,17 @@ impl Plan {
             let origin = origin(arguments, &manifest)?;
             let scores_origin =
                 save_to.as_ref().map(|_| ScoresOrigin::from_file(&scores)).transpose()?;
-            return Ok(Self { recipe, scores, manifest, origin, save_to, scores_origin });
+            return Ok(Self {
+                recipe,
+                scores,
+                manifest,
+                origin,
+                save_to,
+                scores_origin,
+                memory,
+                force,
+                images,
+            });
         };
         let file = RecipeFile::read(path)?;
         let needs = |what: &str| {
@@ -68,7 +77,31 @@ impl Plan {
         let scores_origin = ScoresOrigin::from_file(&scores)?;
         compare(file.scores.as_ref(), &scores_origin, arguments.exact)?;
         let scores_origin = Some(scores_origin);
-        Ok(Self { recipe: file.recipe, scores, manifest, origin, save_to, scores_origin })
+        Ok(Self {
+            recipe: file.recipe,
+            scores,
+            manifest,
+            origin,
+            save_to,
+            scores_origin,
+            memory,
+            force,
+            images,
+        })
+    }
+
+    /// Refuses outputs that are inputs or, without `--force`, exist.
+    pub(super) fn check_files(&self, arguments: &Filter) -> Result<(), CommandError> {
+        let key_map = self.origin.key_map.as_ref().map(|map| Path::new(&map.path));
+        Files::default()
+            .input("--scores", Some(&self.scores))
+            .input("--manifest", Some(&self.manifest))
+            .input("--key-map", key_map)
+            .input("--recipe", arguments.recipe.as_deref())
+            .output("--output", arguments.output.as_deref())
+            .output("--rejected", arguments.rejected.as_deref())
+            .output("--save-recipe", self.save_to.as_deref())
+            .check(arguments.force)
     }
 
     /// Returns the manifest's files, if it is a directory.
@@ -83,7 +116,13 @@ impl Plan {
 
     /// Returns how to read the manifest, with its key map and added scores.
     pub(super) fn read_as(&self) -> data_diet::Result<Manifest> {
-        let mut manifest = self.origin.read_as.clone();
+        let mut manifest = self
+            .origin
+            .read_as
+            .clone()
+            .memory(self.memory)
+            .overwrite(self.force)
+            .images(self.images);
         if let Some(KeyMapOrigin { path, key, example }) = &self.origin.key_map {
             manifest = manifest.key_map(KeyMap::read(path, key, example)?);
         }

@@ -1,21 +1,35 @@
 //! `data-diet scores`.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use data_diet::run::Run;
 use data_diet::{Experiment, ScoreTable};
 
+use super::outputs::{Files, STANDARD_STREAM};
 use crate::args::Scores;
 use crate::text::{counted, tell};
 use crate::{CommandError, progress};
 
 pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, CommandError> {
     let options = arguments.options()?;
+    Files::default().output("--output", Some(&arguments.output)).check(arguments.force)?;
     let experiment = super::open(&arguments.experiment)?;
+    let to_stdout = arguments.output == Path::new(STANDARD_STREAM);
+    // The reader of a pipe gets a whole table or nothing.
+    let spool = if to_stdout { Some(tempfile::tempdir()?) } else { None };
+    let output = match &spool {
+        Some(directory) => directory.path().join("scores.parquet"),
+        None => arguments.output.clone(),
+    };
     let bar = progress::bar(rows(&experiment, &arguments.runs)?, "rows");
-    let file =
-        ScoreTable::fold_to_file(&experiment, &options, &arguments.output, |rows| bar.inc(rows))?;
+    let file = ScoreTable::fold_to_file(&experiment, &options, &output, |rows| bar.inc(rows))?;
     bar.finish_and_clear();
+    if to_stdout {
+        io::copy(&mut File::open(&output)?, &mut io::stdout().lock())?;
+    }
     let info = &file.info;
     tell(format_args!(
         "{}, {} over {} ({}) -> {}",

@@ -34,6 +34,12 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, CommandError> {
 fn tell_all(verification: &Verification) -> Result<ExitCode, CommandError> {
     let (parts, rows) = (counted(verification.parts, "part"), counted(verification.rows, "row"));
     let summary = format!("{parts}, {rows}, {} checked", bytes(verification.bytes));
+    if !verification.litter.is_empty() {
+        tell(
+            "files that the operating system has left, on which Polars and DuckDB fail; delete them:",
+        );
+        verification.litter.iter().for_each(|path| tell(format_args!("  {}", path.display())));
+    }
     if verification.findings.is_empty() {
         tell(format_args!("{summary}: no problems found"));
         return Ok(ExitCode::SUCCESS);
