@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from recording import ALL_SIGNALS, DATA_DIET, RECORD_BATCHES, Recording
+from recording import ALL_SIGNALS, DATA_DIET, PARQUET_LEVELS, RECORD_BATCHES, Recording
 
 
 def pytest_sessionstart(session):
-    missing = [str(path) for path in (DATA_DIET, RECORD_BATCHES) if not path.exists()]
+    missing = [str(path) for path in (DATA_DIET, PARQUET_LEVELS, RECORD_BATCHES) if not path.exists()]
     if missing:
-        build = "cargo build --features cli --bin data-diet --example record_batches"
+        build = "cargo build --features cli --bin data-diet --examples"
         pytest.exit(f"not built: {', '.join(missing)}; run `{build}`, or tests/run", returncode=1)
 
 

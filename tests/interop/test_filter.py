@@ -91,7 +91,7 @@ def test_kept_rows(scores, manifest, tmp_path, write, suffix, choice):
     write(manifest, source)
     data_diet(
         *("filter", "--scores", scores, "--manifest", source, "--key", "id", "--by", "el2n"),
-        *(*CHOICES[choice], "-o", output),
+        *(*CHOICES[choice], "-o", output, *(["--quotes"] if suffix == "tsv" else [])),
     )
     ids = chosen(pl.read_parquet(scores), choice)
     assert 0 < len(ids) < len(manifest)

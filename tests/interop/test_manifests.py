@@ -130,7 +130,8 @@ def test_compressed_text_is_read_by_others(scores, frame, tmp_path, suffix):
             text = io.BytesIO(file.read())
         return pd.read_json(text, lines=True) if kind == "jsonl" else pd.read_csv(text, sep=separator)
 
-    filtered(scores, source, output, "--key", "id")
+    quotes = ["--quotes"] if kind == "tsv" else []
+    filtered(scores, source, output, "--key", "id", *quotes)
     before = read(source)
     wanted = before[before["id"].isin(kept_ids(scores))].reset_index(drop=True)
     pd.testing.assert_frame_equal(read(output), wanted)
@@ -177,6 +178,6 @@ def test_image_folder_metadata_is_read_by_others(scores, frame, tmp_path):
     (source / "train").mkdir(parents=True)
     metadata = frame.select(pl.col("name").alias("file_name"), "id", "text")
     metadata.write_csv(source / "train" / "metadata.csv")
-    filtered(scores, source, output, "--format", "imagefolder", "--key", "id")
+    filtered(scores, source, output, "--format", "imagefolder", "--key", "id", "--images", "leave")
     kept = pl.read_csv(output / "train" / "metadata.csv")
     assert kept.equals(metadata.filter(pl.col("id").is_in(kept_ids(scores))))
