@@ -42,7 +42,9 @@ fn digits(text: &[u8]) -> Option<i64> {
 }
 
 fn loose(text: &[u8]) -> Option<Spelled> {
-    let trimmed = text.trim_ascii();
+    // Joined files have a mark where one of them began.
+    let unmarked = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let trimmed = unmarked.trim_ascii();
     let (whole, fraction) = match trimmed.iter().position(|&byte| byte == b'.') {
         Some(point) => (&trimmed[..point], Some(&trimmed[point + 1..])),
         None => (trimmed, None),
@@ -132,7 +134,7 @@ mod tests {
         ] {
             assert_eq!(read(text), Some((value, true)), "{text}");
         }
-        for text in ["007", " 7", "7 ", "+7", "7.0", "7.", "7.000", "\t+007.0 "] {
+        for text in ["007", " 7", "7 ", "+7", "7.0", "7.", "7.000", "\t+007.0 ", "\u{feff}7"] {
             assert_eq!(read(text), Some((7, false)), "{text}");
         }
         assert_eq!(read("-0"), Some((0, false)));

@@ -336,9 +336,17 @@ impl<'a> RowFilter<'a> {
                 "expected a key (text or an integer) in `{column}`, got `{shown}`"
             ));
         }
+        let hint = if got.trim_start_matches('\u{feff}') == column {
+            "; a header again: files that have one each seem to have been joined"
+        } else if got.parse::<f64>().is_err() {
+            "; map text keys to ids with `key_map`"
+        } else if got.contains(['e', 'E']) {
+            "; a spreadsheet may have rounded it: export the column as text"
+        } else {
+            ""
+        };
         BadRow::new(format!(
-            "expected an example id (an integer in 0..2^63) in `{column}`, got `{shown}`{}",
-            if got.parse::<f64>().is_ok() { "" } else { "; map text keys to ids with `key_map`" }
+            "expected an example id (an integer in 0..2^63) in `{column}`, got `{shown}`{hint}"
         ))
     }
 

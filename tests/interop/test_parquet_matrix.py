@@ -787,3 +787,56 @@ def test_uuids_meet_their_text(map_format, scores, tmp_path):
         expect=1,
     )
     assert "got UUIDs; map them to ids with `key_map`" in told.stderr
+
+
+@pytest.mark.parametrize("plaintext_footer", [False, True])
+def test_encrypted_files_are_called_so(plaintext_footer, scores, tmp_path):
+    import pyarrow.parquet.encryption as pe
+
+    class Kms(pe.KmsClient):
+        def wrap_key(self, key, _):
+            return key.hex()
+
+        def unwrap_key(self, key, _):
+            return bytes.fromhex(key)
+
+    config = pe.EncryptionConfiguration(
+        footer_key="footer", column_keys={"column": ["id"]}, plaintext_footer=plaintext_footer
+    )
+    factory = pe.CryptoFactory(lambda _: Kms())
+    properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), config)
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": range(ROWS)}), source, encryption_properties=properties)
+    told = data_diet(
+        *("filter", "--scores", scores, "--by", "score", "--min", "0", "--key", "id"),
+        *("--manifest", source, "--dry-run"),
+        expect=1,
+    )
+    assert "it is encrypted; decrypt it first" in told.stderr
+
+
+def test_columns_of_the_same_name_both_stay(scores, levels, tmp_path):
+    source, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    ids, twice = pa.array(range(ROWS)), [pa.array(range(5, ROWS + 5)), arrow_array("string")]
+    pq.write_table(pa.Table.from_arrays([ids, *twice], names=["id", "a", "a"]), source)
+    filtered(source, output, scores)
+    assert_the_same_parquet(source, output, levels)
+
+
+def test_row_groups_without_rows_and_files_without_row_groups(scores, levels, tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    with pq.ParquetWriter(source / "a.parquet", schema) as writer:
+        for ids in ([], [0, 1, 2], [], [3, 4]):
+            writer.write_table(pa.table({"id": ids, "text": [str(it) for it in ids]}, schema))
+    with pq.ParquetWriter(source / "b.parquet", schema):
+        pass
+    pq.write_table(schema.empty_table(), source / "c.parquet")
+    filtered(source, output, scores)
+    assert pq.read_table(output / "a.parquet")["id"].to_pylist() == [0, 2, 3]
+    for name in ("b", "c"):
+        metadata = pq.read_metadata(output / f"{name}.parquet")
+        # Some readers refuse a row group of no rows.
+        assert (metadata.num_rows, metadata.num_row_groups) == (0, 0)
+        assert pq.read_schema(output / f"{name}.parquet").equals(schema)

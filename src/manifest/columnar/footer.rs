@@ -26,6 +26,7 @@ mod file {
     pub(super) const ROW_GROUPS: i16 = 4;
     pub(super) const KEY_VALUES: i16 = 5;
     pub(super) const COLUMN_ORDERS: i16 = 7;
+    pub(super) const ENCRYPTION: i16 = 8;
 }
 
 mod element {
@@ -65,15 +66,22 @@ pub(super) struct Footer {
 
 impl Footer {
     pub(super) fn read(source: &impl ChunkReader) -> Result<Self> {
+        let end = source.len().saturating_sub(END_BYTES as u64);
+        if source.len() >= END_BYTES as u64 && source.get_bytes(end + 4, 4)?[..] == *b"PARE" {
+            return Err(encrypted());
+        }
         let metadata = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(source)?;
-        let end = source.len().saturating_sub(END_BYTES as u64);
         let tail = source.get_bytes(end, 4)?;
         let length =
             u64::from(tail.iter().rev().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte)));
         let bytes = source.get_bytes(end.saturating_sub(length), length as usize)?.to_vec();
-        Ok(Self { bytes, metadata: Arc::new(metadata) })
+        let footer = Self { bytes, metadata: Arc::new(metadata) };
+        match footer.field(file::ENCRYPTION)? {
+            Some(_) => Err(encrypted()),
+            None => Ok(footer),
+        }
     }
 
     /// Returns the metadata of the same file with a schema of physical types alone, in which a
@@ -165,6 +173,10 @@ impl Footer {
         }
         Ok(())
     }
+}
+
+fn encrypted() -> ParquetError {
+    ParquetError::General("it is encrypted; decrypt it first".to_owned())
 }
 
 /// Copies a struct field by field. `copy` writes a field's value, or returns `None` to leave it out.

@@ -196,3 +196,26 @@ fn gzip_may_have_members_and_padding() {
     let cut = [&members[..], &member("5\n")[..9]].concat();
     refuses(&csv(), cut, "is truncated in the middle of its gzip data");
 }
+
+/// Files that were joined by `cat`: a mark, or a header, where one of them began.
+#[test]
+fn joined_files_are_told() {
+    let csv = csv().duplicates(Duplicates::Allow);
+    passes(&csv, "\u{feff}id\n3\n\u{feff}2\n", "\u{feff}id\n\u{feff}2\n");
+    let joined = "\u{feff}id,note\n2,a\n\u{feff}id,note\n4,b\n";
+    refuses(&csv, joined, "line 3 (row 1, from 0): expected an example id");
+    refuses(&csv, joined, "a header again: files that have one each seem to have been joined");
+}
+
+#[test]
+fn ids_that_a_spreadsheet_has_rounded_are_refused() {
+    refuses(&csv(), "id,name\n204,a\n2.2E+11,b\n", "a spreadsheet may have rounded it");
+}
+
+/// Other separators of lines than line feeds are ordinary characters, and so is NUL.
+#[test]
+fn unusual_characters_pass() {
+    let line = "{\"id\":2,\"text\":\"a\u{2028}b\u{2029}c\u{85}d\u{b}\"}\n";
+    passes(&jsonl(), format!("{line}{{\"id\":3}}\n"), line);
+    passes(&csv(), "id,a\n2,x\0\u{2028}\u{c}y\n3,\0\n", "id,a\n2,x\0\u{2028}\u{c}y\n");
+}

@@ -88,11 +88,14 @@ pub(super) fn kept(
         if columns != fields.len() && !one_more && !one_less {
             return Err("expected");
         }
-        let id: &String = &fields[column];
-        if id.trim_ascii().is_empty() {
+        let id = fields[column].strip_prefix('\u{feff}').unwrap_or(&fields[column]);
+        if fields[column].trim_ascii().is_empty() {
             return Err("expected an example id");
         }
-        let id: i64 = id.trim_ascii().parse().map_err(|_error| "expected an example id")?;
+        let id = id.trim_ascii();
+        let whole = id.split_once('.').filter(|(_, zeros)| zeros.chars().all(|it| it == '0'));
+        let id = whole.map_or(id, |(whole, _)| whole);
+        let id: i64 = id.parse().map_err(|_error| "expected an example id")?;
         if id < 0 {
             return Err("expected an example id");
         }
