@@ -123,7 +123,7 @@ fn scores_agree_as_the_library_says() {
     let first = format!("{scores}:el2n");
     let second = format!("{}:el2n", noisy.scores("other.parquet", &["seed-1"]));
     let report =
-        json(&[&first, &second, "--keep", "lowest", "--fractions", "0.1,0.25", "--bootstrap", "0"]);
+        json(&[&first, &second, "--keep", "lowest", "--fractions", "0.1,25%", "--bootstrap", "0"]);
     let mut options = options(0);
     options.keep = Keep::Lowest;
     options.fractions = vec![0.1, 0.25];

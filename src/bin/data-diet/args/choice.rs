@@ -132,12 +132,19 @@ impl FromStr for Share {
 }
 
 fn share(text: &str) -> Option<f64> {
+    any_share(text).ok().filter(|share| (0.0..=1.0).contains(share))
+}
+
+/// Parses a share whose range the library checks.
+pub(super) fn any_share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(percent) => (percent.trim_end(), 100.0),
         None => (text, 1.0),
     };
-    let share = number.parse::<f64>().ok()? / unit;
-    (0.0..=1.0).contains(&share).then_some(share)
+    let number = number.parse::<f64>();
+    number
+        .map(|number| number / unit)
+        .map_err(|_not_a_number| format!("expected a share such as 0.7 or 70%, got `{text}`"))
 }
 
 impl Choice {

@@ -8,6 +8,7 @@ use data_diet::observe::Phase;
 use data_diet::scores::agreement::{AgreementOptions, Bootstrap, SplitOptions};
 
 use super::Arguments;
+use super::choice::any_share;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n\n  \
@@ -45,8 +46,9 @@ pub(crate) struct Compare {
     /// The phase whose epochs are compared [default: score, if it was recorded]
     #[arg(long, value_name = "PHASE", requires = "between")]
     pub(crate) phase: Option<Phase>,
-    /// How much to keep, as shares above 0 and at most 1
-    #[arg(long, value_name = "F,...", value_delimiter = ',', default_value = "0.3,0.5,0.7")]
+    /// How much to keep: shares such as 0.3 or 30%
+    #[arg(long, value_name = "F,...", value_delimiter = ',', default_value = "0.3,0.5,0.7",
+        value_parser = any_share)]
     pub(crate) fractions: Vec<f64>,
     /// Which end is kept
     #[arg(long, value_name = "WHICH", default_value = "highest")]
@@ -54,8 +56,8 @@ pub(crate) struct Compare {
     /// How many bootstrap resamples the intervals come from; 0 for no intervals
     #[arg(long, value_name = "B", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
-    /// The share of resamples that an interval holds
-    #[arg(long, value_name = "L", default_value_t = 0.95)]
+    /// The share of resamples that an interval holds, such as 0.95 or 95%
+    #[arg(long, value_name = "L", default_value = "0.95", value_parser = any_share)]
     pub(crate) level: f64,
     /// The seed of the resamples and of --splits
     #[arg(long, value_name = "SEED", default_value_t = 0)]

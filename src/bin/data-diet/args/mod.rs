@@ -26,7 +26,7 @@ pub(crate) use select::Select;
         data-diet inspect runs/digits\n  \
         data-diet scores runs/digits -o runs/digits/scores.parquet\n  \
         data-diet filter --scores runs/digits/scores.parquet --manifest train.csv --key id \\\n      \
-        --by el2n --keep highest --fraction 0.7 -o train.kept.csv\n\n\
+        --by el2n --keep highest --fraction 70% -o train.kept.csv\n\n\
         Exit codes: 0 success, 1 failure or finding, 2 wrong arguments."
 )]
 pub(crate) struct Arguments {
@@ -42,7 +42,8 @@ pub(crate) enum Command {
     Scores(Scores),
     /// Compare scores with each other, between epochs or between seeds
     Compare(Compare),
-    /// Keep the rows of a manifest that a selection by score keeps: CSV, TSV, JSONL or Parquet
+    /// Keep what a selection by score keeps: rows of CSV, TSV, JSONL or Parquet, images, or samples
+    /// in tar shards
     Filter(Box<Filter>),
     /// Write the ids of the examples that a selection keeps: text, .npy or Parquet
     Select(Box<Select>),

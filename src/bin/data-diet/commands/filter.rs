@@ -34,6 +34,8 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, CommandError> {
         }
         None => filter_file(&plan, arguments, &manifest, &selection)?,
     };
+    let output = output.filter(|&path| path != Path::new(STANDARD_STREAM));
+    tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
     if let Some(path) = &arguments.rejected {
         text::tell(format_args!(
             "the other {} -> {}",
@@ -41,8 +43,6 @@ pub(crate) fn run(arguments: &Filter) -> Result<ExitCode, CommandError> {
             path.display()
         ));
     }
-    let output = output.filter(|&path| path != Path::new(STANDARD_STREAM));
-    tell(&mut io::stderr().lock(), &plan.recipe, &selection, &summary, output, arguments.dry_run)?;
     // Written last, so that no recipe describes an output that does not exist.
     if let Some((path, mut file)) = plan.file() {
         file.outcome = Some(Outcome::new(&selection, &summary));

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use data_diet::manifest::recipe::{KeyMapOrigin, ManifestOrigin, Recipe, RecipeFile, ScoresOrigin};
-use data_diet::manifest::{ImageFiles, KeyMap, Manifest, ManifestDirectory, ManifestFormat};
+use data_diet::manifest::{
+    ImageFiles, KeyMap, Manifest, ManifestDirectory, ManifestFormat, ManifestInput,
+};
 use data_diet::selection::ScoreColumn;
 
 use super::outputs::{Files, STANDARD_STREAM};
@@ -147,6 +149,10 @@ impl Plan {
 
 /// Returns how the options say to read the manifest of this path.
 fn origin(arguments: &Filter, path: &Path) -> Result<ManifestOrigin, CommandError> {
+    if path != Path::new(STANDARD_STREAM) && !path.exists() {
+        // What the system says about it comes before questions about its format.
+        ManifestInput::file(path)?;
+    }
     let (format, image_folder) = match arguments.format {
         Some(Format::Imagefolder) => (ManifestDirectory::image_folder(path)?.format(), true),
         _ if path.is_dir() => {

@@ -1,15 +1,20 @@
 //! Decides about every row of a manifest by its example id, and counts the decisions. Knows no
 //! format.
 
+mod bad_row;
+mod ids;
+
 use std::fmt;
 
 use super::example_states::ExampleStates;
 use super::key_map::KeyMap;
-use super::key_text::{self, Spelled};
 use super::summary::ManifestSummary;
 use super::{Duplicates, Manifest, Unscored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::selection::Selection;
+use bad_row::Place;
+
+pub(super) use bad_row::BadRow;
 
 /// Rows are decided in two steps, so that many can be looked up at once: first the id of each row
 /// is found, in order; then all of them are decided.
@@ -40,52 +45,6 @@ pub(super) struct RowFilter<'a> {
     first_duplicate: Option<(Place, i64)>,
     /// Whether one of these does not have its line yet.
     unplaced: bool,
-}
-
-/// Where a row is.
-#[derive(Clone, Debug)]
-struct Place {
-    /// In its file, from 0.
-    row: u64,
-    /// In its file, from 1; in text files.
-    line: Option<u64>,
-    /// The name of the file, if there are several.
-    file: Option<String>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line} (row {}, from 0)", self.row)?,
-            None => write!(f, "row {} (from 0)", self.row)?,
-        }
-        match &self.file {
-            Some(file) => write!(f, " of {file}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What is wrong with the next row. Whoever knows its line makes an error of it, with
-/// [`RowFilter::refuse`].
-#[derive(Debug)]
-pub(super) struct BadRow {
-    what: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl BadRow {
-    pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
-    }
-
-    pub(super) fn with_source(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.source = Some(source.into());
-        self
-    }
 }
 
 /// The id of a row whose key is not in the key map.
@@ -136,105 +95,6 @@ impl<'a> RowFilter<'a> {
     /// Returns whether keys are text that a map turns into ids.
     pub(super) fn maps_keys(&self) -> bool {
         self.keys.is_some()
-    }
-
-    /// Returns the id of the next row by its number over all files.
-    #[inline]
-    pub(super) fn id_of_row(&mut self) -> i64 {
-        let id = self.summary.rows + self.ahead;
-        self.ahead += 1;
-        id as i64
-    }
-
-    /// Returns the id of the next row by the text of its key.
-    #[inline]
-    pub(super) fn id_of_text(&mut self, key: &[u8], column: &str) -> Result<i64, BadRow> {
-        let id = match self.keys {
-            Some(keys) => match keys.example(key) {
-                Some(example) => example,
-                None if key.is_empty() => return Err(self.missing(column)),
-                None => self.unmapped(key),
-            },
-            None => match key_text::integer(key) {
-                Some(Spelled { value, plain }) => {
-                    self.summary.respelled += u64::from(!plain);
-                    value
-                }
-                None if key.trim_ascii().is_empty() => return Err(self.missing(column)),
-                None => return Err(self.no_id(column, &String::from_utf8_lossy(key))),
-            },
-        };
-        self.ahead += 1;
-        Ok(id)
-    }
-
-    /// Returns the id of the next row by the integer in its key.
-    #[inline]
-    pub(super) fn id_of_number(&mut self, number: i64, column: &str) -> Result<i64, BadRow> {
-        if self.keys.is_some() || number < 0 {
-            return self.id_of_wide_number(number.into(), column);
-        }
-        self.ahead += 1;
-        Ok(number)
-    }
-
-    /// As [`id_of_number`](Self::id_of_number), of an integer that may not be an id.
-    pub(super) fn id_of_wide_number(&mut self, number: i128, column: &str) -> Result<i64, BadRow> {
-        if self.keys.is_some() {
-            return self.id_of_text(number.to_string().as_bytes(), column);
-        }
-        let id = i64::try_from(number).ok().filter(|&id| id >= 0);
-        let id = id.ok_or_else(|| self.no_id(column, &number.to_string()))?;
-        self.ahead += 1;
-        Ok(id)
-    }
-
-    /// Returns the id of the next row by the float in its key, which has to be whole.
-    pub(super) fn id_of_float(&mut self, number: f64, column: &str) -> Result<i64, BadRow> {
-        if let Some(whole) = key_text::whole_float(number) {
-            return self.id_of_number(whole, column);
-        }
-        if number.is_nan() {
-            return Err(self.missing(column));
-        }
-        let text = number.to_string();
-        if self.keys.is_some() {
-            return self.id_of_text(text.as_bytes(), column);
-        }
-        if number.fract() == 0.0 {
-            return Err(BadRow::new(format!(
-                "expected an example id in `{column}`, got `{text}`, a float beyond 2^53, which may \
-                 stand for several integers"
-            )));
-        }
-        Err(self.no_id(column, &text))
-    }
-
-    /// Returns the id of the next row by the decimal in its key, which has to be whole unless keys
-    /// are mapped.
-    pub(super) fn id_of_decimal(
-        &mut self,
-        unscaled: i128,
-        scale: u32,
-        column: &str,
-    ) -> Result<i64, BadRow> {
-        if let Some(whole) = key_text::whole_decimal(unscaled, scale) {
-            return self.id_of_wide_number(whole, column);
-        }
-        let text = key_text::decimal(unscaled, scale);
-        if self.keys.is_some() {
-            return self.id_of_text(text.as_bytes(), column);
-        }
-        Err(self.no_id(column, &text))
-    }
-
-    fn unmapped(&mut self, key: &[u8]) -> i64 {
-        self.summary.unmapped += 1;
-        if self.first_unmapped.is_none() {
-            let place = self.place(self.row());
-            self.first_unmapped = Some((place, shown(&String::from_utf8_lossy(key))));
-        }
-        UNMAPPED
     }
 
     /// Whether the line of a row is asked for: the caller should answer by [`locate`](Self::locate)
@@ -319,50 +179,6 @@ impl<'a> RowFilter<'a> {
     fn place(&mut self, row: u64) -> Place {
         self.unplaced = true;
         Place { row, line: None, file: self.several.then(|| self.name.clone()) }
-    }
-
-    fn wanted(&self) -> &'static str {
-        if self.keys.is_some() { "a key" } else { "an example id" }
-    }
-
-    pub(super) fn missing(&self, column: &str) -> BadRow {
-        BadRow::new(format!("expected {} in `{column}`, got nothing", self.wanted()))
-    }
-
-    pub(super) fn no_id(&self, column: &str, got: &str) -> BadRow {
-        let shown = shown(got);
-        if self.keys.is_some() {
-            return BadRow::new(format!(
-                "expected a key (text or an integer) in `{column}`, got `{shown}`"
-            ));
-        }
-        let hint = if got.trim_start_matches('\u{feff}') == column {
-            "; a header again: files that have one each seem to have been joined"
-        } else if got.parse::<f64>().is_err() {
-            "; map text keys to ids with `key_map`"
-        } else if got.contains(['e', 'E']) {
-            "; a spreadsheet may have rounded it: export the column as text"
-        } else {
-            ""
-        };
-        BadRow::new(format!(
-            "expected an example id (an integer in 0..2^63) in `{column}`, got `{shown}`{hint}"
-        ))
-    }
-
-    /// Finds the id of the next row, which may have no key; of a format without lines.
-    #[inline]
-    pub(super) fn find<T>(
-        &mut self,
-        column: &str,
-        key: Option<T>,
-        find: impl FnOnce(&mut Self, T) -> Result<i64, BadRow>,
-    ) -> Result<i64> {
-        let found = match key {
-            Some(key) => find(self, key),
-            None => Err(self.missing(column)),
-        };
-        found.map_err(|bad| self.refuse(bad, None))
     }
 
     /// Makes an error about the next row, which begins in this line of a text file (from 1).
