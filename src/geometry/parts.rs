@@ -13,7 +13,9 @@ use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
 use crate::run::part_name;
-use crate::storage::{AtomicFile, CheckedEncoder, CheckedFile, Disk, Identity, LocalDisk};
+use crate::storage::{
+    AtomicFile, CREATED_BY, CheckedEncoder, CheckedFile, Disk, Identity, LocalDisk,
+};
 
 /// The parts of a table, or of one of its partitions. No part is ever changed or replaced.
 #[derive(Clone, Debug)]
@@ -69,7 +71,7 @@ impl Parts {
 
     fn encode(&self, rows: &RecordBatch) -> parquet::errors::Result<Vec<u8>> {
         let mut properties = WriterProperties::builder()
-            .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
+            .set_created_by(CREATED_BY.to_owned())
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true);

@@ -13,6 +13,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::snapshots;
 use crate::observe::{BatchFormat, LogitsFormat, Phase};
+use crate::storage::CREATED_BY;
 
 /// Rows of a full row group of observations.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -116,7 +117,7 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
     let rows = ROW_GROUP_ROWS.min(ROW_GROUP_BYTES / row_bytes.max(1)).max(1);
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)

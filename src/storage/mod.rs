@@ -9,7 +9,7 @@ mod atomic_file;
 mod background_sync;
 mod checked;
 mod disk;
-mod parquet_errors;
+mod parquet_writers;
 mod retry;
 
 pub(crate) use atomic_directory::AtomicDirectory;
@@ -19,5 +19,5 @@ pub(crate) use checked::{
     CheckedEncoder, CheckedFile, ChunkChecksumWriter, FileBytes, Identity, catch_panic,
 };
 pub(crate) use disk::{Disk, DiskFile, LocalDisk, replace_file};
-pub(crate) use parquet_errors::{StickyErrorWriter, io_error};
+pub(crate) use parquet_writers::{CREATED_BY, StickyErrorWriter, io_error};
 pub(crate) use retry::{Retry, is_transient, retry_until};

@@ -511,7 +511,7 @@ def assert_the_same_parquet(source, output, levels, kept=KEPT):
     assert after.key_values == before.key_values
     assert after.column_orders == before.column_orders
     assert after.rows == len(kept)
-    assert after.created_by.startswith("parquet-rs")
+    assert after.created_by.startswith("data-diet version ")
     assert sorted({str(it) for it in after.sorting_columns()}) == sorted(
         {str(it) for it in before.sorting_columns()}
     )
@@ -840,3 +840,16 @@ def test_row_groups_without_rows_and_files_without_row_groups(scores, levels, tm
         # Some readers refuse a row group of no rows.
         assert (metadata.num_rows, metadata.num_row_groups) == (0, 0)
         assert pq.read_schema(output / f"{name}.parquet").equals(schema)
+
+
+def test_a_summary_of_other_files_is_no_data(scores, tmp_path):
+    import fastparquet
+
+    source = tmp_path / "hive"
+    frame = pd.DataFrame({"id": range(ROWS)})
+    fastparquet.write(str(source), frame, row_group_offsets=25, file_scheme="hive")
+    filter_by = ["filter", "--scores", scores, "--by", "score", "--min", "0.5", "--key", "id"]
+    summary = [*filter_by, "--manifest", source / "_metadata", "--format", "parquet", "--dry-run"]
+    assert "its columns are in other files, such as part.0.parquet" in data_diet(*summary, expect=1).stderr
+    told = data_diet(*filter_by, "--manifest", source, "--dry-run").stderr
+    assert f"would have kept {len(KEPT)} of {ROWS} rows" in told

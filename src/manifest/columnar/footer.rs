@@ -12,7 +12,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use parquet::file::reader::ChunkReader;
 
 use super::thrift::{Kind, Reader, Struct, Value, Writer};
@@ -73,6 +75,12 @@ impl Footer {
         let metadata = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(source)?;
+        let mut chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+        if let Some(elsewhere) = chunks.find_map(ColumnChunkMetaData::file_path) {
+            return Err(ParquetError::General(format!(
+                "its columns are in other files, such as {elsewhere}; filter those"
+            )));
+        }
         let tail = source.get_bytes(end, 4)?;
         let length =
             u64::from(tail.iter().rev().fold(0_u32, |sum, &byte| sum << 8 | u32::from(byte)));

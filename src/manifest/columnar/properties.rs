@@ -8,6 +8,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::manifest::added_scores::Added;
+use crate::storage::CREATED_BY;
 
 /// Returns writer properties for a file like this one, with added scores.
 pub(super) fn like(metadata: &ParquetMetaData, added: Option<&Added<'_>>) -> WriterProperties {
@@ -27,6 +28,7 @@ pub(super) fn like(metadata: &ParquetMetaData, added: Option<&Added<'_>>) -> Wri
         .flat_map(RowGroupMetaData::columns)
         .any(|it| it.offset_index_offset().is_some());
     let mut builder = WriterProperties::builder()
+        .set_created_by(CREATED_BY.to_owned())
         .set_max_row_group_row_count(None)
         .set_max_row_group_bytes(None)
         .set_offset_index_disabled(!has_offsets)

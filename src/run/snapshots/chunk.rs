@@ -17,6 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 
 use crate::observe::{SnapshotTensor, TensorValues};
+use crate::storage::CREATED_BY;
 
 /// How tensors are divided.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +65,7 @@ pub(super) fn properties(division: Division) -> WriterProperties {
     };
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_created_by(format!("data-diet version {}", env!("CARGO_PKG_VERSION")))
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         // The range of a chunk's weights does not help a reader skip anything.

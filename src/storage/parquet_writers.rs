@@ -1,4 +1,4 @@
-//! The errors of writers and readers of Parquet.
+//! What every writer of Parquet files needs: their name, and errors that are not lost.
 //!
 //! The writers of the Parquet crate can swallow a failed write to the file that they own and
 //! continue as if nothing had happened. Where a writer has to own its file, the file is wrapped in
@@ -7,6 +7,9 @@
 use std::io::{self, Write};
 
 use parquet::errors::ParquetError;
+
+/// What the Parquet files that we write say about their writer.
+pub(crate) const CREATED_BY: &str = concat!("data-diet version ", env!("CARGO_PKG_VERSION"));
 
 /// An output that takes no more bytes once a write has failed, so that a writer that ignores a
 /// failed write fails at the next one, or when flushing.
