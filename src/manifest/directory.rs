@@ -32,13 +32,6 @@ pub struct ManifestDirectory<'a> {
 
 const METADATA: &str = "metadata";
 
-/// Returns whether a column ties rows of an image folder to their images: `file_name` or
-/// `..._file_name`, or of lists `file_names` or `..._file_names`.
-pub(super) fn is_file_name(column: &str) -> bool {
-    let one = column.strip_suffix('s').unwrap_or(column);
-    one == "file_name" || one.ends_with("_file_name")
-}
-
 impl<'a> ManifestDirectory<'a> {
     /// Opens a directory of files of this format, or, without one, of the format that its files
     /// have. A directory with a `metadata` file, directly or in each of its subdirectories only, is

@@ -5,9 +5,9 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use super::compression::ManifestCompression;
-use super::directory::{ManifestDirectory, is_file_name};
+use super::directory::ManifestDirectory;
 use super::format::ManifestFormat;
-use super::images::{self, ImageFiles};
+use super::images::{self, ImageFiles, is_file_name};
 use super::row_filter::RowFilter;
 use super::{Manifest, ManifestSummary, webdataset};
 use crate::error::{Error, ErrorKind, Result};

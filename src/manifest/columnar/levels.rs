@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use parquet::basic::Type;
 use parquet::column::page::PageReader;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl, get_column_writer};
@@ -17,18 +16,10 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
-use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
+use parquet::schema::types::ColumnDescPtr;
 
-use super::output::EncodedLeaf;
+use super::leaf::{EncodedLeaf, Piece, batch_rows};
 use super::source::Source;
-use super::task::{Piece, batch_rows};
-
-/// Returns whether a column has to pass by its levels.
-pub(super) fn needs_levels(column: &ColumnDescriptor) -> bool {
-    column.path().parts().len() > 1
-        || column.max_rep_level() > 0
-        || column.physical_type() == Type::INT96
-}
 
 /// A column of the manifest.
 pub(super) struct Column<'a> {

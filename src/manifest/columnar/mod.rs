@@ -19,6 +19,7 @@
 
 mod footer;
 mod keys;
+mod leaf;
 mod levels;
 mod output;
 mod plan;

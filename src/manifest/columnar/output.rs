@@ -9,33 +9,17 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use parquet::arrow::arrow_writer::{
-    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory,
-};
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
-use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnDescPtr, TypePtr};
+use parquet::schema::types::TypePtr;
 
 use super::footer::Footer;
-use super::levels::needs_levels;
+use super::leaf::{EncodedLeaf, LeafWriter, needs_levels};
 use super::source::Source;
-
-/// Encodes a column.
-pub(super) enum LeafWriter {
-    Arrow(Box<ArrowColumnWriter>),
-    /// A column that passes by its levels.
-    Levels(ColumnDescPtr, WriterPropertiesPtr),
-}
-
-/// An encoded column.
-pub(super) enum EncodedLeaf {
-    Arrow(Box<ArrowColumnChunk>),
-    Pages(Bytes, Box<ColumnCloseResult>),
-}
 
 /// A Parquet file in the making. It is unreadable until [`finish`](Self::finish).
 pub(super) struct OutputFile<W> {

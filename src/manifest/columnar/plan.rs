@@ -11,9 +11,10 @@ use parquet::errors::Result as ParquetResult;
 
 use super::footer::Footer;
 use super::keys::{self, Kept, Key};
-use super::output::{EncodedLeaf, OutputFile};
+use super::leaf::{EncodedLeaf, Piece};
+use super::output::OutputFile;
 use super::source::Source;
-use super::task::{Piece, Rows, Task};
+use super::task::{Rows, Task};
 use super::unwritable;
 use crate::error::Result;
 use crate::manifest::added_scores::Added;

@@ -1,12 +1,10 @@
 //! The work on one column of one output row group: reads its rows, drops those that are not kept,
 //! and encodes the rest, independently of other columns.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array};
-use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use parquet::arrow::ProjectionMask;
@@ -15,24 +13,10 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::RowGroupMetaData;
 
-use super::BATCH_ROWS;
+use super::leaf::{EncodedLeaf, LeafWriter, Piece, batch_rows};
 use super::levels::{self, Column};
-use super::output::{EncodedLeaf, LeafWriter};
 use super::source::Source;
-
-/// About how many bytes of a column are decoded at once; a cell may hold an image.
-const BATCH_BYTES: usize = 1 << 22;
-
-/// Some rows of a row group of the manifest.
-#[derive(Clone, Debug)]
-pub(super) struct Piece {
-    pub(super) group: usize,
-    pub(super) rows: Range<usize>,
-    /// Which rows of the whole row group are kept.
-    pub(super) kept: BooleanBuffer,
-}
 
 /// Where a column's rows come from.
 pub(super) enum Rows {
@@ -108,13 +92,6 @@ impl Task {
 
 fn write(writer: &mut ArrowColumnWriter, field: &FieldRef, values: &ArrayRef) -> ParquetResult<()> {
     compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))
-}
-
-/// Returns how many rows of a column to decode at once.
-pub(super) fn batch_rows(group: &RowGroupMetaData, leaf: usize) -> usize {
-    let (rows, bytes) = (group.num_rows().max(1), group.column(leaf).uncompressed_size().max(0));
-    let row_bytes = (bytes / rows).max(1) as usize;
-    (BATCH_BYTES / row_bytes).clamp(1, BATCH_ROWS)
 }
 
 /// Reads a column's rows and passes on those that are kept.

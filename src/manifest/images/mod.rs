@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 pub(super) use class_folders::{filter_class_folders, has_class_folders, list};
+pub(super) use names::is_file_name;
 
 use super::Manifest;
 use super::row_filter::RowFilter;

@@ -11,12 +11,18 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::compression::{self, ManifestCompression};
 use super::super::delimited::{Parsed, Parser};
-use super::super::directory::is_file_name;
 use super::super::input::ManifestInput;
 use super::super::jsonl::Object;
 use super::super::pipeline::{self, Output, Splitter, TextOptions};
 use super::super::{Manifest, ManifestFormat};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Returns whether a column ties rows of an image folder to their images: `file_name` or
+/// `..._file_name`, or of lists `file_names` or `..._file_names`.
+pub(in super::super) fn is_file_name(column: &str) -> bool {
+    let one = column.strip_suffix('s').unwrap_or(column);
+    one == "file_name" || one.ends_with("_file_name")
+}
 
 type Visit<'a> = &'a mut (dyn FnMut(&str) -> Result<()> + Send);
 

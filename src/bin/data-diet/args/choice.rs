@@ -79,7 +79,7 @@ pub(crate) enum Keep {
     Highest,
     /// The lowest scores
     Lowest,
-    /// The scores that follow after the lowest are skipped, see --offset
+    /// Skip the lowest scores (--offset), then keep the next lowest
     Window,
     /// A random subset, the baseline
     Random,

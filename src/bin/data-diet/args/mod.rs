@@ -47,9 +47,12 @@ pub(crate) enum Command {
     Filter(Box<Filter>),
     /// Write the ids of the examples that a selection keeps: text, .npy or Parquet
     Select(Box<Select>),
-    /// Recover what interrupted runs have left unpublished
+    /// Turn what interrupted runs have left unfinished into Parquet parts
+    ///
+    /// Run it after a crash if you read the files with other tools; the commands of data-diet that
+    /// read an experiment do it by themselves.
     Recover(Recover),
-    /// Check every published byte against its checksums and counts
+    /// Check every finished file against its checksums and row counts
     ///
     /// Covers what was recorded, the geometry's tables, and tables of scores directly in the
     /// experiment's directory.
