@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// The kind of pass that made a batch's logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The training step itself. Its logits cost nothing extra, but come from training mode, with
     /// augmentation, and from weights that change during the epoch. Forgetting events are counted
@@ -22,18 +22,24 @@ pub enum Phase {
     /// A pass over the data set with the weights held still and the model in evaluation mode, as the
     /// Data Diet paper computes EL2N at an epoch.
     Score,
+    /// As [`Score`](Self::Score), on examples that this run does not train on. With k runs over k
+    /// folds, every example has one out-of-sample prediction, which the detection of wrong labels
+    /// needs.
+    HeldOut,
 }
 
 impl Phase {
-    /// Both phases, in the order in which results list them.
-    pub const ALL: [Self; 2] = [Self::Train, Self::Score];
+    /// Every phase, in the order in which results list them.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Score, Self::HeldOut];
 
-    /// Returns the name used in paths and columns: `train` or `score`.
+    /// Returns the name used in paths, columns and the names of scores: `train`, `score` or
+    /// `held_out`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Score => "score",
+            Self::HeldOut => "held_out",
         }
     }
 }
@@ -49,7 +55,8 @@ impl FromStr for Phase {
 
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
-            Error::invalid(format!("phase: expected `train` or `score`, got `{name}`"))
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::invalid(format!("phase: expected one of {names}, got `{name}`"))
         })
     }
 }

@@ -14,8 +14,12 @@ pub(super) enum RunTable {
 
 impl RunTable {
     /// In the order of the passes.
-    pub(super) const ALL: [Self; 3] =
-        [Self::Observations(Phase::Train), Self::Observations(Phase::Score), Self::Grand];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Observations(Phase::Train),
+        Self::Observations(Phase::Score),
+        Self::Observations(Phase::HeldOut),
+        Self::Grand,
+    ];
 
     /// Returns the name in messages.
     pub(super) fn name(self) -> &'static str {

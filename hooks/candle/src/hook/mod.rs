@@ -118,6 +118,21 @@ impl DataDietHook {
         self.record(Phase::Score, ids, logits, labels)
     }
 
+    /// Records a batch of examples that this run does not train on, with the weights held still and
+    /// the model in evaluation mode. With k runs over k folds, in which run i leaves out fold i and
+    /// passes it to this method, every example has one out-of-sample prediction.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end).
+    pub fn on_held_out_batch<I, L>(&mut self, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        self.record(Phase::HeldOut, ids, logits, labels)
+    }
+
     /// Records gradient norms (`GraNd`) of some examples at the current weights, in the table
     /// `grand`. Call it where `on_score_batch` would be called, with the result of
     /// [`GradientNorms`](crate::gradients::GradientNorms), or any numbers of at least 0, one per
