@@ -176,7 +176,7 @@ impl Source {
 
 fn throughput(directory: &Path, kind: &str, with_logits: bool) -> Measured {
     let mut source = Source::new();
-    let mut format = BatchFormat::new(CLASSES).unwrap();
+    let mut format = BatchFormat::classes(CLASSES).unwrap();
     format.logits = if with_logits { LogitsFormat::F32 } else { LogitsFormat::Off };
     let mut recorder = (kind == "recorder")
         .then(|| Recorder::builder(directory, "bench", format.clone()).start().unwrap());

@@ -95,7 +95,7 @@ fn argument(name: &str) -> Option<String> {
 
 fn record(path: &Path, examples: usize, epochs: u32) {
     let mut random = StdRng::seed_from_u64(1);
-    let mut format = BatchFormat::new(2).unwrap();
+    let mut format = BatchFormat::classes(2).unwrap();
     format.logits = LogitsFormat::Off;
     let mut recorder = Recorder::builder(path, "seed-0", format.clone()).start().unwrap();
     let mut order: Vec<i64> = (0..examples as i64).collect();

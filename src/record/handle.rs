@@ -32,7 +32,7 @@ use crate::run::{RowCounts, RunStatus, SnapshotCounts};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path();
-/// let format = BatchFormat::new(2)?;
+/// let format = BatchFormat::classes(2)?;
 /// let mut recorder = Recorder::builder(path, "seed-0", format.clone()).start()?;
 /// let moment = Moment { phase: Phase::Train, step: 0, epoch: 0 };
 /// let batch = Batch::new(&format, moment, &[7, 8], &[2.0_f32, 0.0, 1.0, 3.0], Targets::Classes(&[0, 0]))?;
@@ -319,6 +319,8 @@ impl Recorder {
             dropped: count(&self.shared.dropped),
             non_finite: count(&self.shared.non_finite),
             lost: count(&self.shared.lost),
+            without_tokens: count(&self.shared.without_tokens),
+            bytes_per_row: self.format.bytes_per_row(),
             snapshots: self.shared.snapshots.counts(),
             queued_bytes: self.shared.gate.inside(),
             waited: Duration::from_nanos(count(&self.shared.waited_nanos)),
@@ -353,6 +355,7 @@ impl Recorder {
             rank: self.rank,
             status: ending.status,
             rows: ending.rows,
+            bytes_per_row: self.format.bytes_per_row(),
             snapshots: ending.snapshots,
             waited: Duration::from_nanos(self.shared.waited_nanos.load(Ordering::Relaxed)),
             failure: ending.failure,

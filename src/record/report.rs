@@ -21,6 +21,10 @@ pub struct RecorderStatus {
     pub non_finite: u64,
     /// Rows lost to a failure.
     pub lost: u64,
+    /// Sequences without a token that counts, which are not recorded.
+    pub without_tokens: u64,
+    /// The bytes of a row in all tables together, before compression.
+    pub bytes_per_row: usize,
     /// Snapshots so far.
     pub snapshots: SnapshotCounts,
     /// Bytes waiting in the queue.
@@ -35,8 +39,19 @@ pub struct RecorderStatus {
 
 impl fmt::Display for RecorderStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows, {} committed", self.rows, self.committed)?;
-        write_problems(f, self.dropped, self.non_finite, self.lost, self.waited)?;
+        write!(
+            f,
+            "{} rows of {} bytes, {} committed",
+            self.rows, self.bytes_per_row, self.committed
+        )?;
+        let rows = RowCounts {
+            written: self.committed,
+            dropped: self.dropped,
+            non_finite: self.non_finite,
+            lost: self.lost,
+            without_tokens: self.without_tokens,
+        };
+        write_problems(f, &rows, self.waited)?;
         match &self.failure {
             Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
             None => Ok(()),
@@ -59,6 +74,8 @@ pub struct RunReport {
     pub status: RunStatus,
     /// How many rows were written, dropped, non-finite or lost.
     pub rows: RowCounts,
+    /// The bytes of a row in all tables together, before compression.
+    pub bytes_per_row: usize,
     /// How many snapshots were written, skipped or lost.
     pub snapshots: SnapshotCounts,
     /// How long training waited for the recorder.
@@ -76,6 +93,7 @@ impl RunReport {
             rank: 0,
             status: RunStatus::Finished,
             rows: RowCounts::default(),
+            bytes_per_row: 0,
             snapshots: SnapshotCounts::default(),
             waited: Duration::ZERO,
             failure: None,
@@ -101,7 +119,8 @@ impl fmt::Display for RunReport {
             return f.write_str("nothing recorded: the hook is disabled");
         }
         let (run, status) = (&self.run, self.status.name());
-        write!(f, "run `{run}` {status}: {} rows", self.rows.written)?;
+        let (rows, bytes) = (self.rows.written, self.bytes_per_row);
+        write!(f, "run `{run}` {status}: {rows} rows of {bytes} bytes before compression")?;
         if self.snapshots.written > 0 {
             write!(f, " and {} snapshots", self.snapshots.written)?;
         }
@@ -113,8 +132,7 @@ impl fmt::Display for RunReport {
                 write!(f, ", {snapshots} snapshots {what}")?;
             }
         }
-        let RowCounts { dropped, non_finite, lost, .. } = self.rows;
-        write_problems(f, dropped, non_finite, lost, self.waited)?;
+        write_problems(f, &self.rows, self.waited)?;
         match &self.failure {
             // A batch that was refused after it was handed over.
             Some(failure) if self.status == RunStatus::Finished => write!(f, "; {failure}"),
@@ -124,14 +142,13 @@ impl fmt::Display for RunReport {
     }
 }
 
-fn write_problems(
-    f: &mut fmt::Formatter<'_>,
-    dropped: u64,
-    non_finite: u64,
-    lost: u64,
-    waited: Duration,
-) -> fmt::Result {
-    for (rows, what) in [(dropped, "dropped"), (non_finite, "non-finite"), (lost, "LOST")] {
+fn write_problems(f: &mut fmt::Formatter<'_>, rows: &RowCounts, waited: Duration) -> fmt::Result {
+    for (rows, what) in [
+        (rows.dropped, "dropped"),
+        (rows.non_finite, "non-finite"),
+        (rows.lost, "LOST"),
+        (rows.without_tokens, "sequences without a token that counts"),
+    ] {
         if rows > 0 {
             write!(f, ", {rows} {what}")?;
         }

@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) dropped: AtomicU64,
     pub(crate) non_finite: AtomicU64,
     pub(crate) lost: AtomicU64,
+    pub(crate) without_tokens: AtomicU64,
     pub(crate) waited_nanos: AtomicU64,
     pub(crate) retries: AtomicU64,
     /// Recording has ended early; rows that still arrive are lost.
@@ -65,6 +66,7 @@ impl Shared {
             dropped: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            without_tokens: AtomicU64::new(0),
             waited_nanos: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             stopped: AtomicBool::new(false),

@@ -58,6 +58,8 @@ pub(crate) struct Worker<S> {
     /// When the oldest pending row arrived.
     pending_since: Option<Instant>,
     retry: Option<Retry>,
+    /// Whether `run.json` does not say yet what the targets are.
+    targets_changed: bool,
 }
 
 impl<S: Sink> Worker<S> {
@@ -82,6 +84,7 @@ impl<S: Sink> Worker<S> {
             snapshots: VecDeque::new(),
             pending_since: None,
             retry: None,
+            targets_changed: false,
         }
     }
 
@@ -131,6 +134,20 @@ impl<S: Sink> Worker<S> {
         }
     }
 
+    /// Notes what the targets are, which decides which signals can be derived from others later.
+    fn note_targets(&mut self, batch: &Batch) {
+        let known = self.metadata.targets;
+        let targets = match (known, batch.targets()) {
+            (Some(known), Some(these)) => Some(known.and(these)),
+            (known, these) => known.or(these),
+        };
+        if targets != known {
+            self.metadata.targets = targets;
+            // Written with the next flush: an interrupted run must not say too little.
+            self.targets_changed = true;
+        }
+    }
+
     fn take(&mut self, batch: Batch) {
         // Released first, so that a sink that panics over the batch does not leave the queue full
         // for ever.
@@ -145,6 +162,11 @@ impl<S: Sink> Worker<S> {
     fn push(&mut self, batch: Batch) {
         self.received += batch.len() as u64;
         self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
+        self.shared.without_tokens.fetch_add(batch.without_tokens(), Ordering::Relaxed);
+        self.note_targets(&batch);
+        if batch.is_empty() {
+            return;
+        }
         self.pending_since.get_or_insert_with(Instant::now);
         self.sink.push(batch);
     }
@@ -157,9 +179,7 @@ impl<S: Sink> Worker<S> {
             Some(Ok(batch)) => {
                 let ignored = rows - rows.min(batch.len() as u64);
                 self.shared.rows.fetch_sub(ignored, Ordering::Relaxed);
-                if !batch.is_empty() {
-                    self.push(batch);
-                }
+                self.push(batch);
             }
             refused => {
                 self.shared.lost.fetch_add(rows, Ordering::Relaxed);
@@ -276,8 +296,9 @@ impl<S: Sink> Worker<S> {
     }
 
     fn maintain(&mut self) -> Result<()> {
-        if self.sink.maintain()? {
+        if self.sink.maintain()? || self.targets_changed {
             self.note(RunStatus::Running)?;
+            self.targets_changed = false;
         }
         Ok(())
     }
@@ -384,6 +405,7 @@ impl<S: Sink> Worker<S> {
             dropped: self.earlier.dropped + count(&self.shared.dropped),
             non_finite: self.earlier.non_finite + count(&self.shared.non_finite),
             lost: self.earlier.lost + count(&self.shared.lost),
+            without_tokens: self.earlier.without_tokens + count(&self.shared.without_tokens),
         };
         let snapshots = self.shared.snapshots.counts();
         self.metadata.snapshots = SnapshotCounts {

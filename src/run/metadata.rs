@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::RunLayout;
 use crate::error::{Error, Result};
-use crate::observe::BatchFormat;
+use crate::observe::{BatchFormat, TargetForm};
 use crate::storage::{Disk, replace_file};
 
 /// The version of the tables of a run and of `run.json`. A reader refuses a newer one.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+///
+/// 2: kinds of models beside `classes`, the phase `held_out`, the form of the targets.
+pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ pub struct RowCounts {
     pub non_finite: u64,
     /// Accepted and then lost to a failure.
     pub lost: u64,
+    /// Sequences without a token that counts, which are not recorded.
+    #[serde(default)]
+    pub without_tokens: u64,
 }
 
 /// How many snapshots of a run were recorded or lost.
@@ -111,6 +116,10 @@ pub struct RunMetadata {
     pub updated_unix_ms: u64,
     /// The format of the batches.
     pub format: BatchFormat,
+    /// What the targets were so far; `None` where nothing was recorded yet, where examples have no
+    /// class, and in runs of earlier versions.
+    #[serde(default)]
+    pub targets: Option<TargetForm>,
     /// The seed of initialization and order, if one was given.
     pub seed: Option<u64>,
     /// The step of the first batch; above 0 for a run that continues from a checkpoint or a parent.
@@ -144,6 +153,7 @@ impl RunMetadata {
             started_unix_ms: now,
             updated_unix_ms: now,
             format,
+            targets: None,
             seed: None,
             first_step: 0,
             spawned_from: None,

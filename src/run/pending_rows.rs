@@ -10,9 +10,11 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::schema::Table;
+use super::schema::{LABEL_LOGIT, Table};
 use crate::error::{Error, Result};
-use crate::observe::{Batch, BatchFormat, LogitRows, Measured, ObservationColumns, Phase};
+use crate::observe::{
+    Batch, BatchFormat, LabelLogits, LogitRows, Measured, ObservationColumns, Phase, TokenColumns,
+};
 
 /// The rows of one table and phase.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl PendingRows {
             }
             let mut columns = key_columns(&batches);
             match table {
-                Table::Observations => add_observations(&mut columns, &batches),
+                Table::Observations => add_observations(&mut columns, &self.format, &batches),
                 Table::Logits => add_logits(&mut columns, &batches, &schema)?,
                 // Snapshots do not go through the log.
                 Table::Snapshots => continue,
@@ -98,10 +100,21 @@ fn observed<'a>(batches: &[&'a Batch]) -> Vec<&'a ObservationColumns> {
     batches.iter().filter_map(columns).collect()
 }
 
-fn add_observations(columns: &mut Vec<ArrayRef>, batches: &[&Batch]) {
+/// In the order of the schema.
+fn add_observations(columns: &mut Vec<ArrayRef>, format: &BatchFormat, batches: &[&Batch]) {
     let observed = observed(batches);
-    let correct = observed.iter().flat_map(|columns| columns.correct.iter().copied());
-    columns.push(Arc::new(correct.map(Some).collect::<BooleanArray>()));
+    if format.kind.has_correct() {
+        let correct = observed.iter().flat_map(|columns| columns.correct.iter().copied());
+        columns.push(Arc::new(correct.map(Some).collect::<BooleanArray>()));
+    }
+    if format.kind.has_tokens() {
+        let sequences: Vec<&TokenColumns> =
+            observed.iter().filter_map(|columns| columns.tokens.as_ref()).collect();
+        let tokens: Vec<&[i32]> = sequences.iter().map(|columns| &*columns.tokens).collect();
+        let accuracy: Vec<&[f32]> = sequences.iter().map(|columns| &*columns.accuracy).collect();
+        columns.push(Arc::new(Int32Array::from(tokens.concat())));
+        columns.push(Arc::new(Float32Array::from(accuracy.concat())));
+    }
     let signals = observed.first().map_or(0, |columns| columns.signals.len());
     for signal in 0..signals {
         let values: Vec<&[f32]> =
@@ -112,13 +125,18 @@ fn add_observations(columns: &mut Vec<ArrayRef>, batches: &[&Batch]) {
 
 fn add_logits(columns: &mut Vec<ArrayRef>, batches: &[&Batch], schema: &SchemaRef) -> Result<()> {
     let (mut floats, mut classes, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut label = LabelLogits::default();
     for rows in observed(batches).into_iter().filter_map(|columns| columns.logits.as_ref()) {
         match rows {
             LogitRows::F32(values) => floats.extend_from_slice(values),
             LogitRows::F16(values) => bytes.extend_from_slice(values),
-            LogitRows::TopK { classes: indices, values, .. } => {
-                classes.extend_from_slice(indices);
-                floats.extend_from_slice(values);
+            LogitRows::Top(top) => {
+                classes.extend_from_slice(&top.classes);
+                floats.extend_from_slice(&top.values);
+                if let Some(of_label) = &top.label {
+                    label.logit.extend_from_slice(&of_label.logit);
+                    label.log_sum_exp.extend_from_slice(&of_label.log_sum_exp);
+                }
             }
         }
     }
@@ -138,6 +156,10 @@ fn add_logits(columns: &mut Vec<ArrayRef>, batches: &[&Batch], schema: &SchemaRe
                 let list = FixedSizeListArray::try_new(Arc::clone(item), *length, values, None);
                 Arc::new(list.map_err(unbuildable)?)
             }
+            DataType::Float32 => Arc::new(Float32Array::from(match field.name().as_str() {
+                LABEL_LOGIT => std::mem::take(&mut label.logit),
+                _ => std::mem::take(&mut label.log_sum_exp),
+            })),
             other => return Err(unbuildable(format!("a logits column of type {other}"))),
         };
         columns.push(column);

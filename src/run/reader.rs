@@ -14,7 +14,7 @@ use super::recovery::{Recovered, recover};
 use super::schema::Table;
 use super::seal::file_bytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::observe::{Phase, Signal};
+use crate::observe::{ModelKind, Phase, Signal, TargetForm};
 use crate::storage::LocalDisk;
 
 /// An experiment directory: any number of runs of the same data set.
@@ -186,10 +186,20 @@ impl Run {
         self.ranks.iter().map(|(_, metadata)| metadata)
     }
 
-    /// Returns the number of classes.
+    /// Returns the kind of model.
     #[must_use]
-    pub fn classes(&self) -> u32 {
-        self.ranks.first().map_or(0, |(_, metadata)| metadata.format.classes)
+    pub fn kind(&self) -> ModelKind {
+        // A run has at least one rank, and all ranks record the same kind.
+        self.ranks.first().map_or(ModelKind::LossOnly, |(_, metadata)| metadata.format.kind)
+    }
+
+    /// Returns what the targets were, over all ranks; `None` if that is unknown, as in runs of earlier
+    /// versions, or if examples have no class.
+    #[must_use]
+    pub fn targets(&self) -> Option<TargetForm> {
+        let forms: Option<Vec<TargetForm>> =
+            self.ranks().map(|metadata| metadata.targets).collect();
+        forms?.into_iter().reduce(TargetForm::and)
     }
 
     /// Returns the state of the run: `Finished` if every rank has finished, otherwise the worst
@@ -354,7 +364,9 @@ impl ObservationRows {
         for column in rows.schema().fields() {
             let is = match column.name().as_str() {
                 "step" | "example" => downcast::<Int64Array>(&rows, column.name()).is_some(),
-                "epoch" | "label" => downcast::<Int32Array>(&rows, column.name()).is_some(),
+                "epoch" | "label" | "tokens" => {
+                    downcast::<Int32Array>(&rows, column.name()).is_some()
+                }
                 "correct" => downcast::<BooleanArray>(&rows, column.name()).is_some(),
                 _ => downcast::<Float32Array>(&rows, column.name()).is_some(),
             };
@@ -400,13 +412,26 @@ impl ObservationRows {
         downcast::<Int64Array>(&self.rows, "example").map_or(&[], |column| column.values())
     }
 
-    /// Class indices.
+    /// Class indices; -1 where an example has no class.
     #[must_use]
     pub fn labels(&self) -> &[i32] {
         downcast::<Int32Array>(&self.rows, "label").map_or(&[], |column| column.values())
     }
 
-    /// Whether each row was classified correctly.
+    /// How many tokens of each sequence count; `None` unless the run is of the kind `tokens`.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&[i32]> {
+        downcast::<Int32Array>(&self.rows, "tokens").map(|column| &column.values()[..])
+    }
+
+    /// The share of each sequence's counted tokens that is right; `None` unless the run is of the kind
+    /// `tokens`.
+    #[must_use]
+    pub fn accuracy(&self) -> Option<&[f32]> {
+        downcast::<Float32Array>(&self.rows, "accuracy").map(|column| &column.values()[..])
+    }
+
+    /// Whether each row was classified correctly; nothing for kinds of models where nothing can be right.
     pub fn correct(&self) -> impl Iterator<Item = bool> + '_ {
         let column = downcast::<BooleanArray>(&self.rows, "correct");
         column.into_iter().flat_map(|column| column.values().iter())

@@ -15,6 +15,11 @@ use super::snapshots;
 use crate::observe::{BatchFormat, LogitsFormat, Phase};
 use crate::storage::CREATED_BY;
 
+/// The column of `logits` with the label's own logit.
+pub(crate) const LABEL_LOGIT: &str = "label_logit";
+/// The column of `logits` with the logarithm of the sum by which the softmax divides.
+pub(crate) const LOG_SUM_EXP: &str = "log_sum_exp";
+
 /// Rows of a full row group of observations.
 const ROW_GROUP_ROWS: usize = 131_072;
 /// Wide tables have fewer rows per row group, because a reader has to hold a whole one.
@@ -76,7 +81,13 @@ impl Table {
         ];
         match self {
             Self::Observations => {
-                fields.push(Field::new("correct", DataType::Boolean, false));
+                if format.kind.has_correct() {
+                    fields.push(Field::new("correct", DataType::Boolean, false));
+                }
+                if format.kind.has_tokens() {
+                    fields.push(Field::new("tokens", DataType::Int32, false));
+                    fields.push(Field::new("accuracy", DataType::Float32, false));
+                }
                 let signals = format.signals.iter();
                 fields.extend(
                     signals.map(|signal| Field::new(signal.name(), DataType::Float32, false)),
@@ -85,7 +96,7 @@ impl Table {
             Self::Snapshots => {}
             Self::Grand => fields.push(Field::new("grand", DataType::Float32, false)),
             Self::Logits => {
-                let classes = format.classes as i32;
+                let classes = format.kind.outputs() as i32;
                 let list = |name: &str, item: DataType, length: i32| {
                     let item = Arc::new(Field::new("element", item, false));
                     Field::new(name, DataType::FixedSizeList(item, length), false)
@@ -97,9 +108,13 @@ impl Table {
                         let bytes = DataType::FixedSizeBinary(2 * classes);
                         fields.push(Field::new("logits", bytes, false));
                     }
-                    LogitsFormat::TopK(k) => {
+                    LogitsFormat::TopK(k) | LogitsFormat::TopKAndLabel(k) => {
                         fields.push(list("classes", DataType::Int32, k as i32));
                         fields.push(list("logits", DataType::Float32, k as i32));
+                        if matches!(format.logits, LogitsFormat::TopKAndLabel(_)) {
+                            fields.push(Field::new(LABEL_LOGIT, DataType::Float32, false));
+                            fields.push(Field::new(LOG_SUM_EXP, DataType::Float32, false));
+                        }
                     }
                 }
             }
@@ -139,7 +154,9 @@ pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperti
             builder = builder.set_column_statistics_enabled(column.clone(), FLOAT_STATISTICS);
         }
         builder = match field.name().as_str() {
-            "step" | "epoch" => builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
+            "step" | "epoch" | "tokens" => {
+                builder.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+            }
             "label" => builder.set_column_dictionary_enabled(column, true),
             _ => match field.data_type() {
                 DataType::Boolean | DataType::FixedSizeBinary(_) => {

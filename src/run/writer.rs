@@ -22,7 +22,7 @@ use super::recovery::{
 use super::seal::seal;
 use super::snapshots;
 use crate::error::{Error, ErrorKind, Result};
-use crate::observe::{Batch, BatchFormat, Snapshot};
+use crate::observe::{Batch, BatchFormat, ModelKind, Snapshot};
 use crate::storage::Disk;
 
 /// What committed rows survive.
@@ -126,6 +126,7 @@ impl RunWriter {
         if !existing.contains(&options.run) {
             check_new_run_name(&options.run, &existing)?;
         }
+        check_same_kind(&layout, &existing, options.format.kind)?;
         let open = layout.open();
         disk.create_dir_all(&open).map_err(|error| Error::io("create", &open, error))?;
         let lock = RankLock::take(&layout)?;
@@ -147,6 +148,7 @@ impl RunWriter {
                     metadata.started_unix_ms = earlier.started_unix_ms;
                     metadata.first_step = earlier.first_step;
                     metadata.gaps = earlier.gaps;
+                    metadata.targets = earlier.targets;
                     metadata.seed = earlier.seed;
                     metadata.rows = earlier.rows;
                     metadata.spawned_from = earlier.spawned_from;
@@ -364,7 +366,7 @@ fn check_epoch(layout: &RunLayout, step: u64, epoch: u32) -> Result<()> {
 
 fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -> Result<()> {
     // A resumed run may check rows differently, but its tables must look the same.
-    let shape = |format: &BatchFormat| (format.classes, format.signals.clone(), format.logits);
+    let shape = |format: &BatchFormat| (format.kind, format.signals.clone(), format.logits);
     if shape(old) == shape(new) {
         return Ok(());
     }
@@ -374,4 +376,26 @@ fn check_same_format(layout: &RunLayout, old: &BatchFormat, new: &BatchFormat) -
         shape(old),
         shape(new)
     )))
+}
+
+/// Scores are means over the runs of an experiment, so all of them must be of one kind.
+fn check_same_kind(layout: &RunLayout, names: &[String], kind: ModelKind) -> Result<()> {
+    let experiment = ExperimentLayout::new(layout.experiment());
+    for name in names.iter().filter(|name| name.as_str() != layout.run()) {
+        for rank in experiment.ranks(name).unwrap_or_default() {
+            // What cannot be read is told by whoever reads the experiment.
+            let other = RunMetadata::read(&experiment.rank(name, rank)?.metadata());
+            if let Ok(Some(other)) = other
+                && other.format.kind != kind
+            {
+                let (path, other) = (layout.experiment().display(), other.format.kind);
+                return Err(Error::invalid(format!(
+                    "run `{}`: expected {other}, as run `{name}` of {path} has, got {kind}; another \
+                     model needs an experiment directory of its own",
+                    layout.run()
+                )));
+            }
+        }
+    }
+    Ok(())
 }

@@ -86,12 +86,12 @@ pub(super) fn open(experiment: &Experiment, names: &[String]) -> Result<Vec<Reco
         let names: BTreeSet<&String> = names.iter().collect();
         names.into_iter().map(|name| experiment.run(name)).collect::<Result<_>>()?
     };
-    let classes = |run: &Run| format!("`{}` has {}", run.name(), run.classes());
-    if let Some(other) = runs.iter().find(|run| run.classes() != runs[0].classes()) {
+    let kind = |run: &Run| format!("`{}` has {}", run.name(), run.kind());
+    if let Some(other) = runs.iter().find(|run| run.kind() != runs[0].kind()) {
         return Err(Error::invalid(format!(
-            "runs: expected one class count, but {} and {}; choose the runs by name",
-            classes(&runs[0]),
-            classes(other)
+            "runs: expected one kind of model, but {} and {}; choose the runs by name",
+            kind(&runs[0]),
+            kind(other)
         )));
     }
     runs.into_iter().map(RecordedRun::open).collect()

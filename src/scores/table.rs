@@ -271,7 +271,7 @@ mod tests {
 
     /// Ids in no particular order, and later epochs that bring new ones.
     fn record(path: &Path, run: &str, shift: f32) {
-        let format = BatchFormat::new(2).unwrap();
+        let format = BatchFormat::classes(2).unwrap();
         let mut recorder = Recorder::builder(path, run, format.clone()).start().unwrap();
         for step in 0..30_u32 {
             for phase in Phase::ALL {

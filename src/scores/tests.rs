@@ -15,7 +15,7 @@ type Row = (u32, f32, bool);
 /// Many examples, some of them several times in an epoch, some of them new in a late one, each epoch
 /// in parts of its own: the rows of all but the first epoch are sorted into buckets.
 fn record(path: &std::path::Path, ids: impl Fn(u32) -> i64) -> Rows {
-    let mut format = BatchFormat::new(2).unwrap();
+    let mut format = BatchFormat::classes(2).unwrap();
     format.logits = LogitsFormat::Off;
     let builder = Recorder::builder(path, "seed-0", format.clone()).flush_rows(1);
     let mut recorder = builder.publish_interval(Duration::ZERO).start().unwrap();

@@ -95,7 +95,7 @@ proptest! {
         flush_rows in 1..40_u64,
         segment_bytes in prop_oneof![Just(1_u64), 500..20_000_u64],
     ) {
-        let format = BatchFormat::new(CLASSES).unwrap();
+        let format = BatchFormat::classes(CLASSES).unwrap();
         let (directory, experiment) = record(&steps, &format, flush_rows, segment_bytes);
         let path = directory.experiment();
         for phase in Phase::ALL {
@@ -120,7 +120,7 @@ proptest! {
         flush_rows in 1..40_u64,
         segment_bytes in prop_oneof![Just(1_u64), 500..20_000_u64],
     ) {
-        let format = BatchFormat { signals: Signal::ALL.to_vec(), ..BatchFormat::new(CLASSES).unwrap() };
+        let format = BatchFormat { signals: Signal::ALL.to_vec(), ..BatchFormat::classes(CLASSES).unwrap() };
         let (one, in_one) = record(&steps, &format, 1 << 40, 1 << 40);
         let (many, in_many) = record(&steps, &format, flush_rows, segment_bytes);
         for phase in Phase::ALL {
@@ -139,7 +139,7 @@ proptest! {
     #[test]
     fn half_floats_and_the_largest_logits_are_those_of_the_rows(steps in steps(), k in 1..=3_u32) {
         let top = BatchFormat {
-            logits: LogitsFormat::TopK(k), ..BatchFormat::new(CLASSES).unwrap()
+            logits: LogitsFormat::TopK(k), ..BatchFormat::classes(CLASSES).unwrap()
         };
         let (directory, _) = record(&steps, &top, 10, 1);
         for phase in Phase::ALL {
@@ -152,7 +152,7 @@ proptest! {
             });
             prop_assert_eq!(bits(&read), bits(&largest.collect::<Vec<_>>()));
         }
-        let half = BatchFormat { logits: LogitsFormat::F16, ..BatchFormat::new(CLASSES).unwrap() };
+        let half = BatchFormat { logits: LogitsFormat::F16, ..BatchFormat::classes(CLASSES).unwrap() };
         let (directory, _) = record(&steps, &half, 10, 1);
         for phase in Phase::ALL {
             let read = table(&directory.experiment(), "logits", "seed-0", phase);

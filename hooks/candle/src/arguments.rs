@@ -4,13 +4,17 @@ use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 
 use candle_core::Tensor;
-use data_diet::observe::Targets;
+use data_diet::observe::{BatchIds, ModelKind, Targets};
 
 use crate::error::{Error, Result};
-use crate::transfer::{HostTensor, is_float, unsupported_logits};
+use crate::output_shape::OutputShape;
+use crate::transfer::{HostTensor, is_float};
 
-/// Example ids of a batch, one per row: a slice, array or vector of integers, a range of row numbers,
-/// or an integer tensor `[batch]`.
+/// Example ids of a batch, one per example: a slice, array or vector of integers, a range of row
+/// numbers, or an integer tensor `[batch]`.
+///
+/// Several sequences packed into one row have an id per token, `[batch, tokens]` or flattened: consecutive
+/// tokens of a row with the same id are one example. Tokens that are ignored may have any id.
 ///
 /// Ids lie in `0..2^63` and need not be dense: a row number, a database key or a hash.
 #[diagnostic::on_unimplemented(
@@ -21,6 +25,12 @@ pub trait ExampleIds: sealed::Sealed {
     #[doc(hidden)]
     fn to_ids(&self) -> Result<Cow<'_, [i64]>>;
 
+    /// Returns how many ids make a row, where they have two dimensions: an id per token.
+    #[doc(hidden)]
+    fn row_length(&self) -> Option<usize> {
+        None
+    }
+
     /// Returns the tensor, if they are one; it may be on a device.
     #[doc(hidden)]
     fn as_tensor(&self) -> Option<&Tensor> {
@@ -28,12 +38,19 @@ pub trait ExampleIds: sealed::Sealed {
     }
 }
 
-/// Labels of a batch, one per row: class indices as a slice, array, vector or integer tensor
-/// `[batch]`, or soft targets as a float tensor `[batch, classes]` whose rows sum to 1.
+/// Labels or other targets of a batch, as the kind of model has them:
+///
+/// - class indices, `[batch]` or `[batch, 1]`; for tokens `[batch, tokens]` or flattened: a slice, array,
+///   vector or integer tensor;
+/// - numbers: soft targets `[batch, classes]` whose rows sum to 1, 0 to 1 for each of several labels
+///   `[batch, labels]` (or integers), 0 or 1 or a probability `[batch]` of a binary model, or what a
+///   regression predicts `[batch, outputs]`: a float tensor, or for one number per example a slice, array
+///   or vector of `f32`;
+/// - none, of a model of which only the loss is recorded: `&()`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be labels",
-    note = "labels are `&` of integers in a slice, array or `Vec`, or of a `Tensor`: class indices \
-            `[batch]` or soft targets `[batch, classes]`"
+    note = "labels are `&` of integers or `f32` in a slice, array or `Vec`, or of a `Tensor`: class \
+            indices `[batch]` or numbers `[batch, outputs]`"
 )]
 pub trait Labels: sealed::Sealed {
     #[doc(hidden)]
@@ -59,52 +76,91 @@ pub trait Norms: sealed::Sealed {
     fn to_norms(&self) -> Result<Cow<'_, [f32]>>;
 }
 
-/// Labels on the host.
+/// Labels on the host: rows of `width` values each.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum HostLabels<'a> {
-    Classes(Cow<'a, [i64]>),
-    Soft { weights: Vec<f32>, shape: (usize, usize) },
+    Classes { labels: Cow<'a, [i64]>, width: usize },
+    Soft { weights: Cow<'a, [f32]>, width: usize },
+    None,
 }
 
-impl HostLabels<'_> {
+impl<'a> HostLabels<'a> {
+    /// One class index per row.
+    pub(crate) fn classes(labels: impl Into<Cow<'a, [i64]>>) -> Self {
+        Self::Classes { labels: labels.into(), width: 1 }
+    }
+
     /// Returns the number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
-            Self::Classes(labels) => labels.len(),
-            Self::Soft { shape: (rows, _), .. } => *rows,
+            Self::Classes { labels, width } => labels.len() / (*width).max(1),
+            Self::Soft { weights, width } => weights.len() / (*width).max(1),
+            Self::None => 0,
         }
     }
 
     /// Returns some of the rows.
     pub(crate) fn slice(&self, rows: Range<usize>) -> HostLabels<'_> {
         match self {
-            Self::Classes(labels) => HostLabels::Classes(Cow::Borrowed(&labels[rows])),
-            Self::Soft { weights, shape: (_, classes) } => HostLabels::Soft {
-                weights: weights[rows.start * classes..rows.end * classes].to_vec(),
-                shape: (rows.len(), *classes),
+            Self::Classes { labels, width } => HostLabels::Classes {
+                labels: Cow::Borrowed(&labels[rows.start * width..rows.end * width]),
+                width: *width,
             },
+            Self::Soft { weights, width } => HostLabels::Soft {
+                weights: Cow::Borrowed(&weights[rows.start * width..rows.end * width]),
+                width: *width,
+            },
+            Self::None => HostLabels::None,
         }
     }
 
     /// Returns the same labels without borrowing.
     pub(crate) fn into_owned(self) -> HostLabels<'static> {
         match self {
-            Self::Classes(labels) => HostLabels::Classes(Cow::Owned(labels.into_owned())),
-            Self::Soft { weights, shape } => HostLabels::Soft { weights, shape },
+            Self::Classes { labels, width } => {
+                HostLabels::Classes { labels: Cow::Owned(labels.into_owned()), width }
+            }
+            Self::Soft { weights, width } => {
+                HostLabels::Soft { weights: Cow::Owned(weights.into_owned()), width }
+            }
+            Self::None => HostLabels::None,
         }
     }
 
-    /// Returns the labels as targets for a batch of this shape.
-    pub(crate) fn targets(&self, rows: usize, classes: usize) -> Result<Targets<'_>> {
-        match self {
-            Self::Classes(labels) => Ok(Targets::Classes(labels)),
-            Self::Soft { weights, shape } if *shape == (rows, classes) => {
-                Ok(Targets::Soft(weights))
+    /// Returns the labels in the form in which this kind of model takes them.
+    pub(crate) fn of_kind(self, kind: ModelKind) -> Self {
+        match (kind, self) {
+            (ModelKind::MultiLabel { .. }, Self::Classes { labels, width }) => {
+                let weights = labels.iter().map(|&label| label as f32).collect();
+                Self::Soft { weights: Cow::Owned(weights), width }
             }
-            Self::Soft { shape: (got_rows, got_classes), .. } => Err(Error::Argument(format!(
-                "labels: expected soft targets [{rows}, {classes}], got [{got_rows}, {got_classes}]"
-            ))),
+            (_, labels) => labels,
+        }
+    }
+
+    /// Returns the labels as targets of this kind of model.
+    pub(crate) fn targets(&self, kind: ModelKind) -> Result<Targets<'_>> {
+        let outputs = kind.outputs();
+        match self {
+            Self::Classes { labels, width } if *width == 1 || kind.has_tokens() => {
+                Ok(Targets::Classes(labels))
+            }
+            Self::Soft { weights, width } if *width == outputs => Ok(Targets::Soft(weights)),
+            Self::None => Ok(Targets::None),
+            Self::Classes { width, .. } | Self::Soft { width, .. } => {
+                let what = match (self, kind) {
+                    (Self::Classes { .. }, _) => "class indices [batch]".to_owned(),
+                    (_, ModelKind::Classes { .. }) => {
+                        format!("class indices [batch] or soft targets [batch, {outputs}]")
+                    }
+                    _ => format!("targets [batch, {outputs}]"),
+                };
+                Err(Error::Argument(format!(
+                    "labels: expected {what}, got [{}, {width}]",
+                    self.rows()
+                )))
+            }
         }
     }
 }
@@ -138,8 +194,8 @@ macro_rules! integers {
         }
         impl Labels for [$integer] {
             fn to_labels(&self) -> Result<HostLabels<'_>> {
-                let labels = self.iter().map(|&class| label(class)).collect::<Result<_>>()?;
-                Ok(HostLabels::Classes(Cow::Owned(labels)))
+                let labels = self.iter().map(|&class| label(class)).collect::<Result<Vec<_>>>()?;
+                Ok(HostLabels::classes(labels))
             }
         }
     )*};
@@ -156,11 +212,25 @@ impl ExampleIds for [i64] {
 
 impl Labels for [i64] {
     fn to_labels(&self) -> Result<HostLabels<'_>> {
-        Ok(HostLabels::Classes(Cow::Borrowed(self)))
+        Ok(HostLabels::classes(self))
     }
 }
 
 impl sealed::Sealed for [f32] {}
+
+impl Labels for [f32] {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
+        Ok(HostLabels::Soft { weights: Cow::Borrowed(self), width: 1 })
+    }
+}
+
+impl sealed::Sealed for () {}
+
+impl Labels for () {
+    fn to_labels(&self) -> Result<HostLabels<'_>> {
+        Ok(HostLabels::None)
+    }
+}
 
 impl Norms for [f32] {
     fn to_norms(&self) -> Result<Cow<'_, [f32]>> {
@@ -227,6 +297,10 @@ impl<T: ExampleIds + ?Sized> ExampleIds for &T {
         (**self).to_ids()
     }
 
+    fn row_length(&self) -> Option<usize> {
+        (**self).row_length()
+    }
+
     fn as_tensor(&self) -> Option<&Tensor> {
         (**self).as_tensor()
     }
@@ -280,11 +354,20 @@ impl sealed::Sealed for Tensor {}
 
 impl ExampleIds for Tensor {
     fn to_ids(&self) -> Result<Cow<'_, [i64]>> {
-        if self.rank() != 1 {
+        if !(1..=2).contains(&self.rank()) {
             let got = self.dims();
-            return Err(Error::Argument(format!("ids: expected a tensor [batch], got {got:?}")));
+            return Err(Error::Argument(format!(
+                "ids: expected a tensor [batch], or [batch, tokens] of packed sequences, got {got:?}"
+            )));
         }
         HostTensor::new(self)?.integers("ids").map(Cow::Owned)
+    }
+
+    fn row_length(&self) -> Option<usize> {
+        match *self.dims() {
+            [_, length] => Some(length),
+            _ => None,
+        }
     }
 
     fn as_tensor(&self) -> Option<&Tensor> {
@@ -306,17 +389,14 @@ impl Norms for Tensor {
 
 impl Labels for Tensor {
     fn to_labels(&self) -> Result<HostLabels<'_>> {
-        match *self.dims() {
-            [_] => {
-                let labels = HostTensor::new(self)?.integers("labels")?;
-                Ok(HostLabels::Classes(Cow::Owned(labels)))
-            }
-            [rows, classes] if is_float(self.dtype()) => Ok(HostLabels::Soft {
-                weights: HostTensor::new(self)?.floats("labels")?,
-                shape: (rows, classes),
-            }),
-            _ => Err(unsupported_labels(self)),
-        }
+        let [_, row @ ..] = self.dims() else { return Err(unsupported_labels(self)) };
+        let width = row.iter().product();
+        let labels = HostTensor::new(self)?;
+        Ok(if is_float(self.dtype()) {
+            HostLabels::Soft { weights: Cow::Owned(labels.floats("labels")?), width }
+        } else {
+            HostLabels::Classes { labels: Cow::Owned(labels.integers("labels")?), width }
+        })
     }
 
     fn as_tensor(&self) -> Option<&Tensor> {
@@ -324,25 +404,33 @@ impl Labels for Tensor {
     }
 }
 
-/// Checks that logits have a row per id, a column per class, and a supported dtype.
-pub(crate) fn check_logits(logits: &Tensor, rows: usize, classes: usize) -> Result<()> {
-    if logits.dims() != [rows, classes] || rows == 0 {
-        let got = logits.dims();
-        return Err(Error::Argument(format!(
-            "logits: expected [{rows}, {classes}], a row per id and a column per class, got {got:?}{}",
-            if rows == 0 { "; a batch has at least one row" } else { "" }
-        )));
-    }
-    if !is_float(logits.dtype()) {
-        return Err(unsupported_logits(logits.dtype()));
-    }
-    Ok(())
-}
-
 pub(crate) fn unsupported_labels(got: &Tensor) -> Error {
     Error::Argument(format!(
-        "labels: expected class indices [batch] or soft targets [batch, classes], got {} {:?}",
+        "labels: expected class indices [batch] or numbers [batch, outputs], got {} {:?}",
         got.dtype().as_str(),
         got.dims()
     ))
+}
+
+/// Returns which example each row of a batch belongs to. `ids` are those of `given`.
+pub(crate) fn batch_ids<'a, I>(
+    kind: ModelKind,
+    given: &I,
+    ids: &'a [i64],
+    outputs: &OutputShape,
+) -> BatchIds<'a>
+where
+    I: ExampleIds + ?Sized,
+{
+    let per_token = |row_length| BatchIds::Tokens { ids, row_length };
+    match given.row_length() {
+        Some(row_length) if kind.has_tokens() => per_token(row_length),
+        // A column of ids, one for each example.
+        _ if !kind.has_tokens() || ids.len() != outputs.rows() => BatchIds::Examples(ids),
+        // An id per token, unless there is one token in each sequence.
+        _ => match outputs.tokens {
+            Some(1) => BatchIds::Examples(ids),
+            tokens => per_token(tokens.unwrap_or(ids.len())),
+        },
+    }
 }

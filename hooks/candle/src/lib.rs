@@ -66,6 +66,7 @@ pub mod gradients;
 mod hook;
 pub mod nn;
 pub mod ntk;
+mod output_shape;
 pub mod selection;
 mod signals;
 mod transfer;
@@ -75,7 +76,7 @@ pub use arguments::{ExampleIds, Labels, Norms};
 pub use error::{Error, Result};
 pub use hook::{DataDietHook, DataDietHookBuilder};
 
-pub use data_diet::observe::{LogitsFormat, Schedule, Signal};
+pub use data_diet::observe::{LogitsFormat, ModelKind, Schedule, Signal};
 pub use data_diet::record::{OnFailure, RecorderStatus, RunReport, WhenFull};
 pub use data_diet::run::{Durability, RunStatus};
 

@@ -1,13 +1,17 @@
 //! Rows whose signals were computed on an accelerator instead of the host.
 
 use super::format::{BatchFormat, LogitsFormat};
-use super::logits::LogitRows;
+use super::ids::BatchIds;
+use super::logits::{LabelLogits, LogitRows, TopLogits};
+use super::sequences::{Sequences, TokenSignals};
+use super::targets::TargetForm;
 use super::{Batch, Measured, ObservationColumns, check};
 use crate::error::{Error, Result};
+use crate::observe::model_kind::ModelKind;
 use crate::observe::training_time::Moment;
 
-/// The values computed for each row of a batch on an accelerator, by the definitions of
-/// [`ExampleSignals`](crate::observe::ExampleSignals).
+/// The values computed for each row of a batch of `classes`, or for each token of a batch of `tokens`,
+/// on an accelerator, by the definitions of [`ExampleSignals`](crate::observe::ExampleSignals).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceSignals {
     /// The class index of each row, unchecked. For a soft target, the most likely class; the lowest
@@ -15,7 +19,7 @@ pub struct DeviceSignals {
     pub labels: Vec<i64>,
     /// Whether each row was classified correctly.
     pub correct: Vec<bool>,
-    /// Whether every logit of each row was finite.
+    /// Whether each row is finite: no logit is NaN or plus infinity, and not all are minus infinity.
     pub finite: Vec<bool>,
     /// One column per signal of the format, in its order.
     pub signals: Vec<Vec<f32>>,
@@ -41,6 +45,8 @@ pub enum DeviceLogits {
         classes: Vec<i32>,
         /// Their logits.
         values: Vec<f32>,
+        /// For [`LogitsFormat::TopKAndLabel`], what they say about the label.
+        label: Option<LabelLogits>,
     },
 }
 
@@ -51,18 +57,18 @@ impl Batch {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as for [`new`](Self::new), and for
     /// columns that do not fit the format or one another.
-    pub fn from_device_signals(
+    pub fn from_device_signals<'a>(
         format: &BatchFormat,
         moment: Moment,
-        examples: &[i64],
+        ids: impl Into<BatchIds<'a>>,
         observed: DeviceSignals,
     ) -> Result<Self> {
-        let rows = examples.len();
+        let ids = ids.into();
+        let rows = observed.labels.len();
+        ids.check(format, rows)?;
         check_lengths(format, rows, &observed)?;
-        let DeviceSignals { mut labels, mut correct, mut finite, mut signals, logits, target_sums } =
-            observed;
-        match &target_sums {
-            None => check::class_labels(format, &labels)?,
+        match &observed.target_sums {
+            None => check::class_labels(format, &observed.labels)?,
             Some(sums) => {
                 for (row, &sum) in sums.iter().enumerate() {
                     check::soft_target(
@@ -73,26 +79,37 @@ impl Batch {
                 }
             }
         }
-        let ignored = |row: usize| target_sums.is_none() && format.ignores(labels[row]);
-        let keep = check::kept_rows(format, examples, ignored)?;
+        let is_class = observed.target_sums.is_none();
+        let ignored = |row: usize| is_class && format.ignores(observed.labels[row]);
+        let keep = check::kept_rows(format, ids, rows, ignored)?;
+        if format.kind.has_tokens() {
+            let tokens = DeviceTokens { observed: &observed, counted: &keep };
+            let sequences = Sequences::new(format, ids, rows, &keep, &tokens);
+            return Ok(Self::of_sequences(moment, sequences));
+        }
+        let DeviceSignals { mut labels, mut correct, mut finite, mut signals, logits, .. } =
+            observed;
         let mut logits = stored(format, logits);
-        let mut examples = examples.to_vec();
+        let examples = keep.iter().map(|&row| ids.of_row(row, rows)).collect();
         if keep.len() < rows {
-            retain(&mut examples, &keep, 1);
             retain(&mut labels, &keep, 1);
             retain(&mut correct, &keep, 1);
             retain(&mut finite, &keep, 1);
             for column in &mut signals {
                 retain(column, &keep, 1);
             }
-            let classes = format.classes as usize;
+            let classes = format.kind.outputs();
             match &mut logits {
                 None => {}
                 Some(LogitRows::F32(values)) => retain(values, &keep, classes),
                 Some(LogitRows::F16(bytes)) => retain(bytes, &keep, 2 * classes),
-                Some(LogitRows::TopK { k, classes, values }) => {
-                    retain(classes, &keep, *k);
-                    retain(values, &keep, *k);
+                Some(LogitRows::Top(top)) => {
+                    retain(&mut top.classes, &keep, top.k);
+                    retain(&mut top.values, &keep, top.k);
+                    if let Some(label) = &mut top.label {
+                        retain(&mut label.logit, &keep, 1);
+                        retain(&mut label.log_sum_exp, &keep, 1);
+                    }
                 }
             }
         }
@@ -101,14 +118,45 @@ impl Batch {
             examples,
             labels: labels.into_iter().map(|label| label as i32).collect(),
             non_finite: finite.iter().filter(|&&finite| !finite).count() as u64,
-            measured: Measured::Observations(ObservationColumns { correct, signals, logits }),
+            measured: Measured::Observations(ObservationColumns {
+                correct,
+                tokens: None,
+                signals,
+                logits,
+            }),
+            targets: Some(if is_class { TargetForm::Classes } else { TargetForm::Soft }),
+            without_tokens: 0,
         })
     }
 }
 
+/// The tokens of a batch that count.
+struct DeviceTokens<'a> {
+    observed: &'a DeviceSignals,
+    counted: &'a [usize],
+}
+
+impl TokenSignals for DeviceTokens<'_> {
+    fn signals(&self, at: usize) -> impl Iterator<Item = f32> + '_ {
+        let row = self.counted[at];
+        self.observed.signals.iter().map(move |column| column[row])
+    }
+
+    fn is_correct(&self, at: usize) -> bool {
+        self.observed.correct[self.counted[at]]
+    }
+
+    fn is_finite(&self, at: usize) -> bool {
+        self.observed.finite[self.counted[at]]
+    }
+}
+
 fn check_lengths(format: &BatchFormat, rows: usize, observed: &DeviceSignals) -> Result<()> {
-    if rows == 0 {
-        return Err(Error::invalid("examples: expected at least one row, got none"));
+    if !matches!(format.kind, ModelKind::Classes { .. } | ModelKind::Tokens { .. }) {
+        return Err(Error::invalid(format!(
+            "signals: expected those of classes or tokens, which a device computes, got `{}`",
+            format.kind.name()
+        )));
     }
     let same = |what: &str, got: usize, expected: usize| {
         if got == expected {
@@ -116,7 +164,6 @@ fn check_lengths(format: &BatchFormat, rows: usize, observed: &DeviceSignals) ->
         }
         Err(Error::invalid(format!("{what}: expected {expected}, got {got}")))
     };
-    same("labels", observed.labels.len(), rows)?;
     same("correct", observed.correct.len(), rows)?;
     same("finite", observed.finite.len(), rows)?;
     if let Some(sums) = &observed.target_sums {
@@ -126,14 +173,22 @@ fn check_lengths(format: &BatchFormat, rows: usize, observed: &DeviceSignals) ->
     for (column, signal) in observed.signals.iter().zip(&format.signals) {
         same(signal.name(), column.len(), rows)?;
     }
-    let all = rows * format.classes as usize;
+    let all = rows * format.kind.outputs();
     match (&observed.logits, format.logits) {
         (DeviceLogits::Off, LogitsFormat::Off) => Ok(()),
         (DeviceLogits::F32(values), LogitsFormat::F32) => same("logits", values.len(), all),
         (DeviceLogits::F16(bytes), LogitsFormat::F16) => same("logits", bytes.len(), 2 * all),
-        (DeviceLogits::TopK { classes, values }, LogitsFormat::TopK(k)) => {
+        (
+            DeviceLogits::TopK { classes, values, label },
+            LogitsFormat::TopK(k) | LogitsFormat::TopKAndLabel(k),
+        ) => {
+            let of_label =
+                if matches!(format.logits, LogitsFormat::TopKAndLabel(_)) { rows } else { 0 };
+            let label = label.as_ref();
             same("logits", values.len(), rows * k as usize)?;
-            same("logits' classes", classes.len(), rows * k as usize)
+            same("logits' classes", classes.len(), rows * k as usize)?;
+            same("label_logit", label.map_or(0, |label| label.logit.len()), of_label)?;
+            same("log_sum_exp", label.map_or(0, |label| label.log_sum_exp.len()), of_label)
         }
         (_, expected) => {
             Err(Error::invalid(format!("logits: expected {expected:?}, got another format")))
@@ -146,9 +201,9 @@ fn stored(format: &BatchFormat, logits: DeviceLogits) -> Option<LogitRows> {
         DeviceLogits::Off => None,
         DeviceLogits::F32(values) => Some(LogitRows::F32(values)),
         DeviceLogits::F16(bytes) => Some(LogitRows::F16(bytes)),
-        DeviceLogits::TopK { classes, values } => {
-            let LogitsFormat::TopK(k) = format.logits else { return None };
-            Some(LogitRows::TopK { k: k as usize, classes, values })
+        DeviceLogits::TopK { classes, values, label } => {
+            let k = format.logits.top()? as usize;
+            Some(LogitRows::Top(TopLogits { k, classes, values, label }))
         }
     }
 }
@@ -167,14 +222,15 @@ mod tests {
 
     use super::*;
     use crate::observe::batch::Targets;
-    use crate::observe::signal::{ExampleSignals, Signal, Target, argmax};
+    use crate::observe::definitions::{ExampleSignals, Target, argmax};
+    use crate::observe::signal::Signal;
     use crate::observe::training_time::Phase;
 
     const MOMENT: Moment = Moment { phase: Phase::Train, step: 3, epoch: 1 };
 
     /// What an accelerator would compute, from the reference implementation.
     fn computed(format: &BatchFormat, logits: &[f32], targets: Targets<'_>) -> DeviceSignals {
-        let classes = format.classes as usize;
+        let classes = format.kind.outputs();
         let soft = |row: usize, weights: &[f32]| weights[row * classes..][..classes].to_vec();
         let rows: Vec<&[f32]> = logits.chunks_exact(classes).collect();
         let signals: Vec<ExampleSignals> = rows
@@ -188,12 +244,13 @@ mod tests {
                 Targets::Soft(weights) => {
                     ExampleSignals::compute(logits, Target::Soft(&soft(row, weights)))
                 }
+                Targets::None => ExampleSignals::NON_FINITE,
             })
             .collect();
         let mut kept = LogitRows::with_capacity(format, rows.len());
         for row in &rows {
             if let Some(kept) = &mut kept {
-                kept.push(row);
+                kept.push(row, 0, f64::NAN);
             }
         }
         DeviceSignals {
@@ -202,6 +259,7 @@ mod tests {
                 Targets::Soft(weights) => {
                     weights.chunks_exact(classes).map(|row| argmax(row) as i64).collect()
                 }
+                Targets::None => Vec::new(),
             },
             correct: signals.iter().map(|signals| signals.correct).collect(),
             finite: rows.iter().map(|row| row.iter().all(|z| z.is_finite())).collect(),
@@ -214,12 +272,12 @@ mod tests {
                 None => DeviceLogits::Off,
                 Some(LogitRows::F32(values)) => DeviceLogits::F32(values),
                 Some(LogitRows::F16(bytes)) => DeviceLogits::F16(bytes),
-                Some(LogitRows::TopK { classes, values, .. }) => {
-                    DeviceLogits::TopK { classes, values }
+                Some(LogitRows::Top(TopLogits { classes, values, label, .. })) => {
+                    DeviceLogits::TopK { classes, values, label }
                 }
             },
             target_sums: match targets {
-                Targets::Classes(_) => None,
+                Targets::Classes(_) | Targets::None => None,
                 Targets::Soft(weights) => Some(
                     weights
                         .chunks_exact(classes)
@@ -259,7 +317,7 @@ mod tests {
                 signals: Signal::ALL.to_vec(),
                 logits: [LogitsFormat::Off, LogitsFormat::F32, LogitsFormat::F16, LogitsFormat::TopK(2)]
                     [form],
-                ..BatchFormat::new(3).unwrap()
+                ..BatchFormat::classes(3).unwrap()
             };
             let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
             let labels: Vec<i64> = rows.iter().map(|row| row.1).collect();
@@ -287,14 +345,14 @@ mod tests {
 
     #[test]
     fn columns_that_do_not_fit_are_refused_by_name() {
-        let format = BatchFormat::new(2).unwrap();
+        let format = BatchFormat::classes(2).unwrap();
         let logits = [0.0, 1.0, 2.0, 3.0];
         let whole = || computed(&format, &logits, Targets::Classes(&[0, 1]));
         let message = |ids: &[i64], observed| {
             Batch::from_device_signals(&format, MOMENT, ids, observed).unwrap_err().to_string()
         };
-        assert!(message(&[], whole()).contains("at least one row"));
-        assert_eq!(message(&[1, 2, 3], whole()), "labels: expected 3, got 2");
+        let expected = "ids: expected 2, one per row of logits, got 3";
+        assert_eq!(message(&[1, 2, 3], whole()), expected);
         let cut = DeviceSignals { correct: vec![true], ..whole() };
         assert_eq!(message(&[1, 2], cut), "correct: expected 2, got 1");
         let cut = DeviceSignals { signals: whole().signals[..2].to_vec(), ..whole() };

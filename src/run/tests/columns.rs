@@ -29,7 +29,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
-    let mut format = BatchFormat::new(2).unwrap();
+    let mut format = BatchFormat::classes(2).unwrap();
     format.logits = LogitsFormat::Off;
     format.signals = vec![Signal::El2n];
     let columns: Vec<ArrayRef> = vec![

@@ -19,7 +19,7 @@ pub(crate) const ROWS: u64 = 3;
 const RUN: &str = "seed-0";
 
 pub(crate) fn format() -> BatchFormat {
-    BatchFormat::new(2).unwrap()
+    BatchFormat::classes(2).unwrap()
 }
 
 /// Every third step is a score pass.

@@ -16,7 +16,7 @@ pub(crate) struct Presented {
 }
 
 pub(crate) fn format(classes: usize) -> BatchFormat {
-    let mut format = BatchFormat::new(classes).unwrap();
+    let mut format = BatchFormat::classes(classes).unwrap();
     format.logits = LogitsFormat::Off;
     format
 }

@@ -17,7 +17,7 @@ impl Training {
     const TRAIN_BATCHES: u64 = 5;
 
     pub(crate) fn format(&self) -> BatchFormat {
-        BatchFormat::new(self.classes).unwrap()
+        BatchFormat::classes(self.classes).unwrap()
     }
 
     /// When the `index`-th batch of the run is made.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use candle_core::Device;
 use candle_nn::VarMap;
-use data_diet::observe::{BatchFormat, Clock, LogitsFormat, Schedule, Signal};
+use data_diet::observe::{BatchFormat, Clock, LogitsFormat, ModelKind, Schedule, Signal};
 use data_diet::record::{OnFailure, Recorder, RecorderBuilder, WhenFull};
 use data_diet::run::Durability;
 
@@ -14,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::hook::DataDietHook;
 use crate::weights::{SnapshotSource, Snapshots};
 
-/// The options of a [`DataDietHook`]. Only [`classes`](Self::classes) is required.
+/// The options of a [`DataDietHook`]. Only what the model learns is required: one of
+/// [`classes`](Self::classes), [`tokens`](Self::tokens), [`multi_label`](Self::multi_label),
+/// [`binary`](Self::binary), [`regression`](Self::regression) and [`loss_only`](Self::loss_only).
 ///
 /// # Examples
 ///
@@ -39,8 +42,12 @@ use crate::weights::{SnapshotSource, Snapshots};
 #[must_use = "nothing is recorded before `build`"]
 pub struct DataDietHookBuilder {
     recorder: RecorderBuilder,
-    format: BatchFormat,
-    classes: Option<usize>,
+    kind: Option<ModelKind>,
+    examples: Option<u64>,
+    ignore_index: Option<i64>,
+    signals: Option<Vec<Signal>>,
+    logits: Option<LogitsFormat>,
+    device: Option<Device>,
     every: u64,
     /// The step and epoch at which a resumed run starts.
     resumed: Option<(u64, u32)>,
@@ -73,19 +80,24 @@ impl DataDietHook {
 
 impl DataDietHookBuilder {
     pub(crate) fn new(experiment: PathBuf, run: String) -> Self {
+        let hook = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+        // Set when the hook is built.
         let format = BatchFormat {
-            classes: 0,
+            kind: ModelKind::LossOnly,
             examples: None,
             ignore_index: None,
-            signals: BatchFormat::DEFAULT_SIGNALS.to_vec(),
-            logits: LogitsFormat::default(),
+            signals: Vec::new(),
+            logits: LogitsFormat::Off,
         };
-        let hook = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-        let recorder = Recorder::builder(&experiment, run, format.clone()).recorded_by(hook);
+        let recorder = Recorder::builder(&experiment, run, format).recorded_by(hook);
         Self {
             recorder,
-            format,
-            classes: None,
+            kind: None,
+            examples: None,
+            ignore_index: None,
+            signals: None,
+            logits: None,
+            device: None,
             every: 1,
             resumed: None,
             experiment,
@@ -96,37 +108,113 @@ impl DataDietHookBuilder {
         }
     }
 
-    /// Sets the number of classes, which is the number of logits per example; at least 2.
-    pub fn classes(mut self, classes: usize) -> Self {
-        self.classes = Some(classes);
+    /// One label out of this many classes, at least 2, by softmax: logits `[batch, classes]`, labels
+    /// `[batch]`, or soft targets `[batch, classes]`.
+    pub fn classes(self, classes: usize) -> Self {
+        self.model(ModelKind::Classes { classes: outputs(classes) })
+    }
+
+    /// A label for each token, out of a vocabulary of this size: logits `[batch, tokens, vocabulary]`, or
+    /// flattened as candle's `cross_entropy` takes them, `[batch * tokens, vocabulary]`; labels `[batch,
+    /// tokens]` or `[batch * tokens]`. An example is a sequence, each of its signals the mean over its
+    /// tokens that are not [ignored](Self::ignore_index).
+    ///
+    /// Logits and labels are those of the loss, so a language model's labels are already shifted: the
+    /// label of a token is the token after it.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use data_diet_candle::DataDietHook;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let (vocabulary, device) = (50, Device::Cpu);
+    /// # let tokens = Tensor::zeros((4, 9), DType::U32, &device)?;
+    /// # let model = |tokens: &Tensor| Tensor::randn(0.0_f32, 1.0, (4, tokens.dim(1).unwrap(), 50), &device);
+    /// let mut hook = DataDietHook::builder(directory.path(), "seed-0").tokens(vocabulary).build()?;
+    ///
+    /// // The text is shifted before the model sees it ...
+    /// let (inputs, labels) = (tokens.narrow(1, 0, 8)?, tokens.narrow(1, 1, 8)?);
+    /// let logits = model(&inputs)?;
+    /// hook.on_step_end(&(0..4), &logits, &labels)?;
+    ///
+    /// // ... or the logits after.
+    /// let logits = model(&tokens)?.narrow(1, 0, 8)?;
+    /// hook.on_step_end(&(0..4), &logits, &labels)?;
+    /// # hook.finish()?.check()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tokens(self, vocabulary: usize) -> Self {
+        self.model(ModelKind::Tokens { vocabulary: outputs(vocabulary) })
+    }
+
+    /// Any number of this many labels at once, by a sigmoid each: logits `[batch, labels]`, targets of
+    /// that shape in 0 to 1.
+    pub fn multi_label(self, labels: usize) -> Self {
+        self.model(ModelKind::MultiLabel { labels: outputs(labels) })
+    }
+
+    /// One of two classes, by the sigmoid of one logit: logits and targets `[batch]` or `[batch, 1]`,
+    /// targets 0 and 1, or probabilities. Signals are those of two classes with logits (0, z).
+    pub fn binary(self) -> Self {
+        self.model(ModelKind::Binary)
+    }
+
+    /// This many numbers, by squared error: predictions `[batch, outputs]`, or any shape with as many
+    /// values per example, and targets of that shape.
+    pub fn regression(self, outputs_per_example: usize) -> Self {
+        self.model(ModelKind::Regression { outputs: outputs(outputs_per_example) })
+    }
+
+    /// Any other objective (contrastive, diffusion, reinforcement, ranking), of which only the loss of
+    /// each example is recorded: see [`on_loss_batch`](DataDietHook::on_loss_batch).
+    pub fn loss_only(self) -> Self {
+        self.model(ModelKind::LossOnly)
+    }
+
+    fn model(mut self, kind: ModelKind) -> Self {
+        self.kind = Some(kind);
         self
     }
 
     /// Declares the number of examples if ids are row numbers. Ids at or above it are refused.
     pub fn examples(mut self, examples: u64) -> Self {
-        self.format.examples = Some(examples);
+        self.examples = Some(examples);
         self
     }
 
-    /// Leaves out rows with this label: padding, or unlabeled examples. Often -100.
+    /// Leaves out rows, or tokens, with this label: padding, prompts, or unlabeled examples. Often -100.
     pub fn ignore_index(mut self, label: i64) -> Self {
-        self.format.ignore_index = Some(label);
+        self.ignore_index = Some(label);
         self
     }
 
-    /// Sets the signals to record. Default: EL2N, loss and margin.
+    /// Sets the signals to record. Default: EL2N, loss and margin, of those that the
+    /// [kind of model](ModelKind) has; where logits are not recorded whole, also confidence and entropy,
+    /// which could not be computed later.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
-        self.format.signals = signals.into_iter().collect();
-        self.format.signals.sort_unstable();
-        self.format.signals.dedup();
+        let mut signals: Vec<Signal> = signals.into_iter().collect();
+        signals.sort_unstable();
+        signals.dedup();
+        self.signals = Some(signals);
         self
     }
 
-    /// Sets how to record the logits. Default: every one as `f32`. With a thousand classes they
-    /// take most of the space: [`LogitsFormat::F16`] halves it, [`LogitsFormat::TopK`] takes almost
-    /// none.
+    /// Sets how to record the logits. Default: every one as `f32` up to 128 classes; above, the eight
+    /// highest with their classes, the label's, and the log-sum-exp; nothing for tokens, regression and
+    /// losses.
+    ///
+    /// A run takes about `examples * epochs * bytes` before compression, where
+    /// [`RecorderStatus::bytes_per_row`](data_diet::record::RecorderStatus) are the bytes: 101 with ten
+    /// whole logits, 4,069 with a thousand, 141 with the eight highest of a thousand. Observations are
+    /// compressed to a third, logits to four fifths.
     pub fn logits(mut self, format: LogitsFormat) -> Self {
-        self.format.logits = format;
+        self.logits = Some(format);
+        self
+    }
+
+    /// Prepares what this device needs, so that the first batch takes no longer than others: on CUDA,
+    /// compiles the kernel and takes pinned memory.
+    pub fn device(mut self, device: &Device) -> Self {
+        self.device = Some(device.clone());
         self
     }
 
@@ -272,14 +360,11 @@ impl DataDietHookBuilder {
     /// If an option is missing or out of range, if the run exists and neither
     /// [`resume_at`](Self::resume_at) nor [`overwrite`](Self::overwrite) was called, if another
     /// process records it, or if the directory cannot be written.
-    pub fn build(mut self) -> Result<DataDietHook> {
-        let classes = self.classes.ok_or_else(|| {
-            Error::Argument("classes: expected `.classes(n)` on the builder, got none".to_owned())
-        })?;
+    pub fn build(self) -> Result<DataDietHook> {
+        let format = self.format()?;
         if self.every == 0 {
             return Err(Error::Argument("every: expected at least 1 step, got 0".to_owned()));
         }
-        self.format.classes = BatchFormat::new(classes)?.classes;
         let mut snapshots = match self.snapshots {
             Some((variables, schedule)) if self.rank == 0 => {
                 let source = SnapshotSource::new(variables, schedule, self.snapshot_filter);
@@ -299,7 +384,7 @@ impl DataDietHookBuilder {
         let mut clock = Clock::default();
         clock.set_step(step)?;
         clock.set_epoch(epoch)?;
-        let mut recorder = self.recorder.format(self.format).start()?;
+        let mut recorder = self.recorder.format(format).start()?;
         if let (Some(weights), Some(parent)) = (&inherited, &self.parent) {
             weights.load_into(&parent.variables)?;
         }
@@ -311,8 +396,36 @@ impl DataDietHookBuilder {
                 _ => snapshots.begin(clock, &mut recorder)?,
             }
         }
-        Ok(DataDietHook::recording(recorder, clock, self.every, snapshots))
+        DataDietHook::recording(recorder, clock, self.every, snapshots, self.device.as_ref())
     }
+
+    /// Returns what is recorded of a batch.
+    fn format(&self) -> Result<BatchFormat> {
+        let kind = self.kind.ok_or_else(|| {
+            Error::Argument(
+                "model: expected `.classes(n)`, `.tokens(vocabulary)`, `.multi_label(n)`, `.binary()`, \
+                 `.regression(n)` or `.loss_only()` on the builder, got none"
+                    .to_owned(),
+            )
+        })?;
+        kind.check()?;
+        let logits = self.logits.unwrap_or(LogitsFormat::default_of(kind));
+        let signals = self.signals.clone();
+        let format = BatchFormat {
+            kind,
+            examples: self.examples,
+            ignore_index: self.ignore_index,
+            signals: signals.unwrap_or_else(|| BatchFormat::default_signals(kind, logits)),
+            logits,
+        };
+        format.check()?;
+        Ok(format)
+    }
+}
+
+/// More than any kind allows, which is told by name when the hook is built.
+fn outputs(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for DataDietHookBuilder {
@@ -320,8 +433,9 @@ impl fmt::Debug for DataDietHookBuilder {
         let schedule = self.snapshots.as_ref().map(|(_, schedule)| schedule);
         f.debug_struct("DataDietHookBuilder")
             .field("recorder", &self.recorder)
-            .field("format", &self.format)
-            .field("classes", &self.classes)
+            .field("kind", &self.kind)
+            .field("signals", &self.signals)
+            .field("logits", &self.logits)
             .field("every", &self.every)
             .field("snapshots", &schedule)
             .finish_non_exhaustive()

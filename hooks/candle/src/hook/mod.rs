@@ -5,16 +5,17 @@ mod builder;
 
 use std::fmt;
 
-use candle_core::Tensor;
-use data_diet::observe::{Batch, BatchFormat, Clock, LogitsFormat, Phase};
+use candle_core::{Device, Tensor};
+use data_diet::observe::{Batch, BatchFormat, Clock, LogitsFormat, ModelKind, Phase, Targets};
 use data_diet::record::{Recorder, RecorderStatus, RunReport};
 
 pub use builder::DataDietHookBuilder;
 
-use crate::arguments::{ExampleIds, Labels, Norms, check_logits};
+use crate::arguments::{ExampleIds, Labels, Norms, batch_ids};
 use crate::error::Result;
+use crate::output_shape::OutputShape;
 use crate::signals::operations;
-use crate::transfer::HostTensor;
+use crate::transfer::{batch_from_host, contiguous_on_host};
 use crate::weights::SnapshotSource;
 
 /// Records per-example signals from a candle training loop.
@@ -48,24 +49,29 @@ impl DataDietHook {
         clock: Clock,
         every: u64,
         snapshots: Option<SnapshotSource>,
-    ) -> Self {
+        device: Option<&Device>,
+    ) -> Result<Self> {
         let format = recorder.format().clone();
         let recording = Recording {
             #[cfg(feature = "cuda")]
-            device: crate::signals::cuda::DeviceBatches::new(&format),
+            device: crate::signals::cuda::DeviceBatches::new(&format, device)?,
             recorder,
             format,
             every,
             snapshots,
         };
-        Self { recording: Some(recording), clock }
+        #[cfg(not(feature = "cuda"))]
+        let _ = device;
+        Ok(Self { recording: Some(recording), clock })
     }
 
     /// Records a training step, then increments the step counter. Call it after every optimizer
     /// update, with the logits that its loss was computed from.
     ///
-    /// `ids` are the examples of the batch, `logits` is `[batch, classes]` in f32, f16, bf16 or f64
-    /// and may be a view, `labels` are class indices `[batch]` or soft targets `[batch, classes]`.
+    /// `ids` are the examples of the batch. `logits` are the model's outputs in f32, f16, bf16 or f64,
+    /// and may be a view; `labels` are the targets of its loss. Their shapes are those of the
+    /// [kind of model](ModelKind): for classes `[batch, classes]`, and class indices `[batch]` or soft
+    /// targets `[batch, classes]`. An empty batch records nothing.
     ///
     /// On a CUDA device nothing waits: the signals are computed there, after the work that this
     /// thread has queued. Call the hook on the thread that computed the logits.
@@ -133,6 +139,21 @@ impl DataDietHook {
         self.record(Phase::HeldOut, ids, logits, labels)
     }
 
+    /// Records the loss of each example of a training step, then increments the step counter, for a
+    /// model that was declared [`loss_only`](DataDietHookBuilder::loss_only): `losses` is `[batch]` or
+    /// `[batch, 1]`. Short for [`on_step_end`](Self::on_step_end) with the losses as logits and no labels,
+    /// `&()`, as which the other methods take them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end).
+    pub fn on_loss_batch<I>(&mut self, ids: &I, losses: &Tensor) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+    {
+        self.on_step_end(ids, losses, &())
+    }
+
     /// Records gradient norms (`GraNd`) of some examples at the current weights, in the table
     /// `grand`. Call it where `on_score_batch` would be called, with the result of
     /// [`GradientNorms`](crate::gradients::GradientNorms), or any numbers of at least 0, one per
@@ -153,8 +174,10 @@ impl DataDietHook {
         let Some(recording) = &mut self.recording else { return Ok(()) };
         let examples = ids.to_ids()?;
         let norms = norms.to_norms()?;
+        let kind = recording.format.kind;
         let labels = labels.to_labels()?;
-        let targets = labels.targets(examples.len(), recording.format.classes as usize)?;
+        // Other kinds have no class, which is all that is recorded of a label here.
+        let targets = if kind.has_class() { labels.targets(kind)? } else { Targets::None };
         let moment = self.clock.moment(Phase::Score);
         let batch = Batch::grand(&recording.format, moment, &examples, &norms, targets)?;
         Ok(recording.recorder.record(batch)?)
@@ -257,7 +280,7 @@ impl DataDietHook {
         }
     }
 
-    fn record<I, L>(&mut self, phase: Phase, ids: &I, logits: &Tensor, labels: &L) -> Result<()>
+    fn record<I, L>(&mut self, phase: Phase, ids: &I, outputs: &Tensor, labels: &L) -> Result<()>
     where
         I: ExampleIds + ?Sized,
         L: Labels + ?Sized,
@@ -268,27 +291,30 @@ impl DataDietHook {
         }
         let moment = self.clock.moment(phase);
         #[cfg(feature = "cuda")]
-        if logits.device().is_cuda() {
-            return recording.device.record(&mut recording.recorder, moment, ids, logits, labels);
+        if outputs.device().is_cuda() {
+            return recording.device.record(&mut recording.recorder, moment, ids, outputs, labels);
         }
-        let classes = recording.format.classes as usize;
-        let examples = ids.to_ids()?;
-        let rows = examples.len();
-        check_logits(logits, rows, classes)?;
-        let labels = labels.to_labels()?;
-        let targets = labels.targets(rows, classes)?;
         let format = &recording.format;
-        let batch = if logits.device().is_cpu() || format.logits != LogitsFormat::Off {
-            HostTensor::new(logits)?.into_batch(format, moment, &examples, targets)?
-        } else {
+        let kind = format.kind;
+        let shape = OutputShape::of(kind, outputs)?;
+        let examples = ids.to_ids()?;
+        let ids = batch_ids(kind, ids, &examples, &shape);
+        let labels = labels.to_labels()?.of_kind(kind);
+        let targets = labels.targets(kind)?;
+        let has_softmax = matches!(kind, ModelKind::Classes { .. } | ModelKind::Tokens { .. });
+        let batch = if outputs.device().is_cpu()
+            && let Some(layout) = shape.layout(outputs)
+        {
+            batch_from_host(format, moment, ids, outputs, layout, targets)?
+        } else if !outputs.device().is_cpu() && has_softmax && format.logits == LogitsFormat::Off {
             // Copies less than the logits would take.
-            format.check_rows(&examples, targets)?;
-            Batch::from_device_signals(
-                format,
-                moment,
-                &examples,
-                operations::observe(format, logits, targets)?,
-            )?
+            format.check_rows(ids, shape.rows(), targets)?;
+            let observed = operations::observe(format, &shape, outputs, targets)?;
+            Batch::from_device_signals(format, moment, ids, observed)?
+        } else {
+            let outputs = contiguous_on_host(outputs)?;
+            let layout = shape.contiguous_layout(&outputs);
+            batch_from_host(format, moment, ids, &outputs, layout, targets)?
         };
         Ok(recording.recorder.record(batch)?)
     }

@@ -9,6 +9,7 @@ use candle_core::{D, DType, Tensor};
 use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, PerSignal, Signal, Targets};
 
 use crate::error::Result;
+use crate::output_shape::OutputShape;
 use crate::transfer::HostTensor;
 
 /// Indices of the rows of the result that follow the signals.
@@ -16,56 +17,82 @@ const CORRECT: usize = Signal::ALL.len();
 const FINITE: usize = CORRECT + 1;
 const ROWS: usize = FINITE + 1;
 
-/// Computes the signals of a checked batch from its logits `[batch, classes]`.
+/// The values that are computed at once: some ten tensors of this size are in memory at a time.
+const VALUES_AT_ONCE: usize = 1 << 22;
+
+/// Computes the signals of a checked batch of classes or tokens, a slice of rows at a time.
 pub(crate) fn observe(
     format: &BatchFormat,
+    shape: &OutputShape,
     logits: &Tensor,
     targets: Targets<'_>,
 ) -> Result<DeviceSignals> {
+    let mut all = DeviceSignals {
+        labels: Vec::new(),
+        correct: Vec::new(),
+        finite: Vec::new(),
+        signals: vec![Vec::new(); format.signals.len()],
+        logits: DeviceLogits::Off,
+        target_sums: matches!(targets, Targets::Soft(_)).then(Vec::new),
+    };
+    let mut start = 0;
+    for slice in shape.slices(logits, VALUES_AT_ONCE / shape.width.max(1))? {
+        let rows = slice.dim(0)?;
+        let targets = match targets {
+            Targets::Classes(labels) => Targets::Classes(&labels[start..start + rows]),
+            Targets::Soft(weights) => {
+                Targets::Soft(&weights[start * shape.width..(start + rows) * shape.width])
+            }
+            Targets::None => Targets::None,
+        };
+        add_slice(&mut all, format, &slice, targets)?;
+        start += rows;
+    }
+    Ok(all)
+}
+
+/// Adds the signals of logits `[rows, classes]`.
+fn add_slice(
+    all: &mut DeviceSignals,
+    format: &BatchFormat,
+    logits: &Tensor,
+    targets: Targets<'_>,
+) -> Result<()> {
     let rows = logits.dim(0)?;
-    let classes = format.classes as usize;
+    let classes = format.kind.outputs();
+    let softmax = Softmax::new(logits)?;
     let columns = match targets {
-        Targets::Classes(labels) => {
-            // An ignored label may not be a class.
-            let class = |&label: &i64| u32::try_from(label).unwrap_or(0).min(format.classes - 1);
-            let labels: Vec<u32> = labels.iter().map(class).collect();
-            Softmax::new(logits)?.columns(&Tensor::new(labels, logits.device())?, None)?
-        }
         Targets::Soft(weights) => {
-            let softmax = Softmax::new(logits)?;
+            all.labels.extend(weights.chunks_exact(classes).map(most_likely));
             let weights = Tensor::from_slice(weights, (rows, classes), logits.device())?
                 .to_dtype(softmax.logits.dtype())?;
             softmax.columns(&weights.argmax(D::Minus1)?, Some(&weights))?
         }
+        Targets::Classes(_) | Targets::None => {
+            let labels = if let Targets::Classes(labels) = targets { labels } else { &[] };
+            all.labels.extend_from_slice(labels);
+            // An ignored label may not be a class.
+            let class = |&label: &i64| u32::try_from(label).unwrap_or(0).min(classes as u32 - 1);
+            let labels: Vec<u32> = labels.iter().map(class).collect();
+            softmax.columns(&Tensor::new(labels, logits.device())?, None)?
+        }
     };
     let columns = HostTensor::new(&columns)?.floats("signals")?;
     let column = |place: usize| &columns[place * rows..][..rows];
-    let flags = |place| column(place).iter().map(|&flag| flag == 1.0).collect::<Vec<bool>>();
-    let finite = flags(FINITE);
-    let signal = |signal: &Signal| {
+    let finite: Vec<bool> = column(FINITE).iter().map(|&flag| flag == 1.0).collect();
+    let correct = column(CORRECT).iter().zip(&finite);
+    all.correct.extend(correct.map(|(&flag, &finite)| flag == 1.0 && finite));
+    for (signal, all) in format.signals.iter().zip(&mut all.signals) {
         let place = Signal::ALL.iter().position(|known| known == signal).unwrap_or_default();
         let values = column(place).iter().zip(&finite);
-        values.map(|(&value, &finite)| if finite { value } else { f32::NAN }).collect()
-    };
-    Ok(DeviceSignals {
-        labels: match targets {
-            Targets::Classes(labels) => labels.to_vec(),
-            Targets::Soft(weights) => weights.chunks_exact(classes).map(most_likely).collect(),
-        },
-        correct: flags(CORRECT)
-            .iter()
-            .zip(&finite)
-            .map(|(&correct, &finite)| correct && finite)
-            .collect(),
-        signals: format.signals.iter().map(signal).collect(),
-        finite,
-        logits: DeviceLogits::Off,
-        target_sums: match targets {
-            Targets::Classes(_) => None,
-            // They have been checked.
-            Targets::Soft(_) => Some(vec![1.0; rows]),
-        },
-    })
+        all.extend(values.map(|(&value, &finite)| if finite { value } else { f32::NAN }));
+    }
+    if let Some(sums) = &mut all.target_sums {
+        // They have been checked.
+        sums.extend(std::iter::repeat_n(1.0, rows));
+    }
+    all.finite.extend(finite);
+    Ok(())
 }
 
 /// Returns the class with the largest weight; the lowest wins a tie.
@@ -144,11 +171,10 @@ impl Softmax {
             }
         };
         let margin = (label_logit - other)?;
-        // Zero times a value that is not finite is NaN.
-        let finite = (&self.logits * 0.0)?
-            .eq(&zero)?
-            .to_dtype(self.logits.dtype())?
-            .min_keepdim(D::Minus1)?;
+        // Minus infinity masks a class out, but not all of them. NaN compares as false.
+        let dtype = self.logits.dtype();
+        let bounded = self.logits.lt(f64::INFINITY)?.to_dtype(dtype)?.min_keepdim(D::Minus1)?;
+        let finite = (bounded * self.largest.gt(f64::NEG_INFINITY)?.to_dtype(dtype)?)?;
         let correct = correct.to_dtype(self.logits.dtype())?;
         let signals = PerSignal { el2n, loss, margin, el1n, confidence, entropy };
         let mut columns = vec![correct, finite];
@@ -185,23 +211,29 @@ mod tests {
 
     use super::*;
 
+    fn observed(format: &BatchFormat, logits: &Tensor, targets: Targets<'_>) -> DeviceSignals {
+        let shape = OutputShape::of(format.kind, logits).unwrap();
+        observe(format, &shape, logits, targets).unwrap()
+    }
+
     fn check(logits: &Tensor, values: &[f64], targets: Targets<'_>) {
         let (rows, classes) = logits.dims2().unwrap();
         let format = BatchFormat {
             signals: Signal::ALL.to_vec(),
             logits: LogitsFormat::Off,
-            ..BatchFormat::new(classes).unwrap()
+            ..BatchFormat::classes(classes).unwrap()
         };
-        let observed = observe(&format, logits, targets).unwrap();
+        let observed = observed(&format, logits, targets);
         for row in 0..rows {
             let target = match targets {
                 Targets::Classes(labels) => Target::Class(labels[row] as usize),
                 Targets::Soft(weights) => Target::Soft(&weights[row * classes..][..classes]),
+                Targets::None => Target::Soft(&[]),
             };
             let logits = &values[row * classes..][..classes];
             let expected = ExampleSignals::compute(logits, target);
             assert_eq!(observed.correct[row], expected.correct, "{logits:?}");
-            assert_eq!(observed.finite[row], logits.iter().all(|z| z.is_finite()));
+            assert_eq!(observed.finite[row], !expected.loss.is_nan(), "{logits:?}");
             for (column, signal) in observed.signals.iter().zip(Signal::ALL) {
                 let (got, expected) = (column[row], expected.get(signal));
                 let near =
@@ -251,8 +283,8 @@ mod tests {
         let values: Vec<f64> = [18.0, 0.0, 25.0, 0.0, 40.0, 0.0, 80.0, 0.0].to_vec();
         let logits = Tensor::from_slice(&values, (4, 2), &Device::Cpu).unwrap();
         let logits = logits.to_dtype(DType::F32).unwrap();
-        let format = BatchFormat { logits: LogitsFormat::Off, ..BatchFormat::new(2).unwrap() };
-        let observed = observe(&format, &logits, Targets::Classes(&[0; 4])).unwrap();
+        let format = BatchFormat { logits: LogitsFormat::Off, ..BatchFormat::classes(2).unwrap() };
+        let observed = observed(&format, &logits, Targets::Classes(&[0; 4]));
         let loss = &observed.signals[1];
         for (row, logits) in values.chunks_exact(2).enumerate() {
             let expected = ExampleSignals::compute(logits, Target::Class(0)).loss;

@@ -10,7 +10,9 @@
 )]
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use data_diet::observe::{Batch, BatchFormat, Moment, Targets, TensorValues};
+use data_diet::observe::{
+    Batch, BatchFormat, BatchIds, Moment, OutputRows, RowLayout, Targets, TensorValues,
+};
 
 use crate::error::{Error, Result};
 
@@ -136,29 +138,6 @@ impl HostTensor {
         })
     }
 
-    /// Makes a batch from these logits, read in their own dtype.
-    pub(crate) fn into_batch(
-        self,
-        format: &BatchFormat,
-        moment: Moment,
-        examples: &[i64],
-        targets: Targets<'_>,
-    ) -> Result<Batch> {
-        let batch = self.read(|storage, from, to| match storage {
-            CpuStorage::F32(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
-            CpuStorage::F64(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
-            CpuStorage::F16(z) => Some(Batch::new(format, moment, examples, &z[from..to], targets)),
-            CpuStorage::BF16(z) => {
-                Some(Batch::new(format, moment, examples, &z[from..to], targets))
-            }
-            _ => None,
-        })?;
-        match batch {
-            Some(batch) => Ok(batch?),
-            None => Err(unsupported_logits(self.0.dtype())),
-        }
-    }
-
     fn read<T>(&self, read: impl FnOnce(&CpuStorage, usize, usize) -> T) -> Result<T> {
         let (storage, layout) = self.0.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
@@ -167,6 +146,37 @@ impl HostTensor {
             _ => Err(Error::Argument("tensor: expected host memory".to_owned())),
         }
     }
+}
+
+/// Makes a batch from outputs on the host, read where they lie and in their own dtype. `layout` is that of
+/// the rows in the memory of `outputs`.
+pub(crate) fn batch_from_host(
+    format: &BatchFormat,
+    moment: Moment,
+    ids: BatchIds<'_>,
+    outputs: &Tensor,
+    layout: RowLayout,
+    targets: Targets<'_>,
+) -> Result<Batch> {
+    let (storage, _) = outputs.storage_and_layout();
+    macro_rules! batch {
+        ($values:expr) => {
+            Batch::from_rows(format, moment, ids, OutputRows::strided($values, layout)?, targets)
+        };
+    }
+    let batch = match &*storage {
+        Storage::Cpu(CpuStorage::F32(z)) => batch!(z),
+        Storage::Cpu(CpuStorage::F64(z)) => batch!(z),
+        Storage::Cpu(CpuStorage::F16(z)) => batch!(z),
+        Storage::Cpu(CpuStorage::BF16(z)) => batch!(z),
+        _ => return Err(unsupported_logits(outputs.dtype())),
+    };
+    Ok(batch?)
+}
+
+/// Returns outputs that are on the host and contiguous; the same tensor if it is already there.
+pub(crate) fn contiguous_on_host(outputs: &Tensor) -> Result<Tensor> {
+    HostTensor::new(outputs).map(|host| host.0)
 }
 
 /// Moves a tensor to the device of a model.

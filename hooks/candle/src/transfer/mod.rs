@@ -16,6 +16,8 @@ mod staging;
 pub(crate) use device_tensor::{device_view, is_on_same_device};
 #[cfg(feature = "cuda")]
 pub(crate) use element_kind::ElementKind;
-pub(crate) use host::{HostTensor, is_float, to_device, unsupported_logits};
+pub(crate) use host::{
+    HostTensor, batch_from_host, contiguous_on_host, is_float, to_device, unsupported_logits,
+};
 #[cfg(feature = "cuda")]
 pub(crate) use staging::{PendingCopy, Staging, StagingSlot};

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use data_diet::ErrorKind;
-use data_diet::observe::{Phase, Signal};
+use data_diet::observe::{ModelKind, Phase, Signal};
 use data_diet::run::RunStatus;
 use data_diet_candle::{DataDietHook, Error, LogitsFormat};
 
@@ -126,7 +126,7 @@ fn overwriting_leaves_nothing_of_the_earlier_run() {
     hook.finish().unwrap().check().unwrap();
     assert_eq!(fixture.steps_and_examples(), [(0, 9)]);
     assert_eq!(fixture.logits(Phase::Train).len(), 1);
-    assert_eq!(fixture.run().classes(), 4);
+    assert_eq!(fixture.run().kind(), ModelKind::Classes { classes: 4 });
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(crate) fn format(classes: usize) -> BatchFormat {
     BatchFormat {
         signals: Signal::ALL.to_vec(),
         logits: LogitsFormat::Off,
-        ..BatchFormat::new(classes).unwrap()
+        ..BatchFormat::classes(classes).unwrap()
     }
 }
 
@@ -34,7 +34,7 @@ fn check(observed: &DeviceSignals, row: usize, expected: &ExampleSignals) {
     assert_eq!(observed.correct[row], expected.correct, "row {row}");
 }
 
-fn hard<T: Element + Into<f64>>(values: &[T], classes: usize, labels: &[i64], threads: i32) {
+fn hard<T: Element + Float>(values: &[T], classes: usize, labels: &[i64], threads: i32) {
     let logits = Logits { values, rows: labels.len(), strides: (classes, 1) };
     let Some(observed) = observe(&format(classes), &logits, &Given::new(labels, 1), threads) else {
         return;
@@ -47,7 +47,7 @@ fn hard<T: Element + Into<f64>>(values: &[T], classes: usize, labels: &[i64], th
     }
 }
 
-fn soft<T: Element + Into<f64>, W: Element + Into<f64>>(
+fn soft<T: Element + Float, W: Element + Into<f64>>(
     values: &[T],
     classes: usize,
     weights: &[W],

@@ -92,7 +92,7 @@ pub(crate) fn observe<T: Element>(
     labels: &Given,
     threads: i32,
 ) -> Option<DeviceSignals> {
-    let (rows, classes) = (logits.rows, format.classes as usize);
+    let (rows, classes) = (logits.rows, format.kind.outputs());
     let last = (rows - 1) * logits.strides.0 + (classes - 1) * logits.strides.1;
     assert!(last < logits.values.len(), "the view leaves its memory");
     let is_soft = labels.kind as i32 >= ElementKind::F16 as i32;
@@ -142,7 +142,7 @@ pub(crate) fn observe<T: Element>(
                 DeviceLogits::F16(halves.iter().flat_map(|half| half.to_le_bytes()).collect())
             }
             LogitsFormat::TopK(_) => {
-                DeviceLogits::TopK { classes: top_classes, values: top_values }
+                DeviceLogits::TopK { classes: top_classes, values: top_values, label: None }
             }
             _ => DeviceLogits::Off,
         },

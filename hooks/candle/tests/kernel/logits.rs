@@ -11,7 +11,7 @@ fn recorded<T: Element>(
     classes: usize,
     format: LogitsFormat,
 ) -> Option<DeviceLogits> {
-    let format = BatchFormat { logits: format, ..BatchFormat::new(classes).unwrap() };
+    let format = BatchFormat { logits: format, ..BatchFormat::classes(classes).unwrap() };
     let rows = values.len() / classes;
     let labels = Given::new(&vec![0_i64; rows], 1);
     let logits = Logits { values, rows, strides: (classes, 1) };
@@ -103,7 +103,7 @@ proptest! {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
         order.truncate(k);
-        let DeviceLogits::TopK { classes, values: top } = got else { panic!("{got:?}") };
+        let DeviceLogits::TopK { classes, values: top, .. } = got else { panic!("{got:?}") };
         prop_assert_eq!(classes, order.iter().map(|&class| class as i32).collect::<Vec<_>>());
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         let expected: Vec<f32> = order.iter().map(|&class| values[class]).collect();

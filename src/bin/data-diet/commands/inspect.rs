@@ -19,17 +19,8 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     writeln!(output, "{}", experiment.path().display())?;
     writeln!(output)?;
     let rows = runs.iter().map(describe).collect::<data_diet::Result<Vec<_>>>()?;
-    let heading = [
-        "run",
-        "status",
-        "ranks",
-        "classes",
-        "train rows",
-        "score rows",
-        "steps",
-        "epochs",
-        "size",
-    ];
+    let heading =
+        ["run", "status", "ranks", "model", "train rows", "score rows", "steps", "epochs", "size"];
     table(&mut output, &heading, &rows)?;
     let mut notes = Vec::new();
     for (run, metadata) in runs.iter().flat_map(|run| run.ranks().map(move |rank| (run, rank))) {
@@ -76,7 +67,7 @@ fn describe(run: &Run) -> data_diet::Result<Vec<String>> {
         run.name().to_owned(),
         run.status().name().to_owned(),
         run.ranks().len().to_string(),
-        run.classes().to_string(),
+        run.kind().to_string(),
         count(run.rows(Phase::Train)?),
         count(run.rows(Phase::Score)?),
         count(run.steps()?),

@@ -1,7 +1,7 @@
 //! Error rate and mean loss of a model on a set of examples.
 
 use candle_core::Tensor;
-use data_diet::observe::{ExampleSignals, Target, Targets};
+use data_diet::observe::{ExampleSignals, ModelKind, Target, Targets};
 
 use crate::arguments::{HostLabels, Labels};
 use crate::error::{Error, Result};
@@ -56,7 +56,8 @@ impl Risk {
             }
         };
         let values = HostTensor::new(logits)?.doubles("logits")?;
-        let targets = labels.targets(rows, classes)?;
+        let kind = ModelKind::Classes { classes: classes as u32 };
+        let targets = labels.targets(kind)?;
         targets.check_soft(classes)?;
         let logits = values.chunks_exact(classes);
         let mut sum = *self;
@@ -75,6 +76,13 @@ impl Risk {
                     })?;
                     sum.add_example(ExampleSignals::compute(logits, Target::Class(class)));
                 }
+            }
+            Targets::None => {
+                return Err(Error::Argument("labels: expected some, got none".to_owned()));
+            }
+            Targets::Soft(weights) if weights.len() != rows * classes => {
+                let got = labels.rows();
+                return Err(Error::Argument(format!("labels: expected {rows}, got {got}")));
             }
             Targets::Soft(weights) => {
                 for (logits, weights) in logits.zip(weights.chunks_exact(classes)) {

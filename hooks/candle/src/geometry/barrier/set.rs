@@ -1,6 +1,7 @@
 //! A group of labeled examples, measured batch by batch.
 
 use candle_core::Tensor;
+use data_diet::observe::Targets;
 
 use super::risk::Risk;
 use crate::arguments::{HostLabels, Labels};
@@ -58,8 +59,8 @@ impl LabeledSet {
             let got = labels.rows();
             return Err(Error::Argument(format!("labels: expected {examples}, got {got}")));
         }
-        if let HostLabels::Soft { shape: (rows, classes), .. } = &labels {
-            labels.targets(*rows, *classes)?.check_soft(*classes)?;
+        if let HostLabels::Soft { weights, width } = &labels {
+            Targets::Soft(weights).check_soft(*width)?;
         }
         if batch == 0 {
             return Err(Error::Argument("batch: expected at least 1 example, got 0".to_owned()));

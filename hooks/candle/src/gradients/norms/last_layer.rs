@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::objective::{check_soft, residuals};
-use crate::arguments::{HostLabels, Labels};
+use crate::arguments::Labels;
 use crate::error::{Error, Result};
 use crate::gradients::squares::sums_of_squares;
 use crate::transfer::{HostTensor, is_float, unsupported_logits};
@@ -56,10 +56,7 @@ pub fn last_layer_norms<L: Labels + ?Sized>(
         )));
     }
     let labels = labels.to_labels()?;
-    let rows = match &labels {
-        HostLabels::Classes(labels) => labels.len(),
-        HostLabels::Soft { shape, .. } => shape.0,
-    };
+    let rows = labels.rows();
     if rows != batch {
         return Err(Error::Argument(format!(
             "labels: expected one for each of {batch} examples, got {rows}"

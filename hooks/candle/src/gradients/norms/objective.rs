@@ -58,8 +58,7 @@ impl Objective<'_> {
     /// Checks that there is a label for every example, and that soft labels are distributions.
     pub(crate) fn check(&self, batch: usize) -> Result<()> {
         let (got, what) = match self {
-            Self::CrossEntropy(HostLabels::Classes(labels)) => (labels.len(), "labels"),
-            Self::CrossEntropy(HostLabels::Soft { shape, .. }) => (shape.0, "labels"),
+            Self::CrossEntropy(labels) => (labels.rows(), "labels"),
             Self::Custom { targets, .. } => {
                 (targets.dims().first().copied().unwrap_or(0), "targets")
             }
@@ -78,8 +77,8 @@ impl Objective<'_> {
 
 /// Checks that soft labels are distributions, with the tolerance of the recorder.
 pub(crate) fn check_soft(labels: &HostLabels<'_>) -> Result<()> {
-    if let HostLabels::Soft { weights, shape: (_, classes) } = labels {
-        Targets::Soft(weights).check_soft(*classes)?;
+    if let HostLabels::Soft { weights, width } = labels {
+        Targets::Soft(weights).check_soft(*width)?;
     }
     Ok(())
 }
@@ -95,7 +94,7 @@ pub(crate) fn residuals(logits: &Tensor, labels: &HostLabels<'_>, start: usize) 
     let powers = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
     let sums = powers.sum_keepdim(D::Minus1)?;
     match labels {
-        HostLabels::Classes(labels) => {
+        HostLabels::Classes { labels, width: 1 } => {
             let mut hot = vec![0.0_f32; count * classes];
             for (row, &label) in labels[start..start + count].iter().enumerate() {
                 let class = usize::try_from(label).ok().filter(|&class| class < classes);
@@ -115,13 +114,7 @@ pub(crate) fn residuals(logits: &Tensor, labels: &HostLabels<'_>, start: usize) 
             let hot = hot.to_dtype(dtype)?;
             Ok(others.sub(&hot.broadcast_mul(&all_others)?)?.broadcast_div(&sums)?)
         }
-        HostLabels::Soft { weights, shape } => {
-            if shape.1 != classes {
-                return Err(Error::Argument(format!(
-                    "labels: expected soft targets [{}, {classes}], got [{}, {}]",
-                    shape.0, shape.0, shape.1
-                )));
-            }
+        HostLabels::Soft { weights, width } if *width == classes => {
             let weights = &weights[start * classes..(start + count) * classes];
             let targets = Tensor::from_slice(weights, (count, classes), device)?.to_dtype(dtype)?;
             // d/dz of -sum(y log p) is p sum(y) - y, and rounded targets do not sum to exactly 1.
@@ -129,5 +122,13 @@ pub(crate) fn residuals(logits: &Tensor, labels: &HostLabels<'_>, start: usize) 
             let probabilities = powers.broadcast_div(&sums)?.broadcast_mul(&mass)?;
             Ok((probabilities - targets)?)
         }
+        HostLabels::Classes { width, .. } | HostLabels::Soft { width, .. } => {
+            let rows = labels.rows();
+            Err(Error::Argument(format!(
+                "labels: expected class indices [{rows}] or soft targets [{rows}, {classes}], got \
+                 [{rows}, {width}]"
+            )))
+        }
+        HostLabels::None => Err(Error::Argument("labels: expected some, got none".to_owned())),
     }
 }
