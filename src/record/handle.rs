@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::channel::MessageSender;
 use super::message::{Message, PendingBatch, PendingSnapshot};
@@ -114,6 +114,10 @@ impl Recorder {
             return Err(Error::invalid(format!("batch: expected {expected} signals, got {got}")));
         }
         let (moment, rows, bytes) = (batch.moment, batch.len() as u64, batch.bytes());
+        if batch.is_empty() {
+            // Not sent, so that the thread cannot count them.
+            self.shared.without_tokens.fetch_add(batch.without_tokens(), Ordering::Relaxed);
+        }
         self.hand_over(moment, rows, bytes, || Ok(Message::Batch(batch)))
     }
 
@@ -299,8 +303,28 @@ impl Recorder {
     /// The failure that keeps rows from being written, that stopped the recording earlier, or that
     /// a batch still being computed turned out to have.
     pub fn flush(&mut self) -> Result<()> {
+        self.ask(Message::Flush)
+    }
+
+    /// Waits until everything handed over so far can be read by others, in parts of the tables, and goes on
+    /// recording. Parts of their own cost readers time: call it now and then, such as after an epoch, not
+    /// at every step.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush); what could not be made visible is tried again later.
+    pub fn publish(&mut self) -> Result<()> {
+        self.ask(Message::Publish)
+    }
+
+    /// Keeps a warning in the run's metadata and in its report, once however often it is given.
+    pub fn warn(&self, warning: &str) {
+        self.shared.warn(warning);
+    }
+
+    fn ask(&mut self, message: fn(Sender<Result<()>>) -> Message) -> Result<()> {
         let (reply, answer) = bounded(1);
-        let asked = self.outbox.as_ref().map(|outbox| outbox.send(Message::Flush(reply)).is_ok());
+        let asked = self.outbox.as_ref().map(|outbox| outbox.send(message(reply)).is_ok());
         match (asked, answer.recv()) {
             (Some(true), Ok(Ok(()))) => self.shared.take_rejection().map_or(Ok(()), Err),
             (Some(true), Ok(failed)) => failed,
@@ -321,6 +345,8 @@ impl Recorder {
             lost: count(&self.shared.lost),
             without_tokens: count(&self.shared.without_tokens),
             bytes_per_row: self.format.bytes_per_row(),
+            labels: self.shared.labels(),
+            warnings: self.shared.warnings(),
             snapshots: self.shared.snapshots.counts(),
             queued_bytes: self.shared.gate.inside(),
             waited: Duration::from_nanos(count(&self.shared.waited_nanos)),
@@ -356,6 +382,8 @@ impl Recorder {
             status: ending.status,
             rows: ending.rows,
             bytes_per_row: self.format.bytes_per_row(),
+            labels: self.shared.labels(),
+            warnings: self.shared.warnings(),
             snapshots: ending.snapshots,
             waited: Duration::from_nanos(self.shared.waited_nanos.load(Ordering::Relaxed)),
             failure: ending.failure,

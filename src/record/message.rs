@@ -18,6 +18,8 @@ pub(crate) enum Message {
     PendingSnapshot(PendingSnapshot),
     /// Commit everything before this message, and reply with the result.
     Flush(Sender<Result<()>>),
+    /// Commit everything before this message and make it visible, and reply with the result.
+    Publish(Sender<Result<()>>),
 }
 
 /// How much of the snapshot budget a copy of weights holds.

@@ -7,6 +7,7 @@
 mod builder;
 mod byte_budget;
 mod channel;
+mod first_labels;
 mod handle;
 mod message;
 mod policy;

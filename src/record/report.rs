@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::run::{RowCounts, RunStatus, SnapshotCounts};
+use crate::run::{LabelCounts, RowCounts, RunStatus, SnapshotCounts};
 
 /// The current state of a recording. Cheap to ask for at every step.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,10 @@ pub struct RecorderStatus {
     pub without_tokens: u64,
     /// The bytes of a row in all tables together, before compression.
     pub bytes_per_row: usize,
+    /// Whether examples keep their labels.
+    pub labels: LabelCounts,
+    /// What the recording program warned of.
+    pub warnings: Vec<String>,
     /// Snapshots so far.
     pub snapshots: SnapshotCounts,
     /// Bytes waiting in the queue.
@@ -39,11 +43,7 @@ pub struct RecorderStatus {
 
 impl fmt::Display for RecorderStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} rows of {} bytes, {} committed",
-            self.rows, self.bytes_per_row, self.committed
-        )?;
+        write!(f, "{} rows, {} committed", self.rows, self.committed)?;
         let rows = RowCounts {
             written: self.committed,
             dropped: self.dropped,
@@ -52,6 +52,7 @@ impl fmt::Display for RecorderStatus {
             without_tokens: self.without_tokens,
         };
         write_problems(f, &rows, self.waited)?;
+        write_warnings(f, self.labels, &self.warnings)?;
         match &self.failure {
             Some(failure) => write!(f, "; RECORDING STOPPED: {failure}"),
             None => Ok(()),
@@ -76,6 +77,10 @@ pub struct RunReport {
     pub rows: RowCounts,
     /// The bytes of a row in all tables together, before compression.
     pub bytes_per_row: usize,
+    /// Whether examples kept their labels.
+    pub labels: LabelCounts,
+    /// What the recording program warned of.
+    pub warnings: Vec<String>,
     /// How many snapshots were written, skipped or lost.
     pub snapshots: SnapshotCounts,
     /// How long training waited for the recorder.
@@ -94,6 +99,8 @@ impl RunReport {
             status: RunStatus::Finished,
             rows: RowCounts::default(),
             bytes_per_row: 0,
+            labels: LabelCounts::default(),
+            warnings: Vec::new(),
             snapshots: SnapshotCounts::default(),
             waited: Duration::ZERO,
             failure: None,
@@ -119,12 +126,12 @@ impl fmt::Display for RunReport {
             return f.write_str("nothing recorded: the hook is disabled");
         }
         let (run, status) = (&self.run, self.status.name());
-        let (rows, bytes) = (self.rows.written, self.bytes_per_row);
-        write!(f, "run `{run}` {status}: {rows} rows of {bytes} bytes before compression")?;
+        write!(f, "run `{run}` {status}: {} rows", self.rows.written)?;
         if self.snapshots.written > 0 {
             write!(f, " and {} snapshots", self.snapshots.written)?;
         }
-        write!(f, " in {}", self.experiment.display())?;
+        let (path, bytes) = (self.experiment.display(), self.bytes_per_row);
+        write!(f, " in {path}, {bytes} bytes a row before compression")?;
         for (snapshots, what) in
             [(self.snapshots.skipped, "skipped"), (self.snapshots.lost, "LOST")]
         {
@@ -133,6 +140,7 @@ impl fmt::Display for RunReport {
             }
         }
         write_problems(f, &self.rows, self.waited)?;
+        write_warnings(f, self.labels, &self.warnings)?;
         match &self.failure {
             // A batch that was refused after it was handed over.
             Some(failure) if self.status == RunStatus::Finished => write!(f, "; {failure}"),
@@ -140,6 +148,14 @@ impl fmt::Display for RunReport {
             None => Ok(()),
         }
     }
+}
+
+fn write_warnings(
+    f: &mut fmt::Formatter<'_>,
+    labels: LabelCounts,
+    warnings: &[String],
+) -> fmt::Result {
+    labels.warning().iter().chain(warnings).try_for_each(|it| write!(f, "; WARNING: {it}"))
 }
 
 fn write_problems(f: &mut fmt::Formatter<'_>, rows: &RowCounts, waited: Duration) -> fmt::Result {

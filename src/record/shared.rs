@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::byte_budget::ByteBudget;
 use crate::error::Error;
 use crate::observe::Snapshot;
-use crate::run::{Gap, SnapshotCounts};
+use crate::run::{Gap, LabelCounts, SnapshotCounts};
 
 /// What the handle and the worker share.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     refusal: Mutex<Option<Error>>,
     refused: AtomicBool,
     gaps: Mutex<Vec<Gap>>,
+    labels: Mutex<LabelCounts>,
+    warnings: Mutex<Vec<String>>,
 }
 
 /// Counts of snapshots.
@@ -76,6 +78,8 @@ impl Shared {
             refusal: Mutex::new(None),
             refused: AtomicBool::new(false),
             gaps: Mutex::new(Vec::new()),
+            labels: Mutex::default(),
+            warnings: Mutex::default(),
         }
     }
 
@@ -112,6 +116,26 @@ impl Shared {
 
     pub(super) fn fail(&self, error: &Error) {
         lock(&self.failure).get_or_insert_with(|| error.clone());
+    }
+
+    pub(super) fn set_labels(&self, counts: LabelCounts) {
+        *lock(&self.labels) = counts;
+    }
+
+    pub(super) fn labels(&self) -> LabelCounts {
+        *lock(&self.labels)
+    }
+
+    /// Adds a warning, unless it is already there.
+    pub(super) fn warn(&self, warning: &str) {
+        let mut warnings = lock(&self.warnings);
+        if !warnings.iter().any(|known| known == warning) {
+            warnings.push(warning.to_owned());
+        }
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
     }
 
     pub(crate) fn add_gap(&self, step: u64, rows: u64) {

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use super::channel::MessageReceiver;
+use super::first_labels::FirstLabels;
 use super::message::{Message, PendingBatch, PendingSnapshot};
 use super::policy::OnFailure;
 use super::shared::{Shared, SnapshotCounters};
 use super::sink::Sink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Batch, Moment, Snapshot};
-use crate::run::{RowCounts, RunMetadata, RunStatus, SnapshotCounts};
+use crate::run::{LabelCounts, RowCounts, RunMetadata, RunStatus, SnapshotCounts};
 use crate::storage::{Retry, is_transient, retry_until};
 
 /// When the worker commits, and how long it retries.
@@ -58,8 +59,10 @@ pub(crate) struct Worker<S> {
     /// When the oldest pending row arrived.
     pending_since: Option<Instant>,
     retry: Option<Retry>,
-    /// Whether `run.json` does not say yet what the targets are.
-    targets_changed: bool,
+    /// Whether `run.json` does not say yet what the targets are, or that labels change.
+    metadata_changed: bool,
+    labels: FirstLabels,
+    earlier_changed_labels: u64,
 }
 
 impl<S: Sink> Worker<S> {
@@ -70,6 +73,10 @@ impl<S: Sink> Worker<S> {
         pace: FlushPolicy,
         metadata: RunMetadata,
     ) -> Self {
+        let metadata_labels_changed = metadata.labels.changed;
+        for warning in &metadata.warnings {
+            shared.warn(warning);
+        }
         Self {
             sink,
             inbox,
@@ -84,7 +91,9 @@ impl<S: Sink> Worker<S> {
             snapshots: VecDeque::new(),
             pending_since: None,
             retry: None,
-            targets_changed: false,
+            metadata_changed: false,
+            labels: FirstLabels::default(),
+            earlier_changed_labels: metadata_labels_changed,
         }
     }
 
@@ -116,17 +125,8 @@ impl<S: Sink> Worker<S> {
                 Ok(Message::PendingBatch(pending)) => self.take_pending(pending),
                 Ok(Message::Snapshot(snapshot, bytes)) => self.take_snapshot(snapshot, bytes),
                 Ok(Message::PendingSnapshot(pending)) => self.take_pending_snapshot(pending),
-                Ok(Message::Flush(reply)) => {
-                    // The caller is told about a panic, too.
-                    let result = catch_unwind(AssertUnwindSafe(|| self.flush()));
-                    let result = result.unwrap_or_else(|panic| {
-                        let failure = panicked(panic.as_ref());
-                        self.stop(&failure);
-                        Err(failure)
-                    });
-                    // The caller may have stopped waiting.
-                    let _ = reply.send(result);
-                }
+                Ok(Message::Flush(reply)) => self.answer(&reply, Self::flush),
+                Ok(Message::Publish(reply)) => self.answer(&reply, Self::publish),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -144,8 +144,19 @@ impl<S: Sink> Worker<S> {
         if targets != known {
             self.metadata.targets = targets;
             // Written with the next flush: an interrupted run must not say too little.
-            self.targets_changed = true;
+            self.metadata_changed = true;
         }
+    }
+
+    /// Notes whether examples keep their labels.
+    fn note_labels(&mut self, batch: &Batch) {
+        let before = self.labels.counts().changed;
+        self.labels.compare(batch);
+        let LabelCounts { examples, changed } = self.labels.counts();
+        // The first one is worth a word at once, later ones at the next occasion.
+        self.metadata_changed |= before == 0 && changed > 0;
+        let changed = changed + self.earlier_changed_labels;
+        self.shared.set_labels(LabelCounts { examples, changed });
     }
 
     fn take(&mut self, batch: Batch) {
@@ -164,6 +175,7 @@ impl<S: Sink> Worker<S> {
         self.shared.non_finite.fetch_add(batch.non_finite(), Ordering::Relaxed);
         self.shared.without_tokens.fetch_add(batch.without_tokens(), Ordering::Relaxed);
         self.note_targets(&batch);
+        self.note_labels(&batch);
         if batch.is_empty() {
             return;
         }
@@ -296,11 +308,31 @@ impl<S: Sink> Worker<S> {
     }
 
     fn maintain(&mut self) -> Result<()> {
-        if self.sink.maintain()? || self.targets_changed {
+        if self.sink.maintain()? || self.metadata_changed {
             self.note(RunStatus::Running)?;
-            self.targets_changed = false;
+            self.metadata_changed = false;
         }
         Ok(())
+    }
+
+    /// Does what the training thread waits for. It is told about a panic, too.
+    fn answer(&mut self, reply: &Sender<Result<()>>, action: fn(&mut Self) -> Result<()>) {
+        let result = catch_unwind(AssertUnwindSafe(|| action(self)));
+        let result = result.unwrap_or_else(|panic| {
+            let failure = panicked(panic.as_ref());
+            self.stop(&failure);
+            Err(failure)
+        });
+        // The caller may have stopped waiting.
+        let _ = reply.send(result);
+    }
+
+    /// Makes everything so far visible to readers. What cannot be published now is tried again later.
+    fn publish(&mut self) -> Result<()> {
+        self.flush()?;
+        let deadline = Instant::now() + self.pace.retry_timeout;
+        self.persist(deadline, |worker| worker.sink.publish().map(drop))?;
+        self.persist(deadline, |worker| worker.note(RunStatus::Running))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -417,6 +449,8 @@ impl<S: Sink> Worker<S> {
         self.metadata.waited_seconds = self.earlier_waited + waited.as_secs_f64();
         self.metadata.gaps.truncate(self.earlier_gaps);
         self.metadata.gaps.extend(self.shared.gaps());
+        self.metadata.labels = self.shared.labels();
+        self.metadata.warnings = self.shared.warnings();
         self.metadata.failure = self.shared.failure().map(|failure| failure.to_string());
         self.sink.note(&mut self.metadata)
     }

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::layout::RunLayout;
+use super::warnings::LabelCounts;
 use crate::error::{Error, Result};
 use crate::observe::{BatchFormat, TargetForm};
 use crate::storage::{Disk, replace_file};
@@ -138,6 +139,12 @@ pub struct RunMetadata {
     pub gaps: Vec<Gap>,
     /// The first failure, if any.
     pub failure: Option<String>,
+    /// Whether examples kept their labels.
+    #[serde(default)]
+    pub labels: LabelCounts,
+    /// What the recording program warned of, each once. See [`all_warnings`](Self::all_warnings).
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl RunMetadata {
@@ -162,6 +169,8 @@ impl RunMetadata {
             waited_seconds: 0.0,
             gaps: Vec::new(),
             failure: None,
+            labels: LabelCounts::default(),
+            warnings: Vec::new(),
         }
     }
 

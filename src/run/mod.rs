@@ -53,6 +53,7 @@ mod seal;
 mod snapshots;
 mod spawn_points;
 mod verify;
+mod warnings;
 mod writer;
 
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub use reader::{Experiment, ObservationRows, Observations, Run};
 pub use recovery::Recovered;
 pub use snapshots::Snapshots;
 pub use verify::{Finding, Verification};
+pub use warnings::LabelCounts;
 pub use writer::Durability;
 
 pub(crate) use layout::{KERNEL_VELOCITY, is_litter, part_name, part_number};

@@ -149,6 +149,8 @@ impl RunWriter {
                     metadata.first_step = earlier.first_step;
                     metadata.gaps = earlier.gaps;
                     metadata.targets = earlier.targets;
+                    metadata.labels.changed = earlier.labels.changed;
+                    metadata.warnings = earlier.warnings;
                     metadata.seed = earlier.seed;
                     metadata.rows = earlier.rows;
                     metadata.spawned_from = earlier.spawned_from;

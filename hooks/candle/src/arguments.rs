@@ -156,10 +156,11 @@ impl<'a> HostLabels<'a> {
                     }
                     _ => format!("targets [batch, {outputs}]"),
                 };
-                Err(Error::Argument(format!(
-                    "labels: expected {what}, got [{}, {width}]",
-                    self.rows()
-                )))
+                let form = if matches!(self, Self::Soft { .. }) { "floats" } else { "integers" };
+                let rows = self.rows();
+                let got =
+                    if *width == 1 { format!("[{rows}]") } else { format!("[{rows}, {width}]") };
+                Err(Error::Argument(format!("labels: expected {what}, got {form} {got}")))
             }
         }
     }

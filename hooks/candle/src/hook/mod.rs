@@ -254,6 +254,31 @@ impl DataDietHook {
         }
     }
 
+    /// Waits until everything so far can be read by others, and goes on recording: to score the examples
+    /// after a few epochs and train on with some of them. Other readers see rows once a minute anyway.
+    ///
+    /// ```no_run
+    /// # use data_diet::{Amount, Experiment, Rule, ScoreOptions, ScoreTable};
+    /// # fn train(hook: &mut data_diet_candle::DataDietHook) -> data_diet_candle::Result<()> {
+    /// hook.publish()?;
+    /// let experiment = Experiment::open("runs/digits")?;
+    /// let scores = ScoreTable::fold(&experiment, &ScoreOptions::default())?;
+    /// let kept = scores.column("el2n")?.select(Rule::Highest(Amount::Fraction(0.7)))?;
+    /// // ... train on with `kept`, and the same hook ...
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The failure that keeps the rows from being written.
+    pub fn publish(&mut self) -> Result<()> {
+        match &mut self.recording {
+            Some(recording) => Ok(recording.recorder.publish()?),
+            None => Ok(()),
+        }
+    }
+
     /// Ends the recording: writes and publishes everything, and returns a report. The report of a
     /// disabled hook is empty.
     ///
@@ -294,6 +319,9 @@ impl DataDietHook {
         if outputs.device().is_cuda() {
             return recording.device.record(&mut recording.recorder, moment, ids, outputs, labels);
         }
+        if let Some(warning) = warning_of_device(outputs.device().is_cuda()) {
+            recording.recorder.warn(warning);
+        }
         let format = &recording.format;
         let kind = format.kind;
         let shape = OutputShape::of(kind, outputs)?;
@@ -318,6 +346,14 @@ impl DataDietHook {
         };
         Ok(recording.recorder.record(batch)?)
     }
+}
+
+/// Returns what is wrong with recording from such a device, if anything.
+fn warning_of_device(is_cuda: bool) -> Option<&'static str> {
+    (is_cuda && !cfg!(feature = "cuda")).then_some(
+        "logits are on a CUDA device, but data-diet-candle was built without its feature `cuda`: training \
+         waits for the device at every batch; add features = [\"cuda\"]",
+    )
 }
 
 impl fmt::Debug for DataDietHook {

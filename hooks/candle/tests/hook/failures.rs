@@ -23,7 +23,10 @@ fn kind(error: &Error) -> Option<ErrorKind> {
 fn options_that_are_missing_or_out_of_range() {
     let fixture = Fixture::new();
     let message = refused(fixture.builder());
-    assert_eq!(message, "classes: expected `.classes(n)` on the builder, got none");
+    assert!(
+        message.starts_with("model: expected `.classes(n)`, `.tokens(vocabulary)`"),
+        "{message}"
+    );
     for classes in [0, 1, 1 << 25] {
         let message = refused(fixture.builder().classes(classes));
         assert_eq!(message, format!("classes: expected between 2 and 2^24, got {classes}"));

@@ -77,12 +77,25 @@ impl Fixture {
     }
 
     pub(crate) fn logits(&self, phase: Phase) -> Vec<LogitRow> {
+        self.batches_of_logits(phase).iter().flat_map(logits_of_batch).collect()
+    }
+
+    /// Columns of floats of the table `logits`.
+    pub(crate) fn columns_of_logits(&self, phase: Phase, names: &[&str]) -> Vec<Vec<f32>> {
+        let batches = self.batches_of_logits(phase);
+        let floats = |batch: &RecordBatch, name: &str| {
+            batch[name].as_any().downcast_ref::<Float32Array>().unwrap().values().to_vec()
+        };
+        let column = |&name: &&str| batches.iter().flat_map(|batch| floats(batch, name)).collect();
+        names.iter().map(column).collect()
+    }
+
+    fn batches_of_logits(&self, phase: Phase) -> Vec<RecordBatch> {
         let partition = format!("logits/run={RUN}/phase={phase}/rank=0");
-        let directory = self.path().join(partition);
-        let Ok(entries) = fs::read_dir(&directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.path().join(partition)) else { return Vec::new() };
         let mut parts: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         parts.sort();
-        parts.iter().flat_map(|part| logits_of_part(part)).collect()
+        parts.iter().flat_map(|part| batches_of_part(part)).collect()
     }
 }
 
@@ -104,10 +117,10 @@ fn rows_of_rank(run: &Run, phase: Phase, rank: usize) -> Vec<Row> {
     all
 }
 
-fn logits_of_part(part: &Path) -> Vec<LogitRow> {
+fn batches_of_part(part: &Path) -> Vec<RecordBatch> {
     let file = File::open(part).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-    reader.flat_map(|batch| logits_of_batch(&batch.unwrap())).collect()
+    reader.map(|batch| batch.unwrap()).collect()
 }
 
 fn logits_of_batch(batch: &RecordBatch) -> Vec<LogitRow> {

@@ -53,7 +53,6 @@ fn refused_norms_name_the_argument_and_record_nothing() {
     refused(&[0], &norms(&[-1.0]), &[0], "norms: expected numbers of at least 0");
     refused(&[0], &norms(&[1.0]), &[3], "labels: expected class indices in 0..3");
     refused(&[-1], &norms(&[1.0]), &[0], "ids: expected example ids");
-    refused(&[], &norms(&[]), &[], "at least one row");
     assert_eq!(hook.finish().unwrap().rows.written, 1);
     let mut disabled = DataDietHook::disabled();
     disabled.on_grand_batch(&[0], &norms(&[-1.0]), &[0]).unwrap();

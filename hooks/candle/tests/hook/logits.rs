@@ -133,7 +133,7 @@ fn f64_logits_are_not_narrowed_before_the_signals_are_computed() {
 #[test]
 fn rows_that_are_not_finite_are_recorded_and_counted_and_spoil_no_other_row() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
-    let values = [[nan, 0.0, 1.0], [0.0, 2.0, 1.0], [inf, 0.0, 0.0], [0.0, 0.0, -inf]];
+    let values = [[nan, 0.0, 1.0], [0.0, 2.0, 1.0], [inf, 0.0, 0.0], [-inf, -inf, -inf]];
     for dtype in DTYPES {
         let fixture = Fixture::new();
         let mut hook = fixture.builder().classes(3).signals(Signal::ALL).build().unwrap();

@@ -79,7 +79,7 @@ fn five_lines_record_a_loop() {
 
 #[test]
 fn a_mistake_ends_the_loop_with_its_message() {
-    let expected = "logits: expected [4, 10], a row per id and a column per class, got [4, 3]";
+    let expected = "logits: expected [batch, 10], a column per class, got [4, 3]";
     let candles = in_candles_result(&Fixture::new().path(), 10).unwrap_err();
     assert!(candles.to_string().contains(expected), "{candles}");
     let boxed = in_boxed_errors(&Fixture::new().path(), 10).unwrap_err();

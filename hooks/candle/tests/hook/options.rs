@@ -231,7 +231,11 @@ fn the_report_says_where_the_rows_are_and_how_many() {
     let mut hook = fixture.builder().classes(3).seed(42).build().unwrap();
     record(&mut hook);
     let report = hook.finish().unwrap();
-    let expected = format!("run `seed-0` finished: 2 rows in {}", fixture.path().display());
+    let path = fixture.path();
+    let expected = format!(
+        "run `seed-0` finished: 2 rows in {}, 73 bytes a row before compression",
+        path.display()
+    );
     assert_eq!(report.to_string(), expected);
     assert_eq!((report.status, report.rank, report.rows.lost), (RunStatus::Finished, 0, 0));
     assert!(report.check().is_ok());

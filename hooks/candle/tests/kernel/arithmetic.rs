@@ -1,7 +1,7 @@
 //! Signals against the core's definitions.
 
 use data_diet::observe::{
-    BatchFormat, DeviceSignals, ExampleSignals, LogitsFormat, Signal, Target,
+    BatchFormat, DeviceSignals, ExampleSignals, Float, LogitsFormat, Signal, Target,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;

@@ -28,6 +28,9 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
         if let Some(failure) = &metadata.failure {
             notes.push(format!("run `{name}` (rank {}): {failure}", metadata.rank));
         }
+        for warning in metadata.all_warnings() {
+            notes.push(format!("run `{name}` (rank {}): {warning}", metadata.rank));
+        }
         let counts = metadata.rows;
         for (rows, what) in [
             (counts.dropped, "dropped because the queue was full"),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use data_diet::Experiment;
-use data_diet::run::{RunStatus, Verification};
+use data_diet::run::{RunMetadata, RunStatus, Verification};
 
 use crate::args::Verify;
 use crate::text::{bytes, counted, tell};
@@ -17,6 +17,9 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, CommandError> {
     // Verifying must not change the experiment.
     let experiment = Experiment::open_read_only(&arguments.experiment)?;
     for run in experiment.runs()? {
+        for warning in run.ranks().flat_map(RunMetadata::all_warnings) {
+            tell(format_args!("run `{}`: {warning}", run.name()));
+        }
         if run.status() == RunStatus::Running {
             tell(format_args!(
                 "run `{}` is being recorded, or was interrupted: its unpublished rows are not \
