@@ -11,7 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
 const TRAIN: RunTable = RunTable::Observations(Phase::Train);
-const SCORE: RunTable = RunTable::Observations(Phase::Score);
+/// Where a name without a phase is looked up: the first that has a common epoch.
+const LATEST: [RunTable; 3] =
+    [RunTable::Observations(Phase::Score), TRAIN, RunTable::Observations(Phase::HeldOut)];
 
 /// What a fold has to do.
 #[derive(Debug, Default)]
@@ -90,13 +92,13 @@ impl Plan {
                 let asked = Asked { request, runs, column: signal.name() };
                 let sources = match request.phase {
                     Some(phase) => vec![RunTable::Observations(phase)],
-                    None => vec![TRAIN, SCORE],
+                    None => Phase::ALL.map(RunTable::Observations).to_vec(),
                 };
                 let score = |source, span| match source {
                     RunTable::Observations(phase) => Score::Signal { signal, phase, span },
                     RunTable::Grand => Score::Grand(span),
                 };
-                self.add_windows(&asked, &sources, &[SCORE, TRAIN], score)
+                self.add_windows(&asked, &sources, &LATEST, score)
             }
             Quantity::Grand => {
                 let asked = Asked { request, runs, column: GRAND };
@@ -385,7 +387,8 @@ fn not_recorded(
         _ => String::new(),
     };
     let signals = |run: &RecordedRun| {
-        let phases = [TRAIN, SCORE].into_iter().filter(|s| !run.table(*s).epochs.is_empty());
+        let phases = Phase::ALL.map(RunTable::Observations).into_iter();
+        let phases = phases.filter(|s| !run.table(*s).epochs.is_empty());
         let phases: Vec<&str> = phases.map(RunTable::name).collect();
         let signals = recorded_signals(&run.run).join(", ");
         format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))

@@ -171,7 +171,7 @@ impl ScoreRequest {
         self
     }
 
-    /// Sets the phase in which to take a signal; by default both. Does nothing to other scores.
+    /// Sets the phase in which to take a signal; by default all. Does nothing to other scores.
     #[must_use]
     pub fn phase(mut self, phase: Phase) -> Self {
         if self.accepts_phase() {

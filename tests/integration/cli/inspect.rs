@@ -69,6 +69,28 @@ fn tells_what_went_wrong_in_a_run() {
         .is_quiet();
 }
 
+/// Two folds: each run holds out the examples that the other trains on.
+#[test]
+fn held_out_rows_have_a_column_where_there_are_any() {
+    let directory = tempfile::tempdir().unwrap();
+    for (fold, run) in [(0, "fold-0"), (1, "fold-1")] {
+        let row = |example| Presented { example, label: 0, logits: vec![1.0, 0.0, 0.5] };
+        let mut recorder = recorded::builder(directory.path(), run, 3).start().unwrap();
+        let (held_out, trained): (Vec<i64>, Vec<i64>) = (0..7).partition(|id| id % 2 == fold);
+        let rows = |ids: Vec<i64>| ids.into_iter().map(row).collect::<Vec<_>>();
+        recorded::record(&mut recorder, Phase::Train, 0, 0, &rows(trained));
+        recorded::record(&mut recorder, Phase::HeldOut, 1, 1, &rows(held_out));
+        finish(recorder);
+    }
+    let path = directory.path().display().to_string();
+    let call = data_diet(&["inspect", &path], 0);
+    let lines = lines(&call.stdout);
+    let heading = "run status ranks classes train rows score rows held_out rows steps epochs size";
+    assert_eq!(lines[2].join(" "), heading);
+    assert_eq!(lines[3][..9], ["fold-0", "finished", "1", "3", "3", "0", "4", "1", "1"]);
+    assert_eq!(lines[4][..9], ["fold-1", "finished", "1", "3", "4", "0", "3", "1", "1"]);
+}
+
 #[test]
 fn a_run_that_is_being_recorded_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();

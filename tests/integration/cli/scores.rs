@@ -167,7 +167,8 @@ fn mistakes_are_named_with_what_there_is() {
         .tells("expected `all`, `last`, a list such as 1,5,10 or a range");
     with(&["--at-step", "1", "--at-epoch", "1"], 2).tells("cannot be used with");
     with(&["--at-step", "12"], 1).tells("step 12 was not recorded; the recorded steps are 0 to 9");
-    with(&["--phase", "test"], 2).tells("phase: expected `train` or `score`, got `test`");
+    with(&["--phase", "test"], 2)
+        .tells("phase: expected one of train, score, held_out, got `test`");
     with(&["--score", "el3n"], 2).tells("score: expected SIGNAL, SIGNAL_PHASE_epoch_E");
     with(&["--score", "cartography"], 1)
         .tells("`seed-0` has el2n, loss, margin (phases: train, score)");

@@ -24,8 +24,8 @@ use data_diet::scores::{At, ScoreRequest};
     cartography_variability, its deviation, high is ambiguous;\n                        \
     cartography_correctness, share correct (Swayamdipta et al. 2020)\n\n\
     A signal (the first three lines) by itself is its last epoch of the score phase that every run has, \
-    or of the train phase if there is no score phase; so is grand, which has no phase. Otherwise its \
-    name says when: el2n_PHASE_epoch_E, el2n_PHASE_epochs_A_to_B (the mean over them), el2n_PHASE_step_S, \
+    or of the train phase if there is no score phase, or of the held_out phase if there is neither; so \
+    is grand, which has no phase. Otherwise its name says when: el2n_PHASE_epoch_E, el2n_PHASE_epochs_A_to_B (the mean over them), el2n_PHASE_step_S, \
     el2n_PHASE_steps_A_to_B; grand_epoch_E, grand_step_S. --at-epoch, --at-step and --phase make these \
     of the bare names.\n\n\
     Without --score: el2n, el2n at every epoch (or as --at-epoch and --at-step say), the forgetting \
@@ -50,8 +50,8 @@ pub(crate) struct Scores {
     /// 0..500, both ends included
     #[arg(long, value_name = "STEPS", value_parser = at_step, conflicts_with = "at_epoch")]
     at_step: Option<At>,
-    /// The phase in which to take signals [default: both]
-    #[arg(long, value_name = "train|score")]
+    /// The phase in which to take signals [default: all]
+    #[arg(long, value_name = "train|score|held_out")]
     phase: Option<Phase>,
     /// Only these runs; repeat for several
     #[arg(long = "run", value_name = "NAME")]

@@ -18,9 +18,18 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     let runs = experiment.runs()?;
     writeln!(output, "{}", experiment.path().display())?;
     writeln!(output)?;
-    let rows = runs.iter().map(describe).collect::<data_diet::Result<Vec<_>>>()?;
-    let heading =
-        ["run", "status", "ranks", "model", "train rows", "score rows", "steps", "epochs", "size"];
+    let mut phases = vec![Phase::Train, Phase::Score];
+    for run in &runs {
+        if !phases.contains(&Phase::HeldOut) && run.rows(Phase::HeldOut)? > 0 {
+            phases.push(Phase::HeldOut);
+        }
+    }
+    let of_run = |run| describe(run, &phases);
+    let rows = runs.iter().map(of_run).collect::<data_diet::Result<Vec<_>>>()?;
+    let counted_rows: Vec<String> = phases.iter().map(|phase| format!("{phase} rows")).collect();
+    let mut heading = vec!["run", "status", "ranks", "model"];
+    heading.extend(counted_rows.iter().map(String::as_str));
+    heading.extend(["steps", "epochs", "size"]);
     table(&mut output, &heading, &rows)?;
     let mut notes = Vec::new();
     for (run, metadata) in runs.iter().flat_map(|run| run.ranks().map(move |rank| (run, rank))) {
@@ -62,18 +71,20 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(run: &Run) -> data_diet::Result<Vec<String>> {
-    Ok(vec![
+fn describe(run: &Run, phases: &[Phase]) -> data_diet::Result<Vec<String>> {
+    let mut row = vec![
         run.name().to_owned(),
         run.status().name().to_owned(),
         run.ranks().len().to_string(),
         run.kind().to_string(),
-        count(run.rows(Phase::Train)?),
-        count(run.rows(Phase::Score)?),
-        count(run.steps()?),
-        run.epochs(Phase::Train)?.len().to_string(),
-        bytes(run.bytes()?),
-    ])
+    ];
+    for &phase in phases {
+        row.push(count(run.rows(phase)?));
+    }
+    row.push(count(run.steps()?));
+    row.push(run.epochs(Phase::Train)?.len().to_string());
+    row.push(bytes(run.bytes()?));
+    Ok(row)
 }
 
 fn show_examples(
