@@ -7,6 +7,7 @@ use super::catalogue::{RecordedRun, RecordedTable};
 use super::request::{At, Quantity, ScoreRequest};
 use super::run_table::{GRAND, RunTable, recorded_signals};
 use super::score::{Score, Span};
+use super::signal_source::{requirement, why_missing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
@@ -36,6 +37,16 @@ pub(super) enum ComputedColumn {
     Window(Window),
     /// A score of a whole train phase.
     WholeTrainPhase(Score),
+}
+
+impl ComputedColumn {
+    /// Returns the column of floats that it is made of, and the table.
+    pub(super) fn column(self) -> Option<(RunTable, &'static str)> {
+        match self {
+            Self::Window(window) => Some((window.source, window.column)),
+            Self::WholeTrainPhase(score) => Some((TRAIN, train_phase_signal(score)?.name())),
+        }
+    }
 }
 
 /// The rows of a table that a mean is taken over, and the column.
@@ -139,7 +150,7 @@ impl Plan {
         };
         let has = |run: &&RecordedRun| match column {
             Some(column) => run.has(source, column),
-            None => !run.table(source).epochs.is_empty(),
+            None => !run.table(source).epochs.is_empty() && run.run.kind().has_correct(),
         };
         if runs.iter().find(has).is_none() {
             let missing = || not_recorded(&score.to_string(), column, &[source], runs);
@@ -393,6 +404,15 @@ fn not_recorded(
         let signals = recorded_signals(&run.run).join(", ");
         format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))
     };
-    let runs: Vec<String> = runs.iter().map(signals).collect();
-    Error::new(ErrorKind::NotFound, format!("{what}{place}; {}", runs.join("; ")))
+    let signal = Signal::ALL.into_iter().find(|signal| column == Some(signal.name()));
+    let described = |run: &RecordedRun| match (signal, run.run.ranks().next()) {
+        (Some(signal), Some(rank)) => format!("{}: {}", signals(run), why_missing(rank, signal)),
+        (None, Some(rank)) if column.is_none() && !rank.format.kind.has_correct() => {
+            format!("{}: no right answers in {}", signals(run), rank.format.kind)
+        }
+        _ => signals(run),
+    };
+    let runs: Vec<String> = runs.iter().map(described).collect();
+    let needed = signal.map_or(String::new(), |signal| format!("; {}", requirement(signal)));
+    Error::new(ErrorKind::NotFound, format!("{what}{place}; {}{needed}", runs.join("; ")))
 }

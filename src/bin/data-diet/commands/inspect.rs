@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use data_diet::observe::{Phase, Signal};
 use data_diet::run::Run;
-use data_diet::scores::ScoreRequest;
+use data_diet::scores::{Availability, ScoreRequest, available};
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
 use crate::CommandError;
@@ -65,6 +65,7 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     if !notes.is_empty() {
         writeln!(output, "\n{}", notes.join("\n"))?;
     }
+    show_scores(&mut output, &runs)?;
     if arguments.examples > 0 {
         show_examples(&mut output, &experiment, arguments.examples)?;
     }
@@ -85,6 +86,40 @@ fn describe(run: &Run, phases: &[Phase]) -> data_diet::Result<Vec<String>> {
     row.push(run.epochs(Phase::Train)?.len().to_string());
     row.push(bytes(run.bytes()?));
     Ok(row)
+}
+
+/// Lists the scores that the runs can give, runs that can give the same together.
+fn show_scores(output: &mut dyn Write, runs: &[Run]) -> Result<(), CommandError> {
+    let mut groups: Vec<(Vec<&str>, Vec<(String, Vec<String>)>)> = Vec::new();
+    for run in runs {
+        let scores = available(run, false)?;
+        let mut sources: Vec<&Availability> = scores.iter().map(|of| &of.availability).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let names = |source: &Availability| {
+            let from_it = scores.iter().filter(|of| of.availability == *source);
+            from_it.map(|of| of.score.to_string()).collect::<Vec<_>>()
+        };
+        let heading = |source: &Availability| match source {
+            Availability::Recorded => "recorded".to_owned(),
+            Availability::Derived(from) => format!("from {from}"),
+            Availability::Missing(reason) => format!("missing ({reason})"),
+            _ => "other".to_owned(),
+        };
+        let listed: Vec<(String, Vec<String>)> =
+            sources.into_iter().map(|source| (heading(source), names(source))).collect();
+        match groups.iter_mut().find(|(_, other)| *other == listed) {
+            Some((names, _)) => names.push(run.name()),
+            None => groups.push((vec![run.name()], listed)),
+        }
+    }
+    for (runs, listed) in groups {
+        writeln!(output, "\nscores of {}", runs.join(", "))?;
+        for (source, scores) in listed {
+            writeln!(output, "  {source}: {}", scores.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 fn show_examples(
