@@ -71,7 +71,7 @@ def disagreements(path: Path, el2n: pd.DataFrame, forgotten: pd.DataFrame) -> li
     scores = pd.read_parquet(path).set_index("example")
     compared, different = 0, []
     for name, theirs in scores.items():
-        if match := re.fullmatch(r"el2n_(train|score)_epoch_(\d+)_(mean|std)", name):
+        if match := re.fullmatch(r"el2n_(train|score|held_out)_epoch_(\d+)_(mean|std)", name):
             phase, epoch, statistic = match.groups()
             of_epoch = el2n.reset_index(["phase", "epoch"])
             of_epoch = of_epoch[of_epoch["phase"].eq(phase) & of_epoch["epoch"].eq(int(epoch))]
@@ -100,7 +100,8 @@ def main() -> int:
     el2n, forgotten = el2n_per_epoch(observations), forgetting(observations)
 
     # In the score phase the weights are held still: this is EL2N as the paper computes it.
-    phase = "score" if "score" in el2n.index.unique("phase") else "train"
+    phases = el2n.index.unique("phase")
+    phase = next(phase for phase in ["score", "train", "held_out"] if phase in phases)
     of_phase = el2n.loc[phase]
     last = of_phase.index.get_level_values("epoch").max()
     hardest = (

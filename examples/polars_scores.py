@@ -77,7 +77,7 @@ def disagreements(path: Path, el2n: pl.DataFrame, forgotten: pl.DataFrame) -> li
     scores = pl.read_parquet(path)
     compared, different = 0, []
     for name in scores.columns:
-        if match := re.fullmatch(r"el2n_(train|score)_epoch_(\d+)_(mean|std)", name):
+        if match := re.fullmatch(r"el2n_(train|score|held_out)_epoch_(\d+)_(mean|std)", name):
             phase, epoch, statistic = match.groups()
             of_epoch = (pl.col("phase") == phase) & (pl.col("epoch") == int(epoch))
             ours = el2n.filter(of_epoch).select("example", ours=statistic)
@@ -109,7 +109,7 @@ def main() -> int:
     )
 
     # In the score phase the weights are held still: this is EL2N as the paper computes it.
-    phase = "score" if "score" in el2n["phase"] else "train"
+    phase = next(phase for phase in ["score", "train", "held_out"] if phase in el2n["phase"])
     last = el2n.filter(pl.col("phase") == phase)["epoch"].max()
     hardest = (
         el2n.filter(pl.col("phase") == phase, pl.col("epoch") == last)

@@ -1,5 +1,5 @@
 -- The epoch that a signal's name stands for without one: the last that all runs of a phase have, of the
--- score phase if it has one, else of the train phase.
+-- score phase if it has one, else of the train phase, else of the held-out phase.
 WITH epochs AS (
     SELECT DISTINCT run, phase, epoch FROM observations
 ),
@@ -12,6 +12,7 @@ of_epochs AS (
 SELECT of_epochs.phase AS phase, of_epochs.epoch AS epoch
 FROM of_epochs
 JOIN of_phases ON of_epochs.phase = of_phases.phase AND of_epochs.runs = of_phases.runs
--- `score` comes before `train`.
-ORDER BY phase, epoch DESC
+ORDER BY
+    CASE of_epochs.phase WHEN 'score' THEN 0 WHEN 'train' THEN 1 ELSE 2 END,
+    of_epochs.epoch DESC
 LIMIT 1

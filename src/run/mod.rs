@@ -71,5 +71,5 @@ pub(crate) use layout::{KERNEL_VELOCITY, is_litter, part_name, part_number};
 pub(crate) use name::check_run_name;
 pub(crate) use page_decoder::{Bits, RowGroup};
 pub(crate) use part::{PartReader, RowGroupOutline};
-pub(crate) use schema::{FLOAT_STATISTICS, Table};
+pub(crate) use schema::{FLOAT_STATISTICS, LABEL_LOGIT, LOG_SUM_EXP, Table};
 pub(crate) use writer::{IfRunExists, Pending, RunOptions, RunWriter};

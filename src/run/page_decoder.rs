@@ -8,7 +8,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float32Array, Int32Array,
+    Int64Array,
+};
+use arrow::datatypes::{Float32Type, Int32Type};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -120,6 +124,26 @@ impl RowGroup {
         }
         let values = self.decode_with_fallback(column, |array| {
             Some(array.as_any().downcast_ref::<Float32Array>()?.values().to_vec())
+        })?;
+        Ok(values.concat())
+    }
+
+    /// Decodes a column of lists of this many floats, row after row.
+    pub(crate) fn float32_lists(&self, column: &str, length: usize) -> Result<Vec<f32>> {
+        self.lists::<Float32Type>(column, length)
+    }
+
+    /// Decodes a column of lists of this many 32-bit integers, row after row.
+    pub(crate) fn int32_lists(&self, column: &str, length: usize) -> Result<Vec<i32>> {
+        self.lists::<Int32Type>(column, length)
+    }
+
+    fn lists<T: ArrowPrimitiveType>(&self, column: &str, length: usize) -> Result<Vec<T::Native>> {
+        let values = self.decode_with_fallback(column, |array| {
+            let lists = array.as_fixed_size_list_opt()?;
+            let values = lists.values().as_primitive_opt::<T>()?;
+            let fits = values.null_count() == 0 && values.len() == lists.len() * length;
+            fits.then(|| values.values().to_vec())
         })?;
         Ok(values.concat())
     }

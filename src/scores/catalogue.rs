@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::run_table::RunTable;
+use super::signal_source::SignalSource;
 use crate::error::{Error, Result};
 use crate::run::{Experiment, PartReader, RowGroupOutline, Run};
 
@@ -13,6 +14,8 @@ pub(super) struct RecordedRun {
     pub(super) run: Run,
     /// One per [`RunTable`], in the order of `RunTable::ALL`.
     tables: Vec<RecordedTable>,
+    /// Whether targets of an unknown form are taken for classes.
+    assume_classes: bool,
 }
 
 /// One table of a run.
@@ -32,10 +35,10 @@ pub(super) struct Group {
 }
 
 impl RecordedRun {
-    fn open(run: Run) -> Result<Self> {
+    pub(super) fn open(run: Run, assume_classes: bool) -> Result<Self> {
         let tables = RunTable::ALL.map(|source| RecordedTable::open(&run, source));
         let tables = tables.into_iter().collect::<Result<_>>()?;
-        Ok(Self { run, tables })
+        Ok(Self { run, tables, assume_classes })
     }
 
     pub(super) fn table(&self, source: RunTable) -> &RecordedTable {
@@ -43,9 +46,19 @@ impl RecordedRun {
         &self.tables[place]
     }
 
-    /// Returns whether the run has rows with this column.
+    /// Returns whether the run has rows with this column, recorded or derived.
     pub(super) fn has(&self, source: RunTable, column: &str) -> bool {
-        !self.table(source).epochs.is_empty() && source.has(&self.run, column)
+        !self.table(source).epochs.is_empty()
+            && self.sources_of(source, column).any(|s| s.is_some())
+    }
+
+    /// Returns where each rank has the values of a column.
+    pub(super) fn sources_of(
+        &self,
+        source: RunTable,
+        column: &str,
+    ) -> impl Iterator<Item = Option<SignalSource>> {
+        self.run.ranks().map(move |rank| source.source_of(column, rank, self.assume_classes))
     }
 }
 
@@ -79,7 +92,11 @@ impl RecordedTable {
 }
 
 /// Opens the runs of these names, or all, and checks that they can be averaged.
-pub(super) fn open(experiment: &Experiment, names: &[String]) -> Result<Vec<RecordedRun>> {
+pub(super) fn open(
+    experiment: &Experiment,
+    names: &[String],
+    assume_classes: bool,
+) -> Result<Vec<RecordedRun>> {
     let runs = if names.is_empty() {
         experiment.runs()?
     } else {
@@ -94,5 +111,5 @@ pub(super) fn open(experiment: &Experiment, names: &[String]) -> Result<Vec<Reco
             kind(other)
         )));
     }
-    runs.into_iter().map(RecordedRun::open).collect()
+    runs.into_iter().map(|run| RecordedRun::open(run, assume_classes)).collect()
 }

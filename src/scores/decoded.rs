@@ -5,17 +5,22 @@ use std::ops::Range;
 
 use super::buckets::{BucketOrder, Buckets};
 use super::catalogue::Group;
+use super::derived_columns::{LogitsRows, confidence_of_losses};
 use super::run_table::RunTable;
 use super::score::Span;
+use super::signal_source::SignalSource;
 use crate::error::{Error, Result};
+use crate::observe::Signal;
 use crate::run::{Bits, RowGroup, RowGroupOutline};
 
 /// A row group to decode.
 pub(super) struct Task {
     pub(super) rank: usize,
     pub(super) group: Group,
-    /// Which of the pass's columns are needed.
-    pub(super) columns: Vec<bool>,
+    /// Where each of the pass's columns comes from, if it is needed and there is one.
+    pub(super) columns: Vec<Option<SignalSource>>,
+    /// The rows of logits that belong to this row group, if a column comes from them.
+    pub(super) logits: Option<LogitsRows>,
     pub(super) steps: bool,
     pub(super) buckets: Option<Buckets>,
 }
@@ -61,7 +66,7 @@ impl Task {
     pub(super) fn decode(
         &self,
         source: RunTable,
-        columns: &[&'static str],
+        names: &[&'static str],
         bits: bool,
     ) -> Result<DecodedRowGroup> {
         let RowGroupOutline { epochs, steps, .. } = &self.group.outline;
@@ -93,13 +98,27 @@ impl Task {
             Moments::One(*steps.start())
         };
         let mut examples = group.int64("example")?;
-        let sorted = self.buckets.map(|buckets| buckets.sort(&examples));
         let mut correct = if bits { group.bits("correct")? } else { Bits::default() };
-        let wanted = columns.iter().zip(&self.columns);
-        let column = |(name, &wanted): (&&str, &bool)| {
-            if wanted { group.float32(name) } else { Ok(Vec::new()) }
+        let wanted = names.iter().zip(&self.columns);
+        let column = |(name, source): (&&str, &Option<SignalSource>)| match source {
+            Some(SignalSource::Recorded) => group.float32(name),
+            Some(SignalSource::Loss) => {
+                Ok(confidence_of_losses(&group.float32(Signal::Loss.name())?))
+            }
+            // Below, all of them at once.
+            Some(SignalSource::Logits | SignalSource::TopLogits) | None => Ok(Vec::new()),
         };
         let mut columns = wanted.map(column).collect::<Result<Vec<_>>>()?;
+        if let Some(logits) = &self.logits {
+            let signals = self.signals_of_logits(names);
+            let steps = group.int64("step")?;
+            let places: Vec<Signal> = signals.iter().map(|(_, signal)| *signal).collect();
+            let derived = logits.signals(&steps, &examples, &places)?;
+            for ((place, _), values) in signals.into_iter().zip(derived) {
+                columns[place] = values;
+            }
+        }
+        let sorted = self.buckets.map(|buckets| buckets.sort(&examples));
         if let Some(sorted) = &sorted {
             examples = sorted.scatter(&examples);
             correct = correct.scattered(&sorted.places);
@@ -119,6 +138,15 @@ impl Task {
             columns,
             sorted,
         })
+    }
+
+    /// Returns the columns that come from logits: their places, and their signals.
+    fn signals_of_logits(&self, names: &[&'static str]) -> Vec<(usize, Signal)> {
+        let columns = names.iter().zip(&self.columns).enumerate();
+        let columns =
+            columns.filter(|(_, (_, source))| source.is_some_and(SignalSource::is_of_logits));
+        let signal = |name: &str| Signal::ALL.into_iter().find(|signal| signal.name() == name);
+        columns.filter_map(|(place, (name, _))| Some((place, signal(name)?))).collect()
     }
 }
 

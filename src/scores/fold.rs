@@ -6,11 +6,12 @@
 use super::catalogue::{self, RecordedRun};
 use super::column_sink::{ColumnSink, Keys};
 use super::fold_state::{FoldState, FoldedExamples};
-use super::info::ScoreInfo;
+use super::info::{DerivedSignal, ScoreInfo};
 use super::pass::Pass;
 use super::plan::{ComputedColumn, Plan, Window, nothing_at};
 use super::request::ScoreOptions;
 use super::run_table::RunTable;
+use super::signal_source::SignalSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Experiment, Run};
 
@@ -38,7 +39,7 @@ pub(super) fn fold(
     columns: &mut dyn ColumnSink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<FoldResult> {
-    let runs = catalogue::open(experiment, &options.runs)?;
+    let runs = catalogue::open(experiment, &options.runs, options.assume_class_targets)?;
     let is_empty =
         |run: &RecordedRun| RunTable::ALL.iter().all(|&source| run.table(source).epochs.is_empty());
     if runs.iter().all(is_empty) {
@@ -65,14 +66,42 @@ pub(super) fn fold(
     let left = plan.without_empty_columns(&fold.rows, &runs)?;
     let (non_finite, repeated) = (fold.non_finite, fold.repeated);
     let FoldedExamples { order, keys, partial } = fold.into_examples(with_rows);
+    let derived = plan.derived(&left, &runs);
     let mut aliases = plan.aliases;
     aliases.retain(|alias, _| left.iter().any(|(name, _)| name == alias));
     let runs = runs.iter().map(|run| Run::name(&run.run).to_owned()).collect();
-    let info = ScoreInfo { runs, aliases, non_finite, repeated, partial };
+    let info = ScoreInfo { runs, aliases, non_finite, repeated, partial, derived };
     Ok(FoldResult { order, keys, columns: left, info })
 }
 
 impl Plan {
+    /// Returns what is derived for these columns of the table.
+    fn derived(&self, columns: &[(String, usize)], runs: &[RecordedRun]) -> Vec<DerivedSignal> {
+        let mut derived: Vec<DerivedSignal> = Vec::new();
+        for (score, at) in columns {
+            let Some((source, column)) = self.computed[*at].column() else { continue };
+            for run in runs.iter().filter(|run| !run.table(source).epochs.is_empty()) {
+                let sources = run.sources_of(source, column).flatten();
+                for from in sources.filter_map(SignalSource::derived_from) {
+                    let of_it =
+                        |other: &DerivedSignal| other.signal == column && other.from == from;
+                    let place = derived.iter().position(of_it).unwrap_or_else(|| {
+                        let (signal, from) = (column.to_owned(), from.to_owned());
+                        derived.push(DerivedSignal { signal, from, ..DerivedSignal::default() });
+                        derived.len() - 1
+                    });
+                    let DerivedSignal { scores, runs, .. } = &mut derived[place];
+                    for (names, name) in [(scores, score.as_str()), (runs, run.run.name())] {
+                        if !names.iter().any(|other| other == name) {
+                            names.push(name.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+        derived
+    }
+
     /// Returns the columns without those at steps that no row turned out to have, if the other
     /// phase has such rows. Footers give the first and the last step of a row group only.
     fn without_empty_columns(

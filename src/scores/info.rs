@@ -4,6 +4,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// A signal that some runs had not recorded, and that was computed from something else they had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct DerivedSignal {
+    /// The signal.
+    pub signal: String,
+    /// What it was computed from: `loss`, `logits`, or `the highest logits`.
+    pub from: String,
+    /// The scores that needed it.
+    pub scores: Vec<String>,
+    /// The runs whose values of these scores were derived.
+    pub runs: Vec<String>,
+}
+
 /// Where a table of scores comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,4 +35,6 @@ pub struct ScoreInfo {
     pub repeated: u64,
     /// Examples that some of the runs have not seen: their scores are means over fewer runs.
     pub partial: u64,
+    /// The signals that were derived, and from what.
+    pub derived: Vec<DerivedSignal>,
 }

@@ -2,7 +2,8 @@
 //!
 //! A *signal* is recorded while training, a *score* is derived from signals afterwards. Every table
 //! of every run is read in one streaming pass, epoch by epoch; memory is proportional to the number
-//! of examples, never to the number of observations.
+//! of examples, never to the number of observations. A signal that was not recorded is derived where
+//! that is exact, from the loss or from the table `logits`, read along with the observations.
 //!
 //! ```text
 //! requests + catalogue of parts -> plan
@@ -12,10 +13,12 @@
 
 mod accumulate;
 pub mod agreement;
+mod availability;
 mod buckets;
 mod catalogue;
 mod column_sink;
 mod decoded;
+mod derived_columns;
 mod example_index;
 mod fold;
 mod fold_state;
@@ -30,6 +33,7 @@ mod request;
 mod run_table;
 mod schema;
 mod score;
+mod signal_source;
 mod spill;
 mod table;
 #[cfg(test)]
@@ -38,8 +42,9 @@ mod train_phase_scores;
 mod values;
 mod writer;
 
+pub use availability::{Availability, ScoreAvailability, available};
 pub use forgetting::Presentations;
-pub use info::ScoreInfo;
+pub use info::{DerivedSignal, ScoreInfo};
 pub(crate) use moments::Moments;
 pub(crate) use reader::verify;
 pub use request::{At, ScoreOptions, ScoreRequest};

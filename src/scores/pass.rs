@@ -13,11 +13,13 @@ use super::buckets::Buckets;
 use super::catalogue::{Group, RecordedRun};
 use super::column_sink::ColumnSink;
 use super::decoded::{DecodedRowGroup, Moments, Task, overlaps};
+use super::derived_columns::{LogitsRows, LogitsTable};
 use super::fold_state::FoldState;
 use super::ordered_parallel::in_order;
 use super::plan::{ComputedColumn, Plan, train_phase_signal};
 use super::run_table::RunTable;
 use super::score::Span;
+use super::signal_source::SignalSource;
 use super::train_phase_scores::Training;
 use crate::error::Result;
 use crate::observe::Phase;
@@ -123,7 +125,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Returns the row groups to read, in the order of epochs, then of ranks.
-    fn tasks(&self, fold: &FoldState) -> Vec<Task> {
+    fn tasks(&self, fold: &FoldState) -> Result<Vec<Task>> {
         let (buckets, unsorted) = self.buckets(fold);
         let table = self.recorded.table(self.source);
         let whole = !self.training.scores.is_empty();
@@ -146,28 +148,58 @@ impl<'a> Pass<'a> {
             let needed = |group: &&Group| {
                 wanted(group) || epochs.iter().any(|&epochs| overlaps(&group.outline, epochs))
             };
-            for group in groups.iter().filter(needed) {
-                let mut columns = vec![false; self.columns.len()];
-                self.training.columns().for_each(|column| columns[column] = true);
+            let sources = self.sources_of(rank);
+            let logits = self.logits_of(rank, &sources)?;
+            let mut rows = 0;
+            for group in groups {
+                let first = rows;
+                rows += group.outline.rows;
+                if !needed(&group) {
+                    continue;
+                }
+                let mut wanted = vec![false; self.columns.len()];
+                self.training.columns().for_each(|column| wanted[column] = true);
                 let mut steps = false;
                 for window in self.windows.iter().filter(|w| overlaps(&group.outline, w.span)) {
-                    columns[window.column] = true;
+                    wanted[window.column] = true;
                     steps |= matches!(window.span, Span::Steps { .. });
                 }
-                // Ranks need not have recorded the same signals.
-                let schema = group.part.schema();
-                for (wanted, name) in columns.iter_mut().zip(&self.columns) {
-                    *wanted &= schema.field_with_name(name).is_ok();
-                }
+                let columns: Vec<Option<SignalSource>> = sources
+                    .iter()
+                    .zip(wanted)
+                    .map(|(source, wanted)| source.filter(|_| wanted))
+                    .collect();
+                let logits = logits.as_ref().filter(|_| columns.iter().any(is_of_logits));
+                let logits: Option<LogitsRows> = logits.map(|logits| logits.rows(&(first..rows)));
                 let (first, last) = (*group.outline.epochs.start(), *group.outline.epochs.end());
                 let sorts = first == last && !steps && unsorted != Some(first);
                 let buckets = buckets.filter(|_| sorts);
-                tasks.push(Task { rank, group: group.clone(), columns, steps, buckets });
+                tasks.push(Task { rank, group: group.clone(), columns, logits, steps, buckets });
             }
         }
         // Stable: the row groups of a rank keep their order.
         tasks.sort_by_key(|task| (*task.group.outline.epochs.start(), task.rank));
-        tasks
+        Ok(tasks)
+    }
+
+    /// Returns where one rank has each column; ranks need not have recorded the same signals.
+    fn sources_of(&self, rank: usize) -> Vec<Option<SignalSource>> {
+        let of = |name: &&str| self.recorded.sources_of(self.source, name).nth(rank).flatten();
+        self.columns.iter().map(of).collect()
+    }
+
+    /// Opens the logits of a rank if one of its columns comes from them.
+    fn logits_of(
+        &self,
+        rank: usize,
+        sources: &[Option<SignalSource>],
+    ) -> Result<Option<LogitsTable>> {
+        match self.source {
+            RunTable::Observations(phase) if sources.iter().any(is_of_logits) => {
+                LogitsTable::open(&self.recorded.run, phase, rank).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Reads the table and hands on finished columns.
@@ -178,7 +210,7 @@ impl<'a> Pass<'a> {
         columns: &mut dyn ColumnSink,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let tasks = self.tasks(fold);
+        let tasks = self.tasks(fold)?;
         let (source, names) = (self.source, self.columns.clone());
         // The table `grand` has no column `correct`, and no score needs it.
         let bits = self.training.reads_correct();
@@ -382,6 +414,10 @@ impl<'a> Pass<'a> {
         }
         Ok(())
     }
+}
+
+fn is_of_logits(source: &Option<SignalSource>) -> bool {
+    source.is_some_and(SignalSource::is_of_logits)
 }
 
 /// Returns whether a value is not finite: all bits of its exponent are set.

@@ -7,11 +7,14 @@ use super::catalogue::{RecordedRun, RecordedTable};
 use super::request::{At, Quantity, ScoreRequest};
 use super::run_table::{GRAND, RunTable, recorded_signals};
 use super::score::{Score, Span};
+use super::signal_source::{requirement, why_missing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
 const TRAIN: RunTable = RunTable::Observations(Phase::Train);
-const SCORE: RunTable = RunTable::Observations(Phase::Score);
+/// Where a name without a phase is looked up: the first that has a common epoch.
+const LATEST: [RunTable; 3] =
+    [RunTable::Observations(Phase::Score), TRAIN, RunTable::Observations(Phase::HeldOut)];
 
 /// What a fold has to do.
 #[derive(Debug, Default)]
@@ -34,6 +37,16 @@ pub(super) enum ComputedColumn {
     Window(Window),
     /// A score of a whole train phase.
     WholeTrainPhase(Score),
+}
+
+impl ComputedColumn {
+    /// Returns the column of floats that it is made of, and the table.
+    pub(super) fn column(self) -> Option<(RunTable, &'static str)> {
+        match self {
+            Self::Window(window) => Some((window.source, window.column)),
+            Self::WholeTrainPhase(score) => Some((TRAIN, train_phase_signal(score)?.name())),
+        }
+    }
 }
 
 /// The rows of a table that a mean is taken over, and the column.
@@ -90,13 +103,13 @@ impl Plan {
                 let asked = Asked { request, runs, column: signal.name() };
                 let sources = match request.phase {
                     Some(phase) => vec![RunTable::Observations(phase)],
-                    None => vec![TRAIN, SCORE],
+                    None => Phase::ALL.map(RunTable::Observations).to_vec(),
                 };
                 let score = |source, span| match source {
                     RunTable::Observations(phase) => Score::Signal { signal, phase, span },
                     RunTable::Grand => Score::Grand(span),
                 };
-                self.add_windows(&asked, &sources, &[SCORE, TRAIN], score)
+                self.add_windows(&asked, &sources, &LATEST, score)
             }
             Quantity::Grand => {
                 let asked = Asked { request, runs, column: GRAND };
@@ -137,7 +150,7 @@ impl Plan {
         };
         let has = |run: &&RecordedRun| match column {
             Some(column) => run.has(source, column),
-            None => !run.table(source).epochs.is_empty(),
+            None => !run.table(source).epochs.is_empty() && run.run.kind().has_correct(),
         };
         if runs.iter().find(has).is_none() {
             let missing = || not_recorded(&score.to_string(), column, &[source], runs);
@@ -385,11 +398,21 @@ fn not_recorded(
         _ => String::new(),
     };
     let signals = |run: &RecordedRun| {
-        let phases = [TRAIN, SCORE].into_iter().filter(|s| !run.table(*s).epochs.is_empty());
+        let phases = Phase::ALL.map(RunTable::Observations).into_iter();
+        let phases = phases.filter(|s| !run.table(*s).epochs.is_empty());
         let phases: Vec<&str> = phases.map(RunTable::name).collect();
         let signals = recorded_signals(&run.run).join(", ");
         format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))
     };
-    let runs: Vec<String> = runs.iter().map(signals).collect();
-    Error::new(ErrorKind::NotFound, format!("{what}{place}; {}", runs.join("; ")))
+    let signal = Signal::ALL.into_iter().find(|signal| column == Some(signal.name()));
+    let described = |run: &RecordedRun| match (signal, run.run.ranks().next()) {
+        (Some(signal), Some(rank)) => format!("{}: {}", signals(run), why_missing(rank, signal)),
+        (None, Some(rank)) if column.is_none() && !rank.format.kind.has_correct() => {
+            format!("{}: no right answers in {}", signals(run), rank.format.kind)
+        }
+        _ => signals(run),
+    };
+    let runs: Vec<String> = runs.iter().map(described).collect();
+    let needed = signal.map_or(String::new(), |signal| format!("; {}", requirement(signal)));
+    Error::new(ErrorKind::NotFound, format!("{what}{place}; {}{needed}", runs.join("; ")))
 }

@@ -19,12 +19,16 @@ pub struct ScoreOptions {
     /// The most threads to use; `None` for as many as the machine has. The results do not depend on
     /// it.
     pub threads: Option<NonZeroUsize>,
+    /// Takes the targets of runs that do not say so (those of earlier versions) for classes, and not
+    /// for distributions. Signals that were not recorded can then be derived from others: `confidence`
+    /// from `loss`, and any from the logits. Default: false.
+    pub assume_class_targets: bool,
 }
 
 impl Default for ScoreOptions {
     fn default() -> Self {
         let scores = ScoreRequest::standard(&At::EveryEpoch, None);
-        Self { runs: Vec::new(), scores, threads: None }
+        Self { runs: Vec::new(), scores, threads: None, assume_class_targets: false }
     }
 }
 
@@ -99,7 +103,7 @@ pub enum At {
 ///     // Scores that have one name only.
 ///     Score::Forgetting.into(),
 ///     "el2n_train_step_500".parse::<Score>()?.into(),
-///     // Three columns, where confidence was recorded.
+///     // Three columns, where confidence was recorded or can be derived.
 ///     ScoreRequest::cartography().if_recorded(),
 /// ];
 /// # Ok::<(), data_diet::Error>(())
@@ -143,8 +147,7 @@ impl ScoreRequest {
     }
 
     /// The default scores: `el2n`, EL2N at these moments, the forgetting scores, `aum`, and
-    /// cartography where confidence was recorded. Each is left out if what it needs was not
-    /// recorded.
+    /// cartography. Each is left out if what it needs was neither recorded nor can be derived.
     #[must_use]
     pub fn standard(at: &At, phase: Option<Phase>) -> Vec<Self> {
         let el2n = Self { phase, ..Self::signal(Signal::El2n).at(at.clone()) };
@@ -171,7 +174,7 @@ impl ScoreRequest {
         self
     }
 
-    /// Sets the phase in which to take a signal; by default both. Does nothing to other scores.
+    /// Sets the phase in which to take a signal; by default all. Does nothing to other scores.
     #[must_use]
     pub fn phase(mut self, phase: Phase) -> Self {
         if self.accepts_phase() {
@@ -180,7 +183,8 @@ impl ScoreRequest {
         self
     }
 
-    /// Leaves the score out, instead of failing, if no chosen run has recorded what it needs.
+    /// Leaves the score out, instead of failing, if what it needs was not recorded in any chosen run
+    /// and cannot be derived.
     #[must_use]
     pub fn if_recorded(mut self) -> Self {
         self.if_recorded = true;

@@ -1,8 +1,9 @@
 //! The tables that a fold reads, each with one or more values per example and moment.
 
+use super::signal_source::SignalSource;
 use crate::error::Result;
 use crate::observe::{Phase, Signal};
-use crate::run::{PartReader, Run, Table};
+use crate::run::{PartReader, Run, RunMetadata, Table};
 
 /// A table of a run, folded in a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,13 +38,19 @@ impl RunTable {
         }
     }
 
-    /// Returns whether the table has a column of this name in a run of this format.
-    pub(super) fn has(self, run: &Run, column: &str) -> bool {
+    /// Returns where one rank of a run has the values of a column, unless it has none.
+    pub(super) fn source_of(
+        self,
+        column: &str,
+        rank: &RunMetadata,
+        assume_classes: bool,
+    ) -> Option<SignalSource> {
         match self {
             Self::Observations(_) => {
-                run.ranks().any(|rank| rank.format.signals.iter().any(|s| s.name() == column))
+                let signal = Signal::ALL.into_iter().find(|signal| signal.name() == column)?;
+                SignalSource::of(rank, signal, assume_classes)
             }
-            Self::Grand => column == GRAND,
+            Self::Grand => (column == GRAND).then_some(SignalSource::Recorded),
         }
     }
 }

@@ -26,7 +26,8 @@ use crate::observe::{Phase, Signal};
 #[non_exhaustive]
 pub enum Score {
     /// `el2n`, `loss`, ...: at the last epoch of the score phase that every run with a score phase
-    /// has, or of the train phase if no run has a score phase.
+    /// has, or of the train phase if no run has a score phase, or of the held-out phase if there is
+    /// neither.
     Latest(Signal),
     /// `el2n_score_epoch_3`, `margin_train_steps_0_to_500`, ...: a run's value is the mean over the
     /// example's observations in this phase and span. The signal says which direction is hard.
@@ -181,10 +182,11 @@ impl FromStr for Score {
 /// The error for an unknown score, listing what can be asked for.
 pub(super) fn unknown_score(name: &str) -> Error {
     let signals = Signal::ALL.map(Signal::name).join(", ");
+    let phases = Phase::ALL.map(Phase::name).join(", ");
     let fixed = Score::OF_RUNS.map(Score::fixed_name).join(", ");
     Error::invalid(format!(
         "score: expected SIGNAL, SIGNAL_PHASE_epoch_E, SIGNAL_PHASE_epochs_A_to_B, \
-         SIGNAL_PHASE_step_S, SIGNAL_PHASE_steps_A_to_B (SIGNAL: {signals}; PHASE: train, score), \
+         SIGNAL_PHASE_step_S, SIGNAL_PHASE_steps_A_to_B (SIGNAL: {signals}; PHASE: {phases}), \
          {fixed}, grand, grand_epoch_E or grand_step_S, got `{name}`"
     ))
 }
@@ -199,12 +201,10 @@ fn parse(name: &str) -> Option<Score> {
     if first == "grand" {
         return Some(Score::Grand(span(rest)?));
     }
-    let (phase, rest) = rest.split_once('_')?;
-    Some(Score::Signal {
-        signal: first.parse().ok()?,
-        phase: phase.parse().ok()?,
-        span: span(rest)?,
-    })
+    // A phase may have several words, such as `held_out`.
+    let after = |phase: Phase| Some((phase, rest.strip_prefix(phase.name())?.strip_prefix('_')?));
+    let (phase, rest) = Phase::ALL.into_iter().find_map(after)?;
+    Some(Score::Signal { signal: first.parse().ok()?, phase, span: span(rest)? })
 }
 
 fn span(text: &str) -> Option<Span> {
@@ -238,6 +238,15 @@ mod tests {
         for score in scores.into_iter().chain(Score::OF_RUNS).chain([Score::LatestGrand]) {
             let hard = HardEnd::for_score(&score.to_string());
             assert_eq!(hard.is_none(), has_none.contains(&score), "{score}");
+        }
+        for signal in Signal::ALL {
+            let bare = HardEnd::for_score(signal.name());
+            for phase in Phase::ALL {
+                for span in [Span::epoch(3), Span::epochs(3, 7), Span::step(0), Span::steps(1, 2)] {
+                    let score = Score::Signal { signal, phase, span };
+                    assert_eq!(HardEnd::for_score(&score.to_string()), bare, "{score}");
+                }
+            }
         }
     }
 
@@ -281,6 +290,8 @@ mod tests {
             "el2n_train_epoch_0",
             "el1n_score_epochs_3_to_7",
             "loss_train_step_100",
+            "el2n_held_out_epoch_3",
+            "margin_held_out_steps_0_to_500",
             "margin_train_steps_0_to_500",
             "forgetting",
             "forgetting_inf",
@@ -307,6 +318,10 @@ mod tests {
             "EL2N",
             "el2n_train",
             "el2n_test_epoch_1",
+            "el2n_held_epoch_1",
+            "el2n_held_out",
+            "el2n_held_outepoch_1",
+            "el2n_out_epoch_1",
             "el2n_train_epoch_",
             "el2n_epoch_1",
             "el2n_train_epoch_03",
@@ -328,6 +343,7 @@ mod tests {
                 "{message}"
             );
             assert!(message.contains("forgetting_inf") && message.contains("el2n, loss"));
+            assert!(message.contains("PHASE: train, score, held_out)"), "{message}");
             assert!(message.ends_with(&format!("got `{name}`")), "{message}");
         }
     }

@@ -58,7 +58,10 @@ pub struct ScoreFileSummary {
 impl ScoreTable {
     /// Folds the observations of an experiment's runs into one row per example.
     ///
-    /// A score that only some of the runs have recorded is folded over those runs.
+    /// A score that only some of the runs have recorded is folded over those runs. A signal that a run
+    /// has not recorded is derived where that is exact, to `f32` rounding: `confidence` = exp(-`loss`)
+    /// where all targets were classes, and any signal from the table `logits` if it has every logit as
+    /// `f32` (`el2n`, `el1n` and `loss` of class targets only). [`ScoreInfo::derived`] says what was.
     ///
     /// # Memory
     ///
@@ -77,9 +80,9 @@ impl ScoreTable {
     /// # Errors
     ///
     /// [`NotFound`](ErrorKind::NotFound) for an unknown run, and for a signal, an epoch or a step
-    /// that no run has recorded, listing what there is;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the runs differ in their number of
-    /// classes; [`Empty`](ErrorKind::Empty) if there are no observations;
+    /// that no run has recorded or can derive, listing what there is and what is needed;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the runs differ in their kind of
+    /// model; [`Empty`](ErrorKind::Empty) if there are no observations;
     /// [`Corrupt`](ErrorKind::Corrupt) if a file is damaged; [`Io`](ErrorKind::Io) if it cannot be
     /// read.
     ///

@@ -128,8 +128,13 @@ impl HardEnd {
         }
         // For a signal at some moment. Its standard deviation over runs has no hard end.
         let (signal, moment) = name.split_once('_').unwrap_or((name, ""));
-        let is_moment = ["", "train", "score", "epoch", "epochs", "step", "steps"]
-            .contains(&moment.split_once('_').map_or(moment, |(word, _)| word));
+        let begins = |word: &str| {
+            moment.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        };
+        let is_moment = moment.is_empty()
+            || ["train", "score", "held_out", "epoch", "epochs", "step", "steps"]
+                .into_iter()
+                .any(begins);
         if !is_moment || name.ends_with("_std") || name.ends_with("_count") {
             return None;
         }

@@ -77,7 +77,8 @@ impl ScoreSeries {
 
     /// Computes a score at each epoch as its mean over runs (all if `runs` is empty), in ascending
     /// order, in columns named `epoch 1` and so on. Includes the epochs that are common to every
-    /// run that has recorded the phase. `phase` defaults to the score phase where there is one.
+    /// run that has recorded the phase. `phase` defaults to the first of score, train and held-out
+    /// that there is.
     /// `progress` is called with the rows read since its last call.
     ///
     /// # Errors
@@ -109,7 +110,8 @@ impl ScoreSeries {
         let request = phase.map_or(request.clone(), |phase| request.phase(phase));
         let names: Vec<&String> = runs.iter().collect();
         let table = table(experiment, &names, request, &mut progress)?;
-        let phases = phase.map_or([Phase::Score, Phase::Train].to_vec(), |phase| vec![phase]);
+        let phases = phase
+            .map_or([Phase::Score, Phase::Train, Phase::HeldOut].to_vec(), |phase| vec![phase]);
         // A quantity without phases, such as a gradient norm, has its plain name.
         let patterns = phases.iter().map(|&phase| (Some(phase), format!("{score}_{phase}_epoch_")));
         let patterns = patterns.chain([(None, format!("{score}_epoch_"))]);

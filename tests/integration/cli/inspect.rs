@@ -20,11 +20,11 @@ fn shows_runs_and_the_hardest_and_easiest_examples() {
     assert_eq!(lines[0], [twelve.shown()]);
     assert_eq!(
         lines[2].join(" "),
-        "run status ranks classes train rows score rows steps epochs size"
+        "run status ranks model train rows score rows steps epochs size"
     );
     for (line, run) in lines[3..5].iter().zip(["seed-0", "seed-1"]) {
-        assert_eq!(line[..8], [run, "finished", "1", "3", "36", "36", "9", "3"]);
-        assert_eq!(line[9], "KiB", "{}", call.describe());
+        assert_eq!(line[..9], [run, "finished", "1", "3", "classes", "36", "36", "9", "3"]);
+        assert_eq!(line[10], "KiB", "{}", call.describe());
     }
     let place = |heading: &str| call.stdout.lines().position(|line| line == heading).unwrap();
     let hardest = place("hardest examples (el2n_score_epoch_3)");
@@ -41,6 +41,16 @@ fn shows_runs_and_the_hardest_and_easiest_examples() {
     let expected =
         [format!("{:.4}", f64::midpoint(a, b)), format!("{:.4}", (a - b) / 2_f64.sqrt())];
     assert_eq!(lines[easiest + 2][1..], ["0", &expected[0], &expected[1], "2"]);
+}
+
+#[test]
+fn lists_the_scores_that_runs_can_give() {
+    let twelve = Twelve::new();
+    let call = data_diet(&["inspect", &twelve.shown()], 0);
+    call.says("scores of seed-0, seed-1\n  recorded: el2n, loss, margin, forgetting, ")
+        .says("\n  from loss: confidence, cartography_confidence, cartography_variability\n")
+        .says("\n  missing (no gradient norms): grand\n")
+        .says("\n  missing (no logits): el1n, entropy\n");
 }
 
 #[test]
@@ -63,10 +73,38 @@ fn tells_what_went_wrong_in_a_run() {
     recorded::record(&mut recorder, Phase::Train, 0, 0, &[broken]);
     drop(recorder);
     let call = data_diet(&["inspect", &twelve.shown()], 0);
-    assert_eq!(lines(&call.stdout)[5][..6], ["seed-2", "failed", "1", "3", "1", "0"]);
+    assert_eq!(lines(&call.stdout)[5][..7], ["seed-2", "failed", "1", "3", "classes", "1", "0"]);
     call.says("run `seed-2` (rank 0): the hook was dropped without `finish`")
         .says("run `seed-2` (rank 0): 1 row with non-finite logits")
         .is_quiet();
+}
+
+/// Two folds: each run holds out the examples that the other trains on.
+#[test]
+fn held_out_rows_have_a_column_where_there_are_any() {
+    let directory = tempfile::tempdir().unwrap();
+    for (fold, run) in [(0, "fold-0"), (1, "fold-1")] {
+        let row = |example| Presented { example, label: 0, logits: vec![1.0, 0.0, 0.5] };
+        let mut recorder = recorded::builder(directory.path(), run, 3).start().unwrap();
+        let (held_out, trained): (Vec<i64>, Vec<i64>) = (0..7).partition(|id| id % 2 == fold);
+        let rows = |ids: Vec<i64>| ids.into_iter().map(row).collect::<Vec<_>>();
+        recorded::record(&mut recorder, Phase::Train, 0, 0, &rows(trained));
+        recorded::record(&mut recorder, Phase::HeldOut, 1, 1, &rows(held_out));
+        finish(recorder);
+    }
+    let path = directory.path().display().to_string();
+    let call = data_diet(&["inspect", &path], 0);
+    let lines = lines(&call.stdout);
+    let heading = "run status ranks model train rows score rows held_out rows steps epochs size";
+    assert_eq!(lines[2].join(" "), heading);
+    assert_eq!(
+        lines[3][..10],
+        ["fold-0", "finished", "1", "3", "classes", "3", "0", "4", "1", "1"]
+    );
+    assert_eq!(
+        lines[4][..10],
+        ["fold-1", "finished", "1", "3", "classes", "4", "0", "3", "1", "1"]
+    );
 }
 
 #[test]

@@ -14,9 +14,10 @@ fn writes_the_table_that_the_library_folds() {
     let twelve = Twelve::new();
     let output = twelve.beside("scores.parquet");
     let call = data_diet(&["scores", &twelve.shown(), "-o", &output], 0);
-    call.tells(&format!("12 examples, 13 scores over 2 runs (seed-0, seed-1) -> {output}"));
+    call.tells(&format!("12 examples, 16 scores over 2 runs (seed-0, seed-1) -> {output}"));
     call.tells("el2n is el2n_score_epoch_3");
-    assert!(call.stdout.is_empty() && call.stderr.lines().count() == 2, "{}", call.describe());
+    call.tells("not recorded, so derived: confidence from loss");
+    assert!(call.stdout.is_empty() && call.stderr.lines().count() == 3, "{}", call.describe());
     let experiment = Experiment::open(twelve.path()).unwrap();
     let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
     for score in table.statistics() {
@@ -167,14 +168,17 @@ fn mistakes_are_named_with_what_there_is() {
         .tells("expected `all`, `last`, a list such as 1,5,10 or a range");
     with(&["--at-step", "1", "--at-epoch", "1"], 2).tells("cannot be used with");
     with(&["--at-step", "12"], 1).tells("step 12 was not recorded; the recorded steps are 0 to 9");
-    with(&["--phase", "test"], 2).tells("phase: expected `train` or `score`, got `test`");
+    with(&["--phase", "test"], 2)
+        .tells("phase: expected one of train, score, held_out, got `test`");
     with(&["--score", "el3n"], 2).tells("score: expected SIGNAL, SIGNAL_PHASE_epoch_E");
-    with(&["--score", "cartography"], 1)
-        .tells("`seed-0` has el2n, loss, margin (phases: train, score)");
+    with(&["--score", "entropy"], 1)
+        .tells("`seed-0` has el2n, loss, margin (phases: train, score): no logits")
+        .tells("needed: the signal `entropy` switched on, or every logit as f32");
     with(&["--score", "aum", "--at-epoch", "1"], 2).tells("scores: expected a signal or `grand`");
     with(&["--score", "aum", "--phase", "train"], 2).tells("scores: expected a signal to take in");
     finish(recorded::builder(&twelve.path(), "wider", 10).start().unwrap());
-    with(&[], 2).tells("`seed-0` has 3 and `wider` has 10; choose the runs by name");
+    with(&[], 2)
+        .tells("`seed-0` has 3 classes and `wider` has 10 classes; choose the runs by name");
     with(&["--run", "wider"], 1).tells("the runs have no published observations");
     assert!(!std::path::Path::new(&output).exists());
     data_diet(&["scores", &experiment], 2).tells("--output <FILE>");

@@ -137,7 +137,7 @@ proptest! {
 
     /// Moments are resolved to the scores that there are, and those are the same numbers.
     #[test]
-    fn moments_of_a_signal(plan in plan::plan(), phase in prop::option::of(0..2_usize)) {
+    fn moments_of_a_signal(plan in plan::plan(), phase in prop::option::of(0..Phase::ALL.len())) {
         let directory = tempfile::tempdir().unwrap();
         let observations = plan.record(directory.path());
         let phases: Vec<Phase> =

@@ -2,6 +2,7 @@
 
 mod choices;
 mod closed_forms;
+mod derived;
 mod errors;
 mod files;
 mod fold;

@@ -88,9 +88,11 @@ impl Plan {
         self.runs.len()
     }
 
-    /// Whether a run records a signal.
+    /// Whether a run records a signal, or the loss that confidence is derived from.
     pub(crate) fn records(&self, run: usize, signal: Signal) -> bool {
-        self.runs[run].signals.contains(&signal)
+        let signals = &self.runs[run].signals;
+        let from_loss = signal == Signal::Confidence && signals.contains(&Signal::Loss);
+        from_loss || signals.contains(&signal)
     }
 
     /// The same with one run only, which is the first one then.

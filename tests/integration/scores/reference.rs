@@ -175,9 +175,9 @@ impl<'a> Reference<'a> {
     }
 
     /// The last epoch of the score phase that every run has recorded EL2N in, or else of the train
-    /// phase. A run without any such rows in a phase has no say in it.
+    /// phase, or else of the held-out phase. A run without any such rows in a phase has no say in it.
     fn last_common_epoch(&self) -> Option<String> {
-        [Phase::Score, Phase::Train].into_iter().find_map(|phase| {
+        [Phase::Score, Phase::Train, Phase::HeldOut].into_iter().find_map(|phase| {
             let of_phase = || self.with(Signal::El2n).filter(|row| row.phase == phase);
             let runs: BTreeSet<usize> = of_phase().map(|row| row.run).collect();
             let has =

@@ -24,12 +24,15 @@ use data_diet::scores::{At, ScoreRequest};
     cartography_variability, its deviation, high is ambiguous;\n                        \
     cartography_correctness, share correct (Swayamdipta et al. 2020)\n\n\
     A signal (the first three lines) by itself is its last epoch of the score phase that every run has, \
-    or of the train phase if there is no score phase; so is grand, which has no phase. Otherwise its \
-    name says when: el2n_PHASE_epoch_E, el2n_PHASE_epochs_A_to_B (the mean over them), el2n_PHASE_step_S, \
+    or of the train phase if there is no score phase, or of the held_out phase if there is neither; so \
+    is grand, which has no phase. Otherwise its name says when: el2n_PHASE_epoch_E, el2n_PHASE_epochs_A_to_B (the mean over them), el2n_PHASE_step_S, \
     el2n_PHASE_steps_A_to_B; grand_epoch_E, grand_step_S. --at-epoch, --at-step and --phase make these \
     of the bare names.\n\n\
     Without --score: el2n, el2n at every epoch (or as --at-epoch and --at-step say), the forgetting \
-    scores, aum, and cartography if confidence was recorded.\n\n\
+    scores, aum and cartography, each where it can be computed.\n\n\
+    A signal that was not recorded is computed from what was, where that is exact: confidence from loss \
+    if all targets were classes, any signal from logits that were recorded whole as f32 (el2n, el1n and \
+    loss only of targets that were classes). `data-diet inspect` lists what each run can give.\n\n\
     Columns: example, label, runs, and for every score NAME_mean, NAME_std (n - 1) and NAME_count over \
     runs. Memory grows with the number of examples, not of observations, runs or scores.\n\n\
     Examples:\n\n  \
@@ -50,9 +53,13 @@ pub(crate) struct Scores {
     /// 0..500, both ends included
     #[arg(long, value_name = "STEPS", value_parser = at_step, conflicts_with = "at_epoch")]
     at_step: Option<At>,
-    /// The phase in which to take signals [default: both]
-    #[arg(long, value_name = "train|score")]
+    /// The phase in which to take signals [default: all]
+    #[arg(long, value_name = "train|score|held_out")]
     phase: Option<Phase>,
+    /// Take the targets of runs that do not say so (recorded by earlier versions) for classes, so that
+    /// signals can be derived from the loss and the logits
+    #[arg(long)]
+    assume_classes: bool,
     /// Only these runs; repeat for several
     #[arg(long = "run", value_name = "NAME")]
     pub(crate) runs: Vec<String>,
@@ -74,6 +81,7 @@ impl Scores {
     pub(crate) fn options(&self) -> data_diet::Result<ScoreOptions> {
         let mut options = ScoreOptions::default();
         options.runs.clone_from(&self.runs);
+        options.assume_class_targets = self.assume_classes;
         let at = self.at_epoch.as_ref().or(self.at_step.as_ref());
         if self.names.is_empty() {
             options.scores = ScoreRequest::standard(at.unwrap_or(&At::EveryEpoch), self.phase);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use data_diet::observe::{Phase, Signal};
 use data_diet::run::Run;
-use data_diet::scores::ScoreRequest;
+use data_diet::scores::{Availability, ScoreRequest, available};
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
 use crate::CommandError;
@@ -18,9 +18,18 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     let runs = experiment.runs()?;
     writeln!(output, "{}", experiment.path().display())?;
     writeln!(output)?;
-    let rows = runs.iter().map(describe).collect::<data_diet::Result<Vec<_>>>()?;
-    let heading =
-        ["run", "status", "ranks", "model", "train rows", "score rows", "steps", "epochs", "size"];
+    let mut phases = vec![Phase::Train, Phase::Score];
+    for run in &runs {
+        if !phases.contains(&Phase::HeldOut) && run.rows(Phase::HeldOut)? > 0 {
+            phases.push(Phase::HeldOut);
+        }
+    }
+    let of_run = |run| describe(run, &phases);
+    let rows = runs.iter().map(of_run).collect::<data_diet::Result<Vec<_>>>()?;
+    let counted_rows: Vec<String> = phases.iter().map(|phase| format!("{phase} rows")).collect();
+    let mut heading = vec!["run", "status", "ranks", "model"];
+    heading.extend(counted_rows.iter().map(String::as_str));
+    heading.extend(["steps", "epochs", "size"]);
     table(&mut output, &heading, &rows)?;
     let mut notes = Vec::new();
     for (run, metadata) in runs.iter().flat_map(|run| run.ranks().map(move |rank| (run, rank))) {
@@ -59,24 +68,61 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
     if !notes.is_empty() {
         writeln!(output, "\n{}", notes.join("\n"))?;
     }
+    show_scores(&mut output, &runs)?;
     if arguments.examples > 0 {
         show_examples(&mut output, &experiment, arguments.examples)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(run: &Run) -> data_diet::Result<Vec<String>> {
-    Ok(vec![
+fn describe(run: &Run, phases: &[Phase]) -> data_diet::Result<Vec<String>> {
+    let mut row = vec![
         run.name().to_owned(),
         run.status().name().to_owned(),
         run.ranks().len().to_string(),
         run.kind().to_string(),
-        count(run.rows(Phase::Train)?),
-        count(run.rows(Phase::Score)?),
-        count(run.steps()?),
-        run.epochs(Phase::Train)?.len().to_string(),
-        bytes(run.bytes()?),
-    ])
+    ];
+    for &phase in phases {
+        row.push(count(run.rows(phase)?));
+    }
+    row.push(count(run.steps()?));
+    row.push(run.epochs(Phase::Train)?.len().to_string());
+    row.push(bytes(run.bytes()?));
+    Ok(row)
+}
+
+/// Lists the scores that the runs can give, runs that can give the same together.
+fn show_scores(output: &mut dyn Write, runs: &[Run]) -> Result<(), CommandError> {
+    let mut groups: Vec<(Vec<&str>, Vec<(String, Vec<String>)>)> = Vec::new();
+    for run in runs {
+        let scores = available(run, false)?;
+        let mut sources: Vec<&Availability> = scores.iter().map(|of| &of.availability).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let names = |source: &Availability| {
+            let from_it = scores.iter().filter(|of| of.availability == *source);
+            from_it.map(|of| of.score.to_string()).collect::<Vec<_>>()
+        };
+        let heading = |source: &Availability| match source {
+            Availability::Recorded => "recorded".to_owned(),
+            Availability::Derived(from) => format!("from {from}"),
+            Availability::Missing(reason) => format!("missing ({reason})"),
+            _ => "other".to_owned(),
+        };
+        let listed: Vec<(String, Vec<String>)> =
+            sources.into_iter().map(|source| (heading(source), names(source))).collect();
+        match groups.iter_mut().find(|(_, other)| *other == listed) {
+            Some((names, _)) => names.push(run.name()),
+            None => groups.push((vec![run.name()], listed)),
+        }
+    }
+    for (runs, listed) in groups {
+        writeln!(output, "\nscores of {}", runs.join(", "))?;
+        for (source, scores) in listed {
+            writeln!(output, "  {source}: {}", scores.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 fn show_examples(

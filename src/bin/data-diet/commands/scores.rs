@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use data_diet::run::Run;
+use data_diet::scores::{DerivedSignal, ScoreInfo};
 use data_diet::{Experiment, ScoreTable};
 
 use super::outputs::{Files, STANDARD_STREAM};
@@ -45,6 +46,10 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, CommandError> {
     if arguments.uses_default_scores() && !info.aliases.contains_key("el2n") {
         tell("no score `el2n`: there is no epoch in which every run has recorded it");
     }
+    if !info.derived.is_empty() {
+        let derived: Vec<String> = info.derived.iter().map(|of| of_signal(of, info)).collect();
+        tell(format_args!("not recorded, so derived: {}", derived.join("; ")));
+    }
     if info.non_finite > 0 {
         let rows = counted(info.non_finite, "observation");
         tell(format_args!("{rows} with non-finite logits left out"));
@@ -58,6 +63,16 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, CommandError> {
         tell(format_args!("{examples} not seen by every run: `runs` says by how many"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Such as `confidence from loss`, with the runs unless all of them lacked the signal.
+fn of_signal(derived: &DerivedSignal, info: &ScoreInfo) -> String {
+    let DerivedSignal { signal, from, runs, .. } = derived;
+    let of_runs = match runs.len() {
+        some if some < info.runs.len() => format!(" ({})", runs.join(", ")),
+        _ => String::new(),
+    };
+    format!("{signal} from {from}{of_runs}")
 }
 
 /// How many rows the chosen runs have committed, according to their metadata.
