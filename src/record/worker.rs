@@ -74,6 +74,7 @@ impl<S: Sink> Worker<S> {
         metadata: RunMetadata,
     ) -> Self {
         let metadata_labels_changed = metadata.labels.changed;
+        shared.set_labels(metadata.labels);
         for warning in &metadata.warnings {
             shared.warn(warning);
         }

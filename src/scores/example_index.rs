@@ -119,6 +119,11 @@ impl ExampleIndex {
         Some(from)
     }
 
+    /// Returns the label with which an example was first seen.
+    pub(super) fn label(&self, place: u32) -> Option<i32> {
+        self.labels.get(place as usize).copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -64,13 +64,13 @@ pub(super) fn fold(
         fold.end_run();
     }
     let left = plan.without_empty_columns(&fold.rows, &runs)?;
-    let (non_finite, repeated) = (fold.non_finite, fold.repeated);
+    let (non_finite, repeated, relabeled) = (fold.non_finite, fold.repeated, fold.relabeled());
     let FoldedExamples { order, keys, partial } = fold.into_examples(with_rows);
     let derived = plan.derived(&left, &runs);
     let mut aliases = plan.aliases;
     aliases.retain(|alias, _| left.iter().any(|(name, _)| name == alias));
     let runs = runs.iter().map(|run| Run::name(&run.run).to_owned()).collect();
-    let info = ScoreInfo { runs, aliases, non_finite, repeated, partial, derived };
+    let info = ScoreInfo { runs, aliases, non_finite, repeated, partial, relabeled, derived };
     Ok(FoldResult { order, keys, columns: left, info })
 }
 

@@ -5,6 +5,7 @@ use super::accumulate::{SKIPPED, Slots};
 use super::catalogue::RecordedRun;
 use super::column_sink::Keys;
 use super::example_index::ExampleIndex;
+use crate::observe::TargetForm;
 
 /// What is known about the examples so far.
 pub(super) struct FoldState {
@@ -22,6 +23,16 @@ pub(super) struct FoldState {
     pub(super) non_finite: u64,
     /// Observations left out because another rank had the example in the same epoch.
     pub(super) repeated: u64,
+    /// Whether all labels are classes, so that an example has the same in every run.
+    has_classes: bool,
+    /// Whether an earlier run has shown labels.
+    is_later_run: bool,
+    /// Whether this run's labels have been compared with those of earlier runs.
+    labels_compared: bool,
+    /// Whether labels were compared in this epoch.
+    comparing: bool,
+    /// Whether each example had another label in an earlier run.
+    relabeled: Vec<bool>,
 }
 
 impl FoldState {
@@ -38,7 +49,40 @@ impl FoldState {
             rows: vec![0; columns],
             non_finite: 0,
             repeated: 0,
+            has_classes: runs.iter().all(|run| run.run.targets() == Some(TargetForm::Classes)),
+            is_later_run: false,
+            labels_compared: false,
+            comparing: false,
+            relabeled: Vec::new(),
         }
+    }
+
+    /// Returns whether the labels of the rows that come now are to be compared with those of earlier
+    /// runs: of the first epoch that is read of a run, since decoding them takes time.
+    pub(super) fn compares_labels(&self) -> bool {
+        self.has_classes && self.is_later_run && !self.labels_compared
+    }
+
+    /// Compares the labels of some rows with those of earlier runs.
+    pub(super) fn compare_labels(&mut self, places: &[u32], labels: &[i32]) {
+        self.comparing = true;
+        self.relabeled.grow(self.index.len());
+        for (&place, &label) in places.iter().zip(labels) {
+            // A row that does not count has no such place.
+            if self.index.label(place).is_some_and(|first| first != label) {
+                self.relabeled[place as usize] = true;
+            }
+        }
+    }
+
+    /// Ends an epoch of a pass.
+    pub(super) fn end_epoch(&mut self) {
+        self.labels_compared |= std::mem::take(&mut self.comparing);
+    }
+
+    /// Returns the number of examples that have not the same label in all runs.
+    pub(super) fn relabeled(&self) -> u64 {
+        self.relabeled.iter().filter(|&&relabeled| relabeled).count() as u64
     }
 
     /// Marks these examples as seen by this run.
@@ -70,6 +114,7 @@ impl FoldState {
         let from = self.index.settle()?;
         self.seen.reorder(&from);
         self.runs.reorder(&from);
+        self.relabeled.reorder(&from);
         Some(from)
     }
 
@@ -78,6 +123,8 @@ impl FoldState {
         for (runs, seen) in self.runs.iter_mut().zip(&mut self.seen) {
             *runs += i32::from(std::mem::take(seen));
         }
+        self.is_later_run |= self.number_seen > 0;
+        self.labels_compared = false;
         self.number_seen = 0;
     }
 

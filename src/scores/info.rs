@@ -35,6 +35,8 @@ pub struct ScoreInfo {
     pub repeated: u64,
     /// Examples that some of the runs have not seen: their scores are means over fewer runs.
     pub partial: u64,
+    /// Examples that have not the same label in all runs: their ids mean something else in some of them.
+    pub relabeled: u64,
     /// The signals that were derived, and from what.
     pub derived: Vec<DerivedSignal>,
 }

@@ -328,6 +328,9 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        if fold.compares_labels() {
+            fold.compare_labels(&places, decoded.labels(rows)?);
+        }
         if whole {
             fold.see(&places);
         } else {
@@ -392,6 +395,7 @@ impl<'a> Pass<'a> {
         fold: &mut FoldState,
         columns: &mut dyn ColumnSink,
     ) -> Result<()> {
+        fold.end_epoch();
         // After the first epoch nearly all examples are known, so places are sorted from here on.
         if let Some(from) = fold.settle() {
             self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));

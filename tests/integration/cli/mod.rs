@@ -3,6 +3,7 @@
 mod compare;
 mod filter;
 mod inspect;
+mod labels;
 mod manifests;
 mod names;
 mod outputs;

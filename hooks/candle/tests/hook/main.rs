@@ -17,6 +17,7 @@ mod kinds;
 mod logits;
 mod loops;
 mod options;
+mod publish;
 mod reference;
 mod refusals;
 mod selection;

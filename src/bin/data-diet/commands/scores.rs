@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_diet::run::Run;
+use data_diet::run::{Run, RunMetadata};
 use data_diet::scores::{DerivedSignal, ScoreInfo};
 use data_diet::{Experiment, ScoreTable};
 
@@ -57,6 +57,18 @@ pub(crate) fn run(arguments: &Scores) -> Result<ExitCode, CommandError> {
     if info.repeated > 0 {
         let rows = counted(info.repeated, "observation");
         tell(format_args!("{rows} repeated on a second rank in an epoch left out"));
+    }
+    for run in experiment.runs()?.iter().filter(|run| info.runs.iter().any(|it| it == run.name())) {
+        for warning in run.ranks().flat_map(RunMetadata::all_warnings) {
+            tell(format_args!("run `{}`: {warning}", run.name()));
+        }
+    }
+    if info.relabeled > 0 {
+        let (examples, all) = (counted(info.relabeled, "example"), file.examples);
+        tell(format_args!(
+            "{examples} of {all} have another label in another run: an id must mean the same example in \
+             every run, or scores are noise"
+        ));
     }
     if info.partial > 0 {
         let examples = counted(info.partial, "example");
