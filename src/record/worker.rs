@@ -144,7 +144,7 @@ impl<S: Sink> Worker<S> {
         };
         if targets != known {
             self.metadata.targets = targets;
-            // Written with the next flush: an interrupted run must not say too little.
+            // Written at once: an interrupted run must not say too little.
             self.metadata_changed = true;
         }
     }
@@ -283,8 +283,9 @@ impl<S: Sink> Worker<S> {
         if flush_due && let Err(error) = self.commit() {
             return self.handle_write_error(&error);
         }
-        let maintenance_due =
-            flush_due || self.sink.maintenance_due().is_some_and(|due| now >= due);
+        let maintenance_due = flush_due
+            || self.metadata_changed
+            || self.sink.maintenance_due().is_some_and(|due| now >= due);
         if maintenance_due && let Err(error) = self.maintain() {
             return self.handle_write_error(&error);
         }

@@ -6,8 +6,8 @@ use data_diet::selection::ScoreColumn;
 use data_diet::{Experiment, ScoreOptions, ScoreTable};
 
 use super::Twelve;
-use crate::harness::data_diet;
 use crate::harness::recorded::{self, Presented, finish};
+use crate::harness::{copy_directory, data_diet};
 
 #[test]
 fn writes_the_table_that_the_library_folds() {
@@ -57,8 +57,17 @@ fn names_and_moments_become_columns() {
     let twelve = Twelve::new();
     let output = twelve.beside("scores.parquet");
     let experiment = twelve.shown();
-    let of_training =
-        ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations", "aum"];
+    let of_training = [
+        "forgetting",
+        "forgetting_inf",
+        "never_learned",
+        "first_learned",
+        "presentations",
+        "aum",
+        "cartography_confidence",
+        "cartography_variability",
+        "cartography_correctness",
+    ];
     let standard = |el2n: &[&'static str]| [&["el2n"], el2n, &of_training].concat();
     for (options, expected) in [
         (
@@ -176,10 +185,13 @@ fn mistakes_are_named_with_what_there_is() {
         .tells("needed: the signal `entropy` switched on, or every logit as f32");
     with(&["--score", "aum", "--at-epoch", "1"], 2).tells("scores: expected a signal or `grand`");
     with(&["--score", "aum", "--phase", "train"], 2).tells("scores: expected a signal to take in");
-    finish(recorded::builder(&twelve.path(), "wider", 10).start().unwrap());
-    with(&[], 2)
-        .tells("`seed-0` has 3 classes and `wider` has 10 classes; choose the runs by name");
-    with(&["--run", "wider"], 1).tells("the runs have no published observations");
+    finish(recorded::builder(&twelve.path(), "empty", 3).start().unwrap());
+    with(&["--run", "empty"], 1).tells("the runs have no published observations");
+    // A run of another kind cannot be recorded here, but copied.
+    let elsewhere = twelve.path().with_file_name("elsewhere");
+    finish(recorded::builder(&elsewhere, "wider", 10).start().unwrap());
+    copy_directory(&elsewhere.join("_runs/wider"), &twelve.path().join("_runs/wider"));
+    with(&[], 2).tells("`empty` has 3 classes and `wider` has 10 classes; choose the runs by name");
     assert!(!std::path::Path::new(&output).exists());
     data_diet(&["scores", &experiment], 2).tells("--output <FILE>");
     let missing = twelve.beside("missing/scores.parquet");

@@ -154,9 +154,9 @@ fn metadata_that_is_damaged_or_newer() {
     fs::write(&metadata, &sound[..sound.len() / 2]).unwrap();
     let call = data_diet(&["inspect", &twelve.shown()], 1);
     call.tells(&format!("{}: is not a run's metadata", metadata.display()));
-    let newer = sound.replace("\"schema_version\": 1", "\"schema_version\": 2");
+    let newer = sound.replace("\"schema_version\": 2", "\"schema_version\": 3");
     assert_ne!(newer, sound);
     fs::write(&metadata, newer).unwrap();
     let call = data_diet(&["verify", &twelve.shown()], 1);
-    call.tells("has schema version 2, this crate knows up to 1; a newer data-diet reads it");
+    call.tells("has schema version 3, this crate knows up to 2; a newer data-diet reads it");
 }
