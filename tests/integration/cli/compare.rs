@@ -314,7 +314,8 @@ fn mistakes_are_named_with_what_there_is() {
     between("years", "el2n", &[], 2).tells("[possible values: epochs, seeds]");
     between("epochs", "el2n", &[&shown], 2).tells("expected one experiment directory, got 2");
     between("seeds", "el2n", &["--phase", "train"], 2).tells("--phase: only epochs have one");
-    between("epochs", "el2n", &["--phase", "test"], 2).tells("expected `train` or `score`");
+    between("epochs", "el2n", &["--phase", "test"], 2)
+        .tells("expected one of train, score, held_out");
     between("epochs", "el2n", &["--run", "seed-7"], 1).tells("no run `seed-7`; there are: seed-0");
     between("epochs", "forgetting", &[], 1).tells(
         "score: expected a signal or `grand`, which have a value per epoch, got `forgetting`",

@@ -59,7 +59,8 @@ fn names_and_moments_become_columns() {
     let experiment = twelve.shown();
     let of_training =
         ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations", "aum"];
-    let standard = |el2n: &[&'static str]| [&["el2n"], el2n, &of_training].concat();
+    let map = ["cartography_confidence", "cartography_variability", "cartography_correctness"];
+    let standard = |el2n: &[&'static str]| [&["el2n"], el2n, &of_training, &map].concat();
     for (options, expected) in [
         (
             "",
@@ -176,7 +177,8 @@ fn mistakes_are_named_with_what_there_is() {
         .tells("needed: the signal `entropy` switched on, or every logit as f32");
     with(&["--score", "aum", "--at-epoch", "1"], 2).tells("scores: expected a signal or `grand`");
     with(&["--score", "aum", "--phase", "train"], 2).tells("scores: expected a signal to take in");
-    finish(recorded::builder(&twelve.path(), "wider", 10).start().unwrap());
+    finish(recorded::builder(&twelve.path(), "wider", 3).start().unwrap());
+    recorded::rewrite_outputs(&twelve.path(), "wider", 3, 10);
     with(&[], 2)
         .tells("`seed-0` has 3 classes and `wider` has 10 classes; choose the runs by name");
     with(&["--run", "wider"], 1).tells("the runs have no published observations");
