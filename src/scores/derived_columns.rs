@@ -121,14 +121,14 @@ impl LogitsRows {
         let logits = decoded.float32_lists("logits", outputs)?;
         let logits = logits.get(rows.start * outputs..rows.end * outputs).unwrap_or_default();
         for (logits, &label) in logits.chunks_exact(outputs).zip(labels) {
-            add(&match (self.kind, logits) {
-                (ModelKind::Binary, [logit]) => ExampleSignals::binary(*logit, label as f32),
+            let of_row = if let (ModelKind::Binary, [logit]) = (self.kind, logits) {
+                ExampleSignals::binary(*logit, label as f32)
+            } else {
                 // A label that is out of range gives signals that are not finite.
-                _ => {
-                    let class = usize::try_from(label).unwrap_or(usize::MAX);
-                    ExampleSignals::compute(logits, Target::Class(class))
-                }
-            });
+                let class = usize::try_from(label).unwrap_or(usize::MAX);
+                ExampleSignals::compute(logits, Target::Class(class))
+            };
+            add(&of_row);
         }
         Ok(())
     }

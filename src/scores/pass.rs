@@ -169,7 +169,7 @@ impl<'a> Pass<'a> {
                     .zip(wanted)
                     .map(|(source, wanted)| source.filter(|_| wanted))
                     .collect();
-                let logits = logits.as_ref().filter(|_| columns.iter().any(is_of_logits));
+                let logits = logits.as_ref().filter(|_| comes_from_logits(&columns));
                 let logits: Option<LogitsRows> = logits.map(|logits| logits.rows(&(first..rows)));
                 let (first, last) = (*group.outline.epochs.start(), *group.outline.epochs.end());
                 let sorts = first == last && !steps && unsorted != Some(first);
@@ -195,7 +195,7 @@ impl<'a> Pass<'a> {
         sources: &[Option<SignalSource>],
     ) -> Result<Option<LogitsTable>> {
         match self.source {
-            RunTable::Observations(phase) if sources.iter().any(is_of_logits) => {
+            RunTable::Observations(phase) if comes_from_logits(sources) => {
                 LogitsTable::open(&self.recorded.run, phase, rank).map(Some)
             }
             _ => Ok(None),
@@ -420,8 +420,8 @@ impl<'a> Pass<'a> {
     }
 }
 
-fn is_of_logits(source: &Option<SignalSource>) -> bool {
-    source.is_some_and(SignalSource::is_of_logits)
+fn comes_from_logits(sources: &[Option<SignalSource>]) -> bool {
+    sources.iter().flatten().any(|source| source.is_of_logits())
 }
 
 /// Returns whether a value is not finite: all bits of its exponent are set.

@@ -405,14 +405,22 @@ fn not_recorded(
         format!("`{}` has {signals} (phases: {})", run.run.name(), phases.join(", "))
     };
     let signal = Signal::ALL.into_iter().find(|signal| column == Some(signal.name()));
+    // Else the signal is there, but no rows of these phases.
+    let lacks = |run: &RecordedRun, signal: Signal| {
+        let mut of_ranks = sources.iter().flat_map(|&table| run.sources_of(table, signal.name()));
+        of_ranks.all(|source| source.is_none())
+    };
     let described = |run: &RecordedRun| match (signal, run.run.ranks().next()) {
-        (Some(signal), Some(rank)) => format!("{}: {}", signals(run), why_missing(rank, signal)),
+        (Some(signal), Some(rank)) if lacks(run, signal) => {
+            format!("{}: {}", signals(run), why_missing(rank, signal))
+        }
         (None, Some(rank)) if column.is_none() && !rank.format.kind.has_correct() => {
             format!("{}: no right answers in {}", signals(run), rank.format.kind)
         }
         _ => signals(run),
     };
+    let needed = signal.filter(|&signal| runs.iter().all(|run| lacks(run, signal)));
+    let needed = needed.map_or(String::new(), |signal| format!("; {}", requirement(signal)));
     let runs: Vec<String> = runs.iter().map(described).collect();
-    let needed = signal.map_or(String::new(), |signal| format!("; {}", requirement(signal)));
     Error::new(ErrorKind::NotFound, format!("{what}{place}; {}{needed}", runs.join("; ")))
 }

@@ -307,7 +307,7 @@ mod tests {
         let file =
             ScoreTable::fold_to_file(&experiment, &options, &spilled, |more| rows += more).unwrap();
         assert!(std::fs::read(&spilled).unwrap() == std::fs::read(&whole).unwrap());
-        assert_eq!(rows, 2 * 30 * 2 * 8);
+        assert_eq!(rows, 2 * 30 * Phase::ALL.len() as u64 * 8);
         let names: Vec<&str> = table.statistics().iter().map(|score| score.name.as_str()).collect();
         assert_eq!(file.scores, names);
         assert_eq!((file.examples, &file.info), (table.examples().len(), table.info()));

@@ -109,6 +109,25 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def folds(tmp_path_factory):
+    """Three runs, each of which holds out another third of the examples and has no score phase."""
+    path = tmp_path_factory.mktemp("folds") / "experiment"
+    recording = Recording(tmp_path_factory.mktemp("arrays"))
+    for fold in range(3):
+        random = np.random.default_rng(fold)
+        recording.open(path, f"fold-{fold}", 4, logits="off")
+        for epoch in range(2):
+            for phase in ["train", "held_out"]:
+                ids = np.arange(48)
+                ids = ids[(ids % 3 == fold) == (phase == "held_out")]
+                logits = 2 * random.normal(size=(len(ids), 4)).astype(np.float32)
+                recording.record(phase, ids, ids % 4, logits, epoch=epoch, batch_rows=8)
+        assert recording.finish()["status"] == "finished"
+    recording.close()
+    return path
+
+
+@pytest.fixture(scope="session")
 def ten_runs(tmp_path_factory):
     """Ten runs, as the paper averages over; the last two miss some examples and an epoch."""
     path = tmp_path_factory.mktemp("ten") / "experiment"

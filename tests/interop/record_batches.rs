@@ -74,10 +74,11 @@ struct Weight {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 enum Pass {
     Train,
     Score,
+    HeldOut,
     /// Gradient norms in place of logits.
     Grand,
 }
@@ -267,7 +268,7 @@ impl Rows {
         let dtype = dtype(&record.dtype)?;
         let shape = match record.phase {
             Pass::Grand => &[rows][..],
-            Pass::Train | Pass::Score => &[rows, classes],
+            Pass::Train | Pass::Score | Pass::HeldOut => &[rows, classes],
         };
         let logits = tensor(&record.logits, dtype, shape)?;
         let batch = record.batch_rows.unwrap_or(rows);
@@ -288,6 +289,7 @@ impl Rows {
         match self.phase {
             Pass::Train => hook.on_step_end(ids, &logits, &labels)?,
             Pass::Score => hook.on_score_batch(ids, &logits, &labels)?,
+            Pass::HeldOut => hook.on_held_out_batch(ids, &logits, &labels)?,
             Pass::Grand => hook.on_grand_batch(ids, &logits, &labels)?,
         }
         Ok(rows)

@@ -64,6 +64,28 @@ def test_agreement_on_padded_ranks_and_repeated_examples(recording, experiment, 
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_agreement_on_folds(folds, tmp_path, script):
+    output = tmp_path / "scores.parquet"
+    told = data_diet("scores", folds, "-o", output).stderr
+    assert "el2n is el2n_train_epoch_1" in told
+    told = analyse(script, folds, "--check", output).stdout
+    assert "by EL2N (train phase, epoch 1)" in told
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_held_out_rows_alone(recording, experiment, tmp_path, script):
+    recording.open(experiment, "fold-0", 3)
+    ids = np.arange(9)
+    logits = np.random.default_rng(1).normal(size=(9, 3)).astype(np.float32)
+    recording.record("held_out", ids, ids % 3, logits, epoch=2)
+    recording.finish()
+    output = tmp_path / "scores.parquet"
+    assert "el2n is el2n_held_out_epoch_2" in data_diet("scores", experiment, "-o", output).stderr
+    told = analyse(script, experiment, "--check", output).stdout
+    assert "by EL2N (held_out phase, epoch 2)" in told
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(
     "column",
     [

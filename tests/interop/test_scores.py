@@ -213,6 +213,10 @@ def train_scores(frame):
     groups = train.groupby(["run", "example"])
     scores = {"aum": groups["margin"].mean()}
     scores["cartography_correctness"] = groups["correct"].mean()
+    if "confidence" not in train and "loss" in train:
+        # Of class labels the one follows from the other.
+        train = train.assign(confidence=np.exp(-train["loss"]).astype("float32").astype(float))
+        groups = train.groupby(["run", "example"])
     if "confidence" in train:
         scores["cartography_confidence"] = groups["confidence"].mean()
         scores["cartography_variability"] = groups["confidence"].std(ddof=0)
@@ -233,11 +237,10 @@ def test_aum_and_cartography(small, tmp_path):
 
 def test_aum_where_runs_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
     for name, expected in train_scores(observations_of(ten_runs)).items():
-        if name == "aum":
-            assert_same(scores_of_ten, name, expected)
-    assert "cartography_confidence_mean" not in scores_of_ten.columns
-    told = data_diet("scores", ten_runs, "-o", "x", "--score", "cartography", expect=1).stderr
-    assert "which no chosen run has recorded" in told
+        assert_same(scores_of_ten, name, expected)
+    told = data_diet("scores", ten_runs, "-o", "x", "--score", "entropy", expect=1).stderr
+    assert "no chosen run has recorded `entropy`" in told
+    assert "no logits; needed: the signal `entropy` switched on, or every logit as f32" in told
 
 
 def test_runs_that_record_different_signals(recording, experiment, tmp_path):
@@ -257,6 +260,32 @@ def test_runs_that_record_different_signals(recording, experiment, tmp_path):
         assert_same(scores, name, expected)
     counts = [scores[f"{name}_count"].max() for name in names]
     assert counts == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_signals_that_were_not_recorded(recording, experiment, tmp_path, classes):
+    """From the logits of a recording with default settings, in every phase, against NumPy."""
+    random = np.random.default_rng(classes)
+    recording.open(experiment, "fold-0", classes, signals=["el2n"])
+    rows = {}
+    for epoch in range(2):
+        for phase in ["train", "score", "held_out"]:
+            # Some come twice.
+            ids = random.integers(0, 30, 40)
+            logits = 3 * random.normal(size=(40, classes)).astype(np.float32)
+            recording.record(phase, ids, ids % classes, logits, epoch=epoch, batch_rows=16)
+            signals = definitions.signals(logits, definitions.one_hot(ids % classes, classes))
+            rows[phase, epoch] = pd.DataFrame(signals).assign(example=ids, run="fold-0")
+    assert recording.finish()["status"] == "finished"
+    for signal in definitions.SIGNALS:
+        scores, names = by_name(
+            experiment, tmp_path / "scores", "--score", signal, "--at-epoch", "all"
+        )
+        assert set(names) == {f"{signal}_{phase}_epoch_{epoch}" for phase, epoch in rows}
+        for (phase, epoch), frame in rows.items():
+            expected = frame.groupby("example")[signal].mean().reindex(scores["example"].to_list())
+            got = scores[f"{signal}_{phase}_epoch_{epoch}_mean"].to_numpy()
+            np.testing.assert_allclose(got, expected.to_numpy(), 3e-7, 3e-7, err_msg=signal)
 
 
 def observations_of_run(experiment, run):

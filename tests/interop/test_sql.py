@@ -77,6 +77,8 @@ class Awkward:
         values = definitions.signals(logits, definitions.one_hot(labels, CLASSES))
         for row, example in enumerate(ids):
             observation = {name: float(np.float32(values[name][row])) for name in names}
+            # What was not recorded follows from the loss.
+            observation.setdefault("confidence", float(np.float32(np.exp(-observation["loss"]))))
             observation |= {"run": run, "phase": phase, "rank": rank, "example": int(example)}
             observation |= {"step": step + row // batch, "epoch": epoch}
             observation["correct"] = bool(values["correct"][row])
@@ -194,6 +196,17 @@ def test_the_selection_is_that_of_the_command(engine, awkward, tmp_path):
     kept = pl.read_csv(tmp_path / "kept.csv")["example"].to_list()
     assert 0 < len(kept) < EXAMPLES
     assert sorted(example for (example,) in engine.rows("SELECT example FROM selection")) == kept
+
+
+@pytest.mark.parametrize("name", ["duckdb", "polars"])
+def test_held_out_examples_do_not_change_what_a_bare_name_means(name, folds, tmp_path):
+    engine = views.ENGINES[name](folds)
+    views.create_views(engine)
+    assert engine.rows("SELECT phase, epoch FROM latest") == [("train", 1)]
+    output = tmp_path / "scores.parquet"
+    data_diet("scores", folds, "-o", output)
+    assert "el2n_held_out_epoch_1_mean" in pl.read_parquet_schema(output)
+    assert views.disagreements(engine, output) == []
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.5, 0.7, 0.9])

@@ -117,12 +117,13 @@ fn moments_for_scores_that_take_none() {
 #[test]
 fn runs_with_other_classes() {
     let (directory, _) = two_runs();
-    finish(recorded::builder(directory.path(), "wider", 10).start().unwrap());
+    finish(recorded::builder(directory.path(), "wider", 3).start().unwrap());
+    recorded::rewrite_outputs(directory.path(), "wider", 3, 10);
     let experiment = Experiment::open(directory.path()).unwrap();
     let (kind, message) = refused(&experiment, &ScoreOptions::default());
     assert_eq!(kind, ErrorKind::InvalidArgument);
-    let expected = "runs: expected one class count, but `seed-0` has 3 and `wider` has 10; choose \
-                    the runs by name";
+    let expected = "runs: expected one kind of model, but `seed-0` has 3 classes and `wider` has \
+                    10 classes; choose the runs by name";
     assert_eq!(message, expected);
     let mut options = ScoreOptions::default();
     options.runs = vec!["seed-0".to_owned(), "seed-1".to_owned()];
@@ -179,19 +180,29 @@ fn a_signal_that_was_not_recorded() {
     // Nobody has asked for it by name.
     let table = ScoreTable::fold(&experiment, &ScoreOptions::default()).unwrap();
     let names: Vec<&str> = table.statistics().iter().map(|s| s.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations"]
-    );
+    let cartography =
+        ["cartography_confidence", "cartography_variability", "cartography_correctness"];
+    let of_training =
+        ["forgetting", "forgetting_inf", "never_learned", "first_learned", "presentations"];
+    assert_eq!(names, [&of_training[..], &cartography[..]].concat());
     assert!(table.info().aliases.is_empty());
     let there = "`seed-0` has loss (phases: train)";
+    let needs_logits = |signal: &str| {
+        format!(
+            "{there}: no logits; needed: the signal `{signal}` switched on, or every logit as f32"
+        )
+    };
     for (name, expected) in [
-        ("el2n", format!("no chosen run has recorded `el2n`; {there}")),
+        (
+            "el2n",
+            format!("no chosen run has recorded `el2n`; {}, of class labels", needs_logits("el2n")),
+        ),
         (
             "el2n_train_epoch_0",
             format!(
                 "`el2n_train_epoch_0` needs `el2n`, which no chosen run has recorded in the \
-                     train phase; {there}"
+                     train phase; {}, of class labels",
+                needs_logits("el2n")
             ),
         ),
         (
@@ -204,17 +215,11 @@ fn a_signal_that_was_not_recorded() {
         (
             "aum",
             format!(
-                "`aum` needs `margin`, which no chosen run has recorded in the train phase; \
-                     {there}"
+                "`aum` needs `margin`, which no chosen run has recorded in the train phase; {}",
+                needs_logits("margin")
             ),
         ),
-        (
-            "cartography",
-            format!(
-                "`cartography_confidence` needs `confidence`, which no chosen run has \
-                     recorded in the train phase; {there}"
-            ),
-        ),
+        ("entropy", format!("no chosen run has recorded `entropy`; {}", needs_logits("entropy"))),
         ("grand", format!("no chosen run has recorded `grand`; {there}")),
     ] {
         let (kind, message) = refused(&experiment, &asking([name.parse().unwrap()]));

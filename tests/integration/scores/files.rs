@@ -126,7 +126,12 @@ fn an_unknown_score_lists_those_there_are() {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let message = error.to_string();
         assert!(message.contains("no score `grand`; there are: el2n, el2n_train_epoch_0"));
-        assert!(message.ends_with("first_learned, presentations, aum"), "{message}");
+        assert!(
+            message.ends_with(
+                "aum, cartography_confidence, cartography_variability, cartography_correctness"
+            ),
+            "{message}"
+        );
     }
 }
 

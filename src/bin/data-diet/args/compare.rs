@@ -44,7 +44,7 @@ pub(crate) struct Compare {
     #[arg(long = "run", value_name = "NAME", requires = "between")]
     pub(crate) runs: Vec<String>,
     /// The phase whose epochs are compared [default: the first of score, train
-    /// and held_out that was recorded]
+    /// and `held_out` that was recorded]
     #[arg(long, value_name = "PHASE", requires = "between")]
     pub(crate) phase: Option<Phase>,
     /// How much to keep: shares such as 0.3 or 30%

@@ -93,7 +93,9 @@ fn describe(run: &Run, phases: &[Phase]) -> data_diet::Result<Vec<String>> {
 
 /// Lists the scores that the runs can give, runs that can give the same together.
 fn show_scores(output: &mut dyn Write, runs: &[Run]) -> Result<(), CommandError> {
-    let mut groups: Vec<(Vec<&str>, Vec<(String, Vec<String>)>)> = Vec::new();
+    // Runs, and what they have in common: a source with the scores that come from it.
+    type Listed = Vec<(String, Vec<String>)>;
+    let mut groups: Vec<(Vec<&str>, Listed)> = Vec::new();
     for run in runs {
         let scores = available(run, false)?;
         let mut sources: Vec<&Availability> = scores.iter().map(|of| &of.availability).collect();
@@ -109,7 +111,7 @@ fn show_scores(output: &mut dyn Write, runs: &[Run]) -> Result<(), CommandError>
             Availability::Missing(reason) => format!("missing ({reason})"),
             _ => "other".to_owned(),
         };
-        let listed: Vec<(String, Vec<String>)> =
+        let listed: Listed =
             sources.into_iter().map(|source| (heading(source), names(source))).collect();
         match groups.iter_mut().find(|(_, other)| *other == listed) {
             Some((names, _)) => names.push(run.name()),
