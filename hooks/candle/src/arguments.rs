@@ -141,29 +141,43 @@ impl<'a> HostLabels<'a> {
 
     /// Returns the labels as targets of this kind of model.
     pub(crate) fn targets(&self, kind: ModelKind) -> Result<Targets<'_>> {
-        let outputs = kind.outputs();
         match self {
-            Self::Classes { labels, width } if *width == 1 || kind.has_tokens() => {
+            Self::Classes { labels, width } => {
+                check_label_width(kind, false, self.rows(), *width)?;
                 Ok(Targets::Classes(labels))
             }
-            Self::Soft { weights, width } if *width == outputs => Ok(Targets::Soft(weights)),
-            Self::None => Ok(Targets::None),
-            Self::Classes { width, .. } | Self::Soft { width, .. } => {
-                let what = match (self, kind) {
-                    (Self::Classes { .. }, _) => "class indices [batch]".to_owned(),
-                    (_, ModelKind::Classes { .. }) => {
-                        format!("class indices [batch] or soft targets [batch, {outputs}]")
-                    }
-                    _ => format!("targets [batch, {outputs}]"),
-                };
-                let form = if matches!(self, Self::Soft { .. }) { "floats" } else { "integers" };
-                let rows = self.rows();
-                let got =
-                    if *width == 1 { format!("[{rows}]") } else { format!("[{rows}, {width}]") };
-                Err(Error::Argument(format!("labels: expected {what}, got {form} {got}")))
+            Self::Soft { weights, width } => {
+                check_label_width(kind, true, self.rows(), *width)?;
+                Ok(Targets::Soft(weights))
             }
+            Self::None => Ok(Targets::None),
         }
     }
+}
+
+/// Checks how many labels a row has: one class index, or as many numbers as the model has outputs.
+pub(crate) fn check_label_width(
+    kind: ModelKind,
+    is_float: bool,
+    rows: usize,
+    width: usize,
+) -> Result<()> {
+    let outputs = kind.outputs();
+    let fits = if is_float { width == outputs } else { width == 1 || kind.has_tokens() };
+    // Whoever has no rows has no width either.
+    if fits || rows == 0 {
+        return Ok(());
+    }
+    let expected = match kind {
+        _ if !is_float => "class indices [batch]".to_owned(),
+        ModelKind::Classes { .. } => {
+            format!("class indices [batch] or soft targets [batch, {outputs}]")
+        }
+        _ => format!("targets [batch, {outputs}]"),
+    };
+    let form = if is_float { "floats" } else { "integers" };
+    let got = if width == 1 { format!("[{rows}]") } else { format!("[{rows}, {width}]") };
+    Err(Error::Argument(format!("labels: expected {expected}, got {form} {got}")))
 }
 
 pub(crate) mod sealed {
@@ -413,25 +427,31 @@ pub(crate) fn unsupported_labels(got: &Tensor) -> Error {
     ))
 }
 
-/// Returns which example each row of a batch belongs to. `ids` are those of `given`.
-pub(crate) fn batch_ids<'a, I>(
+/// Returns the tokens of a row, if there is an id for each token. `row_length` is that of the ids, if they
+/// have two dimensions.
+pub(crate) fn ids_per_token(
     kind: ModelKind,
-    given: &I,
-    ids: &'a [i64],
+    row_length: Option<usize>,
+    ids: usize,
     outputs: &OutputShape,
-) -> BatchIds<'a>
-where
-    I: ExampleIds + ?Sized,
-{
-    let per_token = |row_length| BatchIds::Tokens { ids, row_length };
-    match given.row_length() {
-        Some(row_length) if kind.has_tokens() => per_token(row_length),
-        // A column of ids, one for each example.
-        _ if !kind.has_tokens() || ids.len() != outputs.rows() => BatchIds::Examples(ids),
+) -> Option<usize> {
+    match row_length {
+        // Without tokens, a column of ids, one for each example.
+        _ if !kind.has_tokens() => None,
+        Some(row_length) => Some(row_length),
+        None if ids != outputs.rows() => None,
         // An id per token, unless there is one token in each sequence.
-        _ => match outputs.tokens {
-            Some(1) => BatchIds::Examples(ids),
-            tokens => per_token(tokens.unwrap_or(ids.len())),
+        None => match outputs.tokens {
+            Some(1) => None,
+            tokens => Some(tokens.unwrap_or(ids)),
         },
+    }
+}
+
+/// Returns which example each row of a batch belongs to.
+pub(crate) fn batch_ids(per_token: Option<usize>, ids: &[i64]) -> BatchIds<'_> {
+    match per_token {
+        Some(row_length) => BatchIds::Tokens { ids, row_length },
+        None => BatchIds::Examples(ids),
     }
 }

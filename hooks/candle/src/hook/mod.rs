@@ -11,7 +11,7 @@ use data_diet::record::{Recorder, RecorderStatus, RunReport};
 
 pub use builder::DataDietHookBuilder;
 
-use crate::arguments::{ExampleIds, Labels, Norms, batch_ids};
+use crate::arguments::{ExampleIds, Labels, Norms, batch_ids, ids_per_token};
 use crate::error::Result;
 use crate::output_shape::OutputShape;
 use crate::signals::operations;
@@ -326,7 +326,8 @@ impl DataDietHook {
         let kind = format.kind;
         let shape = OutputShape::of(kind, outputs)?;
         let examples = ids.to_ids()?;
-        let ids = batch_ids(kind, ids, &examples, &shape);
+        let per_token = ids_per_token(kind, ids.row_length(), examples.len(), &shape);
+        let ids = batch_ids(per_token, &examples);
         let labels = labels.to_labels()?.of_kind(kind);
         let targets = labels.targets(kind)?;
         let has_softmax = matches!(kind, ModelKind::Classes { .. } | ModelKind::Tokens { .. });

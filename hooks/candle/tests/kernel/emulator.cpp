@@ -87,6 +87,7 @@ int main() {
             for (bool is_soft : {false, true}) {
                 Task task = {};
                 task.logits = logits.data();
+                task.inner = rows;
                 task.row_stride = most;
                 task.class_stride = 1;
                 task.labels = is_soft ? (const void*)weights.data() : labels.data();
@@ -95,6 +96,7 @@ int main() {
                 task.label_kind = is_soft ? KIND_F32 : KIND_I64;
                 task.ids = labels.data();
                 task.id_stride = 1;
+                task.id_count = rows;
                 task.id_kind = KIND_I64;
                 task.signals = signals.data();
                 task.status = status.data();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use candle_core::DType;
-use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, LogitsFormat};
+use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, LabelLogits, LogitsFormat};
 use libloading::{Library, Symbol};
 
 use crate::element_kind::ElementKind;
@@ -102,11 +102,15 @@ pub(crate) fn observe<T: Element>(
     let mut sums = vec![0.0_f64; rows];
     let all = rows * classes;
     let (mut singles, mut halves) = (vec![0.5_f32; all], vec![1_u16; all]);
-    let k = if let LogitsFormat::TopK(k) = format.logits { k as usize } else { 0 };
+    let k = format.logits.top().unwrap_or(0) as usize;
+    let has_label = matches!(format.logits, LogitsFormat::TopKAndLabel(_));
+    let mut label = LabelLogits { logit: vec![0.5; rows], log_sum_exp: vec![0.5; rows] };
     let (mut top_values, mut top_classes) = (vec![0.5_f32; rows * k], vec![-1_i32; rows * k]);
     let wanted = |format_wanted: bool, address: u64| if format_wanted { address } else { 0 };
     let task = Task {
         logits: logits.values.as_ptr() as u64,
+        group_stride: 0,
+        inner: rows as i64,
         row_stride: logits.strides.0 as i64,
         class_stride: logits.strides.1 as i64,
         labels: labels.address,
@@ -114,6 +118,7 @@ pub(crate) fn observe<T: Element>(
         label_class_stride: labels.strides.1,
         ids: 0,
         id_stride: 0,
+        id_count: 0,
         signals: signals.as_mut_ptr() as u64,
         status: status.as_mut_ptr() as u64,
         out_labels: out_labels.as_mut_ptr() as u64,
@@ -123,11 +128,16 @@ pub(crate) fn observe<T: Element>(
         logits_f16: wanted(format.logits == LogitsFormat::F16, halves.as_mut_ptr() as u64),
         top_values: top_values.as_mut_ptr() as u64,
         top_classes: top_classes.as_mut_ptr() as u64,
+        label_logits: wanted(has_label, label.logit.as_mut_ptr() as u64),
+        log_sum_exps: wanted(has_label, label.log_sum_exp.as_mut_ptr() as u64),
+        outputs: 0,
+        targets: 0,
         rows: rows as i64,
         classes: classes as i32,
         label_kind: labels.kind as i32,
         id_kind: 0,
         top_k: k as i32,
+        label_columns: 0,
         columns: columns(&format.signals),
     };
     run(T::DTYPE, &task, threads)?;
@@ -141,9 +151,11 @@ pub(crate) fn observe<T: Element>(
             LogitsFormat::F16 => {
                 DeviceLogits::F16(halves.iter().flat_map(|half| half.to_le_bytes()).collect())
             }
-            LogitsFormat::TopK(_) => {
-                DeviceLogits::TopK { classes: top_classes, values: top_values, label: None }
-            }
+            LogitsFormat::TopK(_) | LogitsFormat::TopKAndLabel(_) => DeviceLogits::TopK {
+                classes: top_classes,
+                values: top_values,
+                label: has_label.then_some(label),
+            },
             _ => DeviceLogits::Off,
         },
         target_sums: is_soft.then_some(sums),

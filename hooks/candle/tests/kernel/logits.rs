@@ -110,3 +110,34 @@ proptest! {
         prop_assert_eq!(bits(&top), bits(&expected));
     }
 }
+
+proptest! {
+    #[test]
+    fn the_label_and_the_log_sum_exp_come_with_the_highest(
+        values in prop::collection::vec(
+            prop_oneof![9 => -30.0_f32..30.0, 1 => prop::sample::select(vec![f32::NEG_INFINITY, f32::NAN])],
+            4..40,
+        ),
+        label in 0_usize..4,
+        threads in prop::sample::select(vec![1, 2, 8]),
+    ) {
+        let format = BatchFormat {
+            logits: LogitsFormat::TopKAndLabel(2),
+            ..BatchFormat::classes(values.len()).unwrap()
+        };
+        let logits = Logits { values: &values, rows: 1, strides: (values.len(), 1) };
+        let labels = [label as i64];
+        let Some(got) = observe(&format, &logits, &Given::new(&labels, 1), threads) else { return Ok(()) };
+        let DeviceLogits::TopK { label: Some(got), .. } = got.logits else { panic!("{got:?}") };
+        prop_assert_eq!(got.logit[0].to_bits(), values[label].to_bits());
+        let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = values.iter().map(|&z| f64::from(z - largest).exp()).sum();
+        let expected = f64::from(largest) + sum.ln();
+        if values.iter().any(|z| z.is_nan()) || !largest.is_finite() {
+            prop_assert!(got.log_sum_exp[0].is_nan());
+        } else {
+            let error = (f64::from(got.log_sum_exp[0]) - expected).abs();
+            prop_assert!(error <= 2e-6 * expected.abs().max(1.0), "{} {}", got.log_sum_exp[0], expected);
+        }
+    }
+}

@@ -11,6 +11,7 @@
 
 mod arithmetic;
 mod emulator;
+mod gathered;
 mod logits;
 mod rows;
 mod threads;

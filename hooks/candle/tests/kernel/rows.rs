@@ -65,28 +65,23 @@ fn ids_on_the_device_come_along() {
     let (mut out, mut status, mut out_labels) = ([0_i64; 3], [0_u8; 3], [0_i64; 3]);
     let task = Task {
         logits: VALUES.as_ptr() as u64,
+        inner: 3,
         row_stride: 4,
         class_stride: 1,
         labels: labels.as_ptr() as u64,
         label_row_stride: 1,
-        label_class_stride: 0,
         ids: ids.as_ptr() as u64,
         id_stride: 2,
-        signals: 0,
+        id_count: 3,
         status: status.as_mut_ptr() as u64,
         out_labels: out_labels.as_mut_ptr() as u64,
         out_ids: out.as_mut_ptr() as u64,
-        target_sums: 0,
-        logits_f32: 0,
-        logits_f16: 0,
-        top_values: 0,
-        top_classes: 0,
         rows: 3,
         classes: 4,
         label_kind: ElementKind::I64 as i32,
         id_kind: ElementKind::I32 as i32,
-        top_k: 0,
         columns: [-1; 6],
+        ..Task::default()
     };
     if run(DType::F32, &task, 2).is_some() {
         assert_eq!(out, [7, 9, 15]);

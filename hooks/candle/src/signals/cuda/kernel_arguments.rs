@@ -4,10 +4,12 @@ use candle_core::DType;
 use data_diet::observe::{PerSignal, Signal};
 
 /// See `Task` in `signals.cu`. Addresses are on the device; 0 means none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Task {
     pub(crate) logits: u64,
+    pub(crate) group_stride: i64,
+    pub(crate) inner: i64,
     pub(crate) row_stride: i64,
     pub(crate) class_stride: i64,
     pub(crate) labels: u64,
@@ -15,6 +17,7 @@ pub(crate) struct Task {
     pub(crate) label_class_stride: i64,
     pub(crate) ids: u64,
     pub(crate) id_stride: i64,
+    pub(crate) id_count: i64,
     pub(crate) signals: u64,
     pub(crate) status: u64,
     pub(crate) out_labels: u64,
@@ -24,11 +27,16 @@ pub(crate) struct Task {
     pub logits_f16: u64,
     pub(crate) top_values: u64,
     pub(crate) top_classes: u64,
+    pub(crate) label_logits: u64,
+    pub(crate) log_sum_exps: u64,
+    pub(crate) outputs: u64,
+    pub(crate) targets: u64,
     pub(crate) rows: i64,
     pub(crate) classes: i32,
     pub(crate) label_kind: i32,
     pub(crate) id_kind: i32,
     pub(crate) top_k: i32,
+    pub(crate) label_columns: i32,
     /// The index of each signal among those recorded, or -1, in the kernel's order.
     pub(crate) columns: [i32; Signal::ALL.len()],
 }

@@ -1,8 +1,23 @@
 //! The layout of a batch's results in their buffer.
 
-use data_diet::observe::{BatchFormat, DeviceLogits, DeviceSignals, LogitsFormat};
+use data_diet::observe::{
+    BatchFormat, DeviceLogits, DeviceSignals, LabelLogits, LogitsFormat, ModelKind,
+};
 
 use super::kernel_arguments::{CORRECT, FINITE, Task, columns};
+
+/// What a batch has on the device, which decides which columns it brings to the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeviceShape {
+    /// Examples, or tokens.
+    pub(super) rows: usize,
+    /// The ids that are on the device.
+    pub(super) ids: usize,
+    /// Whether soft targets of classes are on the device.
+    pub(super) has_weights: bool,
+    /// The targets of a row that are gathered, for kinds without a softmax; 0 for class indices.
+    pub(super) label_columns: usize,
+}
 
 /// The offset of each of a batch's columns in the buffer, each a multiple of 8. Columns that the
 /// batch does not have are empty.
@@ -11,10 +26,14 @@ pub(super) struct ResultLayout {
     labels: Section,
     ids: Section,
     target_sums: Section,
+    outputs: Section,
+    targets: Section,
     signals: Section,
     logits: Section,
     top_values: Section,
     top_classes: Section,
+    label_logits: Section,
+    log_sum_exps: Section,
     status: Section,
     pub(super) bytes: usize,
 }
@@ -26,36 +45,44 @@ struct Section {
 }
 
 impl ResultLayout {
-    /// `has_ids` and `has_weights` say whether ids, or soft targets, are on the device.
-    pub(super) fn new(format: &BatchFormat, rows: usize, has_ids: bool, has_weights: bool) -> Self {
+    pub(super) fn new(format: &BatchFormat, shape: DeviceShape) -> Self {
         let mut bytes = 0;
         let mut section = |length: usize| {
             let section = Section { start: bytes, length };
             bytes += length.next_multiple_of(8);
             section
         };
-        let classes = format.classes as usize;
-        let (logits, top) = match format.logits {
-            LogitsFormat::F32 => (rows * classes * 4, 0),
-            LogitsFormat::F16 => (rows * classes * 2, 0),
-            LogitsFormat::TopK(k) => (0, rows * k as usize * 4),
-            _ => (0, 0),
+        let DeviceShape { rows, ids, has_weights, label_columns } = shape;
+        let classes = format.kind.outputs();
+        let is_gathered = !has_softmax(format.kind);
+        let of_signals = if is_gathered { 0 } else { rows };
+        let logits = if is_gathered { LogitsFormat::Off } else { format.logits };
+        let whole = match logits {
+            LogitsFormat::F32 => rows * classes * 4,
+            LogitsFormat::F16 => rows * classes * 2,
+            _ => 0,
         };
+        let top = logits.top().map_or(0, |k| rows * k as usize * 4);
+        let label = if matches!(logits, LogitsFormat::TopKAndLabel(_)) { rows * 4 } else { 0 };
         Self {
-            labels: section(rows * 8),
-            ids: section(if has_ids { rows * 8 } else { 0 }),
+            labels: section(if label_columns == 0 { rows * 8 } else { 0 }),
+            ids: section(ids * 8),
             target_sums: section(if has_weights { rows * 8 } else { 0 }),
-            signals: section(rows * format.signals.len() * 4),
-            logits: section(logits),
+            outputs: section(if is_gathered { rows * classes * 8 } else { 0 }),
+            targets: section(rows * label_columns * 4),
+            signals: section(of_signals * format.signals.len() * 4),
+            logits: section(whole),
             top_values: section(top),
             top_classes: section(top),
-            status: section(rows),
+            label_logits: section(label),
+            log_sum_exps: section(label),
+            status: section(of_signals),
             bytes,
         }
     }
 
     /// Returns a task that writes to this layout; its inputs are not set yet.
-    pub(super) fn task(&self, format: &BatchFormat, rows: usize, device: u64) -> Task {
+    pub(super) fn task(&self, format: &BatchFormat, shape: DeviceShape, device: u64) -> Task {
         let at = |section: Section| {
             if section.length == 0 { 0 } else { device + section.start as u64 }
         };
@@ -64,6 +91,8 @@ impl ResultLayout {
         };
         Task {
             logits: 0,
+            group_stride: 0,
+            inner: shape.rows as i64,
             row_stride: 0,
             class_stride: 0,
             labels: 0,
@@ -71,6 +100,7 @@ impl ResultLayout {
             label_class_stride: 0,
             ids: 0,
             id_stride: 0,
+            id_count: shape.ids as i64,
             signals: at(self.signals),
             status: at(self.status),
             out_labels: at(self.labels),
@@ -80,11 +110,16 @@ impl ResultLayout {
             logits_f16: logits(LogitsFormat::F16),
             top_values: at(self.top_values),
             top_classes: at(self.top_classes),
-            rows: rows as i64,
-            classes: format.classes as i32,
+            label_logits: at(self.label_logits),
+            log_sum_exps: at(self.log_sum_exps),
+            outputs: at(self.outputs),
+            targets: at(self.targets),
+            rows: shape.rows as i64,
+            classes: format.kind.outputs() as i32,
             label_kind: 0,
             id_kind: 0,
-            top_k: if let LogitsFormat::TopK(k) = format.logits { k as i32 } else { 0 },
+            top_k: format.logits.top().unwrap_or(0) as i32,
+            label_columns: shape.label_columns as i32,
             columns: columns(&format.signals),
         }
     }
@@ -92,6 +127,21 @@ impl ResultLayout {
     /// Returns the ids of the batch, if they were on the device.
     pub(super) fn ids(&self, bytes: &[u8]) -> Vec<i64> {
         read(bytes, self.ids, i64::from_le_bytes)
+    }
+
+    /// Returns the class indices of a batch that was gathered.
+    pub(super) fn labels(&self, bytes: &[u8]) -> Vec<i64> {
+        read(bytes, self.labels, i64::from_le_bytes)
+    }
+
+    /// Returns the outputs of a batch that was gathered.
+    pub(super) fn outputs(&self, bytes: &[u8]) -> Vec<f64> {
+        read(bytes, self.outputs, f64::from_le_bytes)
+    }
+
+    /// Returns the targets of a batch that was gathered, unless they are class indices.
+    pub(super) fn targets(&self, bytes: &[u8]) -> Vec<f32> {
+        read(bytes, self.targets, f32::from_le_bytes)
     }
 
     pub(super) fn observed(
@@ -103,6 +153,10 @@ impl ResultLayout {
         let status: Vec<u8> = read(bytes, self.status, |[status]| status);
         let signals: Vec<f32> = read(bytes, self.signals, f32::from_le_bytes);
         let sums = read(bytes, self.target_sums, f64::from_le_bytes);
+        let label = || LabelLogits {
+            logit: read(bytes, self.label_logits, f32::from_le_bytes),
+            log_sum_exp: read(bytes, self.log_sum_exps, f32::from_le_bytes),
+        };
         DeviceSignals {
             labels: read(bytes, self.labels, i64::from_le_bytes),
             correct: status.iter().map(|status| status & CORRECT != 0).collect(),
@@ -113,15 +167,22 @@ impl ResultLayout {
                     DeviceLogits::F32(read(bytes, self.logits, f32::from_le_bytes))
                 }
                 LogitsFormat::F16 => DeviceLogits::F16(read(bytes, self.logits, |[byte]| byte)),
-                LogitsFormat::TopK(_) => DeviceLogits::TopK {
+                LogitsFormat::TopK(_) | LogitsFormat::TopKAndLabel(_) => DeviceLogits::TopK {
                     classes: read(bytes, self.top_classes, i32::from_le_bytes),
                     values: read(bytes, self.top_values, f32::from_le_bytes),
+                    label: (self.label_logits.length > 0).then(label),
                 },
                 _ => DeviceLogits::Off,
             },
             target_sums: (self.target_sums.length > 0).then_some(sums),
         }
     }
+}
+
+/// Returns whether the kernel computes the signals of this kind of model; otherwise it gathers the
+/// outputs, which are few, and the host computes.
+pub(super) fn has_softmax(kind: ModelKind) -> bool {
+    matches!(kind, ModelKind::Classes { .. } | ModelKind::Tokens { .. })
 }
 
 /// Reads the elements of a section, each of `N` little-endian bytes.

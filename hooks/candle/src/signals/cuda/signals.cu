@@ -1,6 +1,7 @@
-// The signals of a batch of logits, one block per row, by the definitions of `ExampleSignals` in the
-// core crate: for class indices in a single read of the logits. Strides are in elements, so that views
-// need no copy. Compiles by NVRTC without any header, and as plain C++ where a test emulates a device.
+// The signals of a batch of logits, one block per row (an example, or a token of a sequence), by the
+// definitions of `ExampleSignals` in the core crate: for class indices in a single read of the logits.
+// Outputs without a softmax are few: they are gathered, and the host computes. Strides are in elements, so
+// that views need no copy. Compiles by NVRTC without any header, and as plain C++ where a test emulates a device.
 //
 // Sums are in double precision; exponentials are in the logits' own, or in single precision for narrower
 // logits, except where a sum is scaled, which adds up.
@@ -28,6 +29,9 @@ enum Status { CORRECT = 1, FINITE = 2 };
 // What the host passes; the same layout stands beside the launch.
 struct Task {
     const void* logits;
+    // Rows lie in groups of `inner`, such as the tokens of a sequence.
+    i64 group_stride;
+    i64 inner;
     i64 row_stride;
     i64 class_stride;
     // Class indices `[batch]`, or soft targets `[batch, classes]` if their kind is a float.
@@ -37,6 +41,7 @@ struct Task {
     // Null if the host has them.
     const void* ids;
     i64 id_stride;
+    i64 id_count;
     // Results, each null if it is not wanted. `signals` is `[signal, batch]`, in the order of `columns`.
     float* signals;
     u8* status;
@@ -47,11 +52,18 @@ struct Task {
     u16* logits_f16;
     float* top_values;
     int* top_classes;
+    // The label's logit and the log-sum-exp of each row.
+    float* label_logits;
+    float* log_sum_exps;
+    // `[batch, classes]` and `[batch, label_columns]`: if `outputs` is not null, rows are only gathered.
+    double* outputs;
+    float* targets;
     i64 rows;
     int classes;
     int label_kind;
     int id_kind;
     int top_k;
+    int label_columns;
     // The place of each signal among those recorded, or -1.
     int columns[SIGNALS];
 };
@@ -172,6 +184,8 @@ struct Share {
     int finite;
 };
 
+__device__ inline double minus_infinity() { return bits_double(0xfff0000000000000ull); }
+
 // The sums as seen from another largest logit, `shift` <= 0 above it, the old one's own term included.
 __device__ inline void lower(Share& share, double shift) {
     double factor = exp(shift);
@@ -183,6 +197,10 @@ __device__ inline void lower(Share& share, double shift) {
 
 template <typename T> __device__ inline void take(Share& share, double z, int klass, int label) {
     bool is_label = klass == label;
+    // A class that is masked out has the probability 0, and no share in any sum.
+    if (z == minus_infinity()) {
+        return;
+    }
     if (!is_finite(z)) {
         share.finite = 0;
     }
@@ -326,13 +344,49 @@ __device__ void record_top(const Task& task, Row<T> row, i64 index, Pool& pool) 
     }
 }
 
+template <typename T> __device__ Row<T> row_of(const Task& task, i64 index) {
+    i64 start = index / task.inner * task.group_stride + index % task.inner * task.row_stride;
+    Row<T> row = {(const T*)task.logits + start, task.class_stride};
+    return row;
+}
+
+// Copies a row's outputs and targets, exactly.
+template <typename T> __device__ void gather(const Task& task) {
+    const i64 index = blockIdx.x;
+    const Row<T> row = row_of<T>(task, index);
+    for (int place = threadIdx.x; place < task.classes; place += blockDim.x) {
+        task.outputs[index * task.classes + place] = row[place];
+    }
+    for (int place = threadIdx.x; place < task.label_columns; place += blockDim.x) {
+        i64 at = index * task.label_row_stride + place * task.label_class_stride;
+        bool is_float = task.label_kind >= KIND_F16;
+        task.targets[index * task.label_columns + place] =
+            is_float ? (float)load_weight(task.labels, task.label_kind, at)
+                     : (float)load_integer(task.labels, task.label_kind, at);
+    }
+    if (threadIdx.x != 0) {
+        return;
+    }
+    if (task.out_labels) {
+        i64 at = index * task.label_row_stride;
+        task.out_labels[index] = load_integer(task.labels, task.label_kind, at);
+    }
+    if (task.ids && index < task.id_count) {
+        task.out_ids[index] = load_integer(task.ids, task.id_kind, index * task.id_stride);
+    }
+}
+
 template <typename T> __device__ void observe(const Task& task) {
     __shared__ Pool pool;
+    if (task.outputs) {
+        gather<T>(task);
+        return;
+    }
     const i64 index = blockIdx.x;
     const int first = threadIdx.x;
     const int step = blockDim.x;
     const int classes = task.classes;
-    const Row<T> row = {(const T*)task.logits + index * task.row_stride, task.class_stride};
+    const Row<T> row = row_of<T>(task, index);
     const bool is_soft = task.label_kind >= KIND_F16;
     const i64 label_start = index * task.label_row_stride;
 
@@ -361,7 +415,7 @@ template <typename T> __device__ void observe(const Task& task) {
     const bool is_class = label >= 0 && label < classes;
     const int known = is_class ? (int)label : -1;
 
-    Share mine = {0, 0, 0, 0, bits_double(0xfff0000000000000ull), -1, 1};
+    Share mine = {0, 0, 0, 0, minus_infinity(), -1, 1};
     for (int klass = first; klass < classes; klass += step) {
         double z = row[klass];
         take<T>(mine, z, klass, known);
@@ -396,7 +450,9 @@ template <typename T> __device__ void observe(const Task& task) {
         return;
     }
 
-    const bool is_known = is_class && all.finite;
+    // Nothing is left of a row of which every class is masked out.
+    const bool finite = all.finite && all.top_class >= 0;
+    const bool is_known = is_class && finite;
     double signals[SIGNALS];
     for (int signal = 0; signal < SIGNALS; signal++) {
         signals[signal] = bits_double(0x7ff8000000000000ull);
@@ -425,9 +481,15 @@ template <typename T> __device__ void observe(const Task& task) {
         }
     }
     bool is_correct = is_known && known == all.top_class;
-    task.status[index] = (u8)((is_correct ? CORRECT : 0) | (all.finite ? FINITE : 0));
+    task.status[index] = (u8)((is_correct ? CORRECT : 0) | (finite ? FINITE : 0));
+    if (task.label_logits) {
+        double nan = bits_double(0x7ff8000000000000ull);
+        task.label_logits[index] = bits_float(narrow_to_single(is_class ? row[known] : nan));
+        task.log_sum_exps[index] = (float)(finite ? all.top + log_total : nan);
+    }
     task.out_labels[index] = label;
-    if (task.ids) {
+    // Of sequences there are fewer ids than tokens.
+    if (task.ids && index < task.id_count) {
         task.out_ids[index] = load_integer(task.ids, task.id_kind, index * task.id_stride);
     }
 }
