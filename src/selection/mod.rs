@@ -32,6 +32,7 @@ pub use column::ScoreColumn;
 pub use example_set::ExampleSet;
 pub use label_noise::{LabelNoise, NoisyLabels};
 pub use outcome::{Decision, Kept, SelectedExample, Selection};
+pub use random::shuffle_for_epoch;
 pub use rule::{Classes, HardEnd, Rule};
 
 pub(crate) use random::SplitMix64;

@@ -1,6 +1,29 @@
 //! Random numbers that never change: a selection that is cited by its seed must not depend on a
 //! crate's version, and the generators of `rand` may change between releases.
 
+/// Shuffles examples into their order in an epoch, as Fisher and Yates do: each order is equally likely, and
+/// the same seed and epoch always give the same. Independent of the examples that
+/// [`Rule::Random`](crate::Rule::Random) chooses with that seed.
+///
+/// # Examples
+///
+/// ```
+/// use data_diet::selection::shuffle_for_epoch;
+///
+/// let mut examples = [0, 1, 2, 3, 4, 5];
+/// shuffle_for_epoch(&mut examples, 7, 0);
+/// let first = examples;
+/// examples.sort_unstable();
+/// shuffle_for_epoch(&mut examples, 7, 0);
+/// assert_eq!(examples, first);
+/// ```
+pub fn shuffle_for_epoch<T>(examples: &mut [T], seed: u64, epoch: u32) {
+    let stream = SplitMix64::new(seed).next() ^ u64::from(epoch);
+    // Mixed once more, since states that differ by few bits would be close in the generator's order.
+    let mut random = SplitMix64::new(SplitMix64::new(stream).next());
+    random.shuffle_front(examples, examples.len());
+}
+
 /// The generator `SplitMix64` of Steele, Lea and Flood (2014), with 64 bits of state.
 #[derive(Clone, Debug)]
 pub(crate) struct SplitMix64(u64);

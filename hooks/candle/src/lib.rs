@@ -47,6 +47,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`DataDietHook`], [`DataDietHookBuilder`] | the hook and its options |
+//! | [`Shuffled`] | shuffled batches over tensors, with the ids for the hook |
 //! | [`nn`] | drop-in versions of candle-nn's layers that expose per-example gradients |
 //! | [`gradients`] | GraNd: the norm of every example's gradient, from one backward pass of the batch |
 //! | [`weights`] | recorded weights, loaded back into a model |
@@ -68,6 +69,7 @@ pub mod nn;
 pub mod ntk;
 mod output_shape;
 pub mod selection;
+mod shuffled;
 mod signals;
 mod transfer;
 pub mod weights;
@@ -75,12 +77,16 @@ pub mod weights;
 pub use arguments::{ExampleIds, Labels, Norms};
 pub use error::{Error, Result};
 pub use hook::{DataDietHook, DataDietHookBuilder};
+pub use shuffled::{Shuffled, ShuffledBatch, ShuffledBatches, ShuffledEpoch};
 
 pub use data_diet::observe::{LogitsFormat, ModelKind, Schedule, Signal};
 pub use data_diet::record::{OnFailure, RecorderStatus, RunReport, WhenFull};
 pub use data_diet::run::{Durability, RunStatus};
 
-// The Rust code of the page about selections.
+// The Rust code of the pages about attaching and about selections.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/attaching.md")]
+struct AttachingPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/selections.md")]
 struct SelectionsPage;

@@ -37,6 +37,7 @@ pub(crate) const HOOK: Crate = Crate {
         ("ntk", &["error", "transfer", "weights", "gradients"]),
         ("geometry", &["error", "transfer", "arguments", "weights", "ntk"]),
         ("selection", &["error"]),
+        ("shuffled", &["error"]),
         ("hook", &["error", "transfer", "arguments", "signals", "weights"]),
     ],
     has_framework: true,

@@ -21,5 +21,6 @@ mod publish;
 mod reference;
 mod refusals;
 mod selection;
+mod shuffled;
 mod snapshots;
 mod training;
