@@ -127,7 +127,7 @@ fn metadata_that_is_garbage_or_newer_is_told_apart() {
     let (directory, _, _) = recorded();
     let path = directory.experiment().join("_runs/seed-0/run.json");
     let sound = fs::read_to_string(&path).unwrap();
-    let newer = sound.replace("\"schema_version\": 1", "\"schema_version\": 2");
+    let newer = sound.replace("\"schema_version\": 2", "\"schema_version\": 3");
     assert_ne!(newer, sound);
     let cases = [
         ("", ErrorKind::Corrupt),

@@ -25,7 +25,7 @@ fn what_was_handed_over_is_in_the_tables_once_and_in_order() {
     let path = directory.experiment();
     let experiment = Experiment::open(&path).unwrap();
     assert!(experiment.recovered().is_empty());
-    for phase in Phase::ALL {
+    for phase in [Phase::Train, Phase::Score] {
         let expected = TRAINING.phase_rows(phase, 100);
         assert!(!expected.is_empty());
         assert!(part_files(&path, "logits", "seed-0", phase).len() > 5);

@@ -29,8 +29,9 @@ pub(crate) const HOOK: Crate = Crate {
     rooms: &[
         ("error", &[]),
         ("transfer", &["error"]),
-        ("arguments", &["error", "transfer"]),
-        ("signals", &["error", "transfer", "arguments"]),
+        ("output_shape", &["error", "transfer"]),
+        ("arguments", &["error", "transfer", "output_shape"]),
+        ("signals", &["error", "transfer", "output_shape", "arguments"]),
         ("weights", &["error", "transfer"]),
         ("gradients", &["error", "transfer", "arguments"]),
         ("nn", &["error", "gradients"]),
@@ -38,7 +39,7 @@ pub(crate) const HOOK: Crate = Crate {
         ("geometry", &["error", "transfer", "arguments", "weights", "ntk"]),
         ("selection", &["error"]),
         ("shuffled", &["error"]),
-        ("hook", &["error", "transfer", "arguments", "signals", "weights"]),
+        ("hook", &["error", "transfer", "output_shape", "arguments", "signals", "weights"]),
     ],
     has_framework: true,
 };
