@@ -25,8 +25,9 @@ use std::process::ExitCode;
 use candle_core::Device;
 use experiment::Result;
 use experiment::dataset;
+use experiment::device::Place;
 use experiment::network::Sizes;
-use experiment::options::{Options, Place};
+use experiment::options::Options;
 use experiment::training::Task;
 
 const HELP: &str = "\

@@ -165,7 +165,7 @@ fn train_without_hook(task: &Task, steps: usize, seed: u64) -> Result<Network> {
     while step < steps {
         for batch in task.train.shuffled(task.batch, &mut random).take(steps - step) {
             let batch = batch?;
-            let logits = network.forward(&batch.images)?;
+            let logits = network.forward(&batch.inputs)?;
             optimizer.backward_step(&cross_entropy(&logits, &batch.labels)?)?;
             step += 1;
         }

@@ -1,5 +1,5 @@
 //! A data set on its device, and its batches. Every example carries its id through shuffling and
-//! pruning: the id is what ties a recorded row to the image it came from.
+//! pruning: the id is what ties a recorded row to what it came from.
 
 use candle_core::{Device, Tensor};
 use data_diet::selection::Selection;
@@ -8,11 +8,12 @@ use rand::seq::SliceRandom;
 
 use super::Result;
 
-/// Images `[examples, pixels]` in 0 to 1, labels `[examples]`, and ids.
+/// Inputs and labels whose first dimension is the example, and ids: images `[examples, pixels]` in 0
+/// to 1 with labels `[examples]`, or tokens with as many labels.
 #[derive(Clone, Debug)]
 pub(crate) struct Dataset {
     ids: Vec<i64>,
-    images: Tensor,
+    inputs: Tensor,
     labels: Tensor,
 }
 
@@ -20,13 +21,14 @@ pub(crate) struct Dataset {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) ids: Vec<i64>,
-    /// `[batch, pixels]`.
-    pub(crate) images: Tensor,
-    /// `[batch]`, class indices.
+    /// `[batch, pixels]` or `[batch, tokens]`.
+    pub(crate) inputs: Tensor,
+    /// Class indices: `[batch]`, or `[batch, tokens]`.
     pub(crate) labels: Tensor,
 }
 
 impl Dataset {
+    /// One row of pixels and one label for each id.
     pub(crate) fn new(
         ids: Vec<i64>,
         images: Vec<f32>,
@@ -36,7 +38,16 @@ impl Dataset {
         let (examples, values) = (ids.len(), images.len());
         let images = Tensor::from_vec(images, (examples, values / examples.max(1)), device)?;
         let labels = Tensor::from_vec(labels, examples, device)?;
-        Ok(Self { ids, images, labels })
+        Self::of_tensors(ids, images, labels)
+    }
+
+    /// Tensors with one row for each id.
+    pub(crate) fn of_tensors(ids: Vec<i64>, inputs: Tensor, labels: Tensor) -> Result<Self> {
+        let rows = (inputs.dim(0)?, labels.dim(0)?);
+        if rows != (ids.len(), ids.len()) {
+            return Err(format!("expected {} inputs and labels, got {rows:?}", ids.len()).into());
+        }
+        Ok(Self { ids, inputs, labels })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -47,12 +58,12 @@ impl Dataset {
         &self.ids
     }
 
-    /// `[examples, pixels]`.
-    pub(crate) fn images(&self) -> &Tensor {
-        &self.images
+    /// `[examples, pixels]` or `[examples, tokens]`.
+    pub(crate) fn inputs(&self) -> &Tensor {
+        &self.inputs
     }
 
-    /// `[examples]`.
+    /// `[examples]` or `[examples, tokens]`.
     pub(crate) fn labels(&self) -> &Tensor {
         &self.labels
     }
@@ -66,13 +77,13 @@ impl Dataset {
     /// The same images with all pixels of all of them at mean 0 and standard deviation 1.
     #[allow(dead_code, reason = "not every example asks how alike gradients are")]
     pub(crate) fn standardized(&self) -> Result<Self> {
-        let mean = f64::from(self.images.mean_all()?.to_scalar::<f32>()?);
-        let centred = (&self.images - mean)?;
+        let mean = f64::from(self.inputs.mean_all()?.to_scalar::<f32>()?);
+        let centred = (&self.inputs - mean)?;
         let variance = f64::from(centred.sqr()?.mean_all()?.to_scalar::<f32>()?);
         if variance == 0.0 {
             return Err("images: expected more than one shade, got none".into());
         }
-        Ok(Self { images: (centred / variance.sqrt())?, ..self.clone() })
+        Ok(Self { inputs: (centred / variance.sqrt())?, ..self.clone() })
     }
 
     /// One example, copied: reading a view of a large tensor from a GPU would bring all of it along.
@@ -86,8 +97,8 @@ impl Dataset {
         let rows = 0..self.len() as u32;
         let kept: Vec<u32> =
             rows.filter(|&row| selection.contains(self.ids[row as usize])).collect();
-        let Batch { ids, images, labels } = self.batch(&kept)?;
-        Ok(Self { ids, images, labels })
+        let Batch { ids, inputs, labels } = self.batch(&kept)?;
+        Ok(Self { ids, inputs, labels })
     }
 
     /// Every example once, in random order; the last batch may be smaller.
@@ -115,10 +126,10 @@ impl Dataset {
     /// Some rows.
     pub(crate) fn batch(&self, rows: &[u32]) -> Result<Batch> {
         let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
-        let rows = Tensor::new(rows, self.images.device())?;
-        let images = self.images.index_select(&rows, 0)?;
+        let rows = Tensor::new(rows, self.inputs.device())?;
+        let inputs = self.inputs.index_select(&rows, 0)?;
         let labels = self.labels.index_select(&rows, 0)?;
-        Ok(Batch { ids, images, labels })
+        Ok(Batch { ids, inputs, labels })
     }
 }
 
@@ -139,7 +150,7 @@ mod tests {
     }
 
     fn check(batch: &Batch) {
-        let images: Vec<Vec<f32>> = batch.images.to_vec2().unwrap();
+        let images: Vec<Vec<f32>> = batch.inputs.to_vec2().unwrap();
         let labels: Vec<u32> = batch.labels.to_vec1().unwrap();
         assert_eq!((images.len(), labels.len()), (batch.ids.len(), batch.ids.len()));
         for ((id, image), label) in batch.ids.iter().zip(images).zip(labels) {

@@ -66,7 +66,7 @@ impl Gallery<'_> {
 
     fn picture(&self, row: usize) -> Result<Picture> {
         let id = self.scores.examples()[row];
-        let image = self.task.train.example(id)?.images;
+        let image = self.task.train.example(id)?.inputs;
         let mut read = vec!["read".to_owned()];
         for network in self.networks.iter().take(READERS) {
             let logits = network.forward(&image)?;

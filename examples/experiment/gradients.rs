@@ -19,11 +19,12 @@ use rand::rngs::StdRng;
 
 use super::Result;
 use super::dataset::Dataset;
-use super::network::{draw_weights, named_variables};
+use super::figures::{self, mean_and_deviation, thousands};
+use super::network::draw_weights;
 use super::options::Options;
 use super::progress::Meter;
-use super::report::{mean_and_deviation, thousands};
 use super::training::{Task, run_name};
+use super::weights::named_variables;
 
 /// Units of the hidden layers: a fully connected network often taken for MNIST.
 const HIDDEN: [usize; 2] = [300, 100];
@@ -115,7 +116,7 @@ impl Perceptron {
     }
 
     fn accuracy(&self, data: &Dataset) -> Result<f64> {
-        let classes = self.forward(data.images())?.argmax(D::Minus1)?;
+        let classes = self.forward(data.inputs())?.argmax(D::Minus1)?;
         let correct = classes.eq(data.labels())?.to_dtype(DType::F32)?.sum_all()?;
         Ok(f64::from(correct.to_scalar::<f32>()?) / data.len() as f64)
     }
@@ -146,10 +147,10 @@ fn record(task: &Task, options: &Options, epochs: &[u32], seed: u64) -> Result<R
             let mut last_layer = Vec::new();
             for batch in task.train.in_order(BATCH) {
                 let batch = batch?;
-                let features = network.features(&batch.images)?;
+                let features = network.features(&batch.inputs)?;
                 let logits = network.output.forward(&features)?;
                 hook.on_score_batch(&batch.ids, &logits, &batch.labels)?;
-                let grand = norms.cross_entropy(&batch.images, &batch.labels, |images| {
+                let grand = norms.cross_entropy(&batch.inputs, &batch.labels, |images| {
                     network.forward(images)
                 })?;
                 hook.on_grand_batch(&batch.ids, &grand, &batch.labels)?;
@@ -164,14 +165,14 @@ fn record(task: &Task, options: &Options, epochs: &[u32], seed: u64) -> Result<R
         }
         for batch in task.train.shuffled(task.batch, &mut random) {
             let batch = batch?;
-            let logits = network.forward(&batch.images)?;
+            let logits = network.forward(&batch.inputs)?;
             let loss = cross_entropy(&logits, &batch.labels)?;
             optimizer.backward_step(&loss)?;
             hook.on_step_end(&batch.ids, &logits, &batch.labels)?;
             meter.step(&loss, &hook);
         }
         hook.on_epoch_end()?;
-        meter.epoch(network.accuracy(&task.test)?)?;
+        meter.epoch(&figures::accuracy(network.accuracy(&task.test)?))?;
     }
     let report = hook.finish()?;
     meter.finish();

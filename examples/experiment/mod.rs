@@ -13,6 +13,9 @@
 
 mod arguments;
 pub(crate) mod dataset;
+pub(crate) mod device;
+mod exit;
+mod figures;
 pub(crate) mod gradients;
 pub(crate) mod network;
 pub(crate) mod options;
@@ -20,6 +23,7 @@ pub(crate) mod progress;
 pub(crate) mod pruning;
 pub(crate) mod report;
 pub(crate) mod training;
+mod weights;
 
 mod extremes;
 mod picture;
@@ -61,18 +65,7 @@ pub(crate) fn main(
             gradients::run(&task, &options, &mut io::stdout())
         }
     };
-    match study() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
-        }
-    }
+    exit::with(study())
 }
 
 /// Trains and records, scores, prunes, trains again, and reports the result.

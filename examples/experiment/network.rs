@@ -8,6 +8,7 @@ use rand_distr::{Distribution, Normal};
 
 use super::Result;
 use super::dataset::Dataset;
+use super::weights::named_variables;
 
 /// Two linear layers with a rectifier between them.
 pub(crate) struct Network {
@@ -50,7 +51,7 @@ impl Network {
 
     /// The share of examples that are classified correctly.
     pub(crate) fn accuracy(&self, data: &Dataset) -> Result<f64> {
-        let classes = self.forward(data.images())?.argmax(D::Minus1)?;
+        let classes = self.forward(data.inputs())?.argmax(D::Minus1)?;
         let correct = classes.eq(data.labels())?.to_dtype(DType::F32)?.sum_all()?;
         Ok(f64::from(correct.to_scalar::<f32>()?) / data.len() as f64)
     }
@@ -61,15 +62,6 @@ impl Module for Network {
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         self.output.forward(&self.hidden.forward(images)?.relu()?)
     }
-}
-
-/// The variables by name. The map that holds them has another order in every process.
-pub(crate) fn named_variables(weights: &VarMap) -> Vec<(String, Var)> {
-    let map = weights.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut variables: Vec<(String, Var)> =
-        map.iter().map(|(name, variable)| (name.clone(), variable.clone())).collect();
-    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
-    variables
 }
 
 /// Draws weight matrices from He's normal distribution and sets biases to zero. candle draws from a

@@ -3,17 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use candle_core::Device;
-
 use super::Result;
 use super::arguments::{number, split};
-
-/// Where the network is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Cpu,
-    Cuda,
-}
+use super::device::Place;
 
 /// What may be chosen on the command line; an example's own choice is the default.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,18 +33,6 @@ pub(crate) struct Options {
 pub(crate) enum Request {
     Run(Options),
     Help(Options),
-}
-
-impl Place {
-    pub(crate) fn open(self) -> Result<Device> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda if !candle_core::utils::cuda_is_available() => {
-                Err("--device cuda: built without it; add `--features cuda`".into())
-            }
-            Self::Cuda => Ok(Device::new_cuda(0)?),
-        }
-    }
 }
 
 impl Options {
@@ -123,13 +103,7 @@ pub(crate) fn parse(
             }
             "--data" if options.data.is_some() => options.data = Some(value()?.into()),
             "--device" => {
-                options.device = match value()?.as_str() {
-                    "cpu" => Place::Cpu,
-                    "cuda" => Place::Cuda,
-                    other => {
-                        return Err(format!("{name}: expected cpu or cuda, got {other}").into());
-                    }
-                }
+                options.device = value()?.parse().map_err(|error| format!("{name}: {error}"))?;
             }
             "--epochs" => options.epochs = number(&name, &value()?)?,
             "--seeds" => options.seeds = number(&name, &value()?)?.into(),

@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Result;
 
-/// A bar over training steps, with the loss, the accuracy and what the hook has recorded beside it.
+/// A bar over training steps, with the loss, the result on the test set and what the hook has recorded
+/// beside it.
 #[derive(Debug)]
 pub(crate) struct Meter {
     bar: ProgressBar,
@@ -30,6 +31,12 @@ impl Meter {
 
     pub(crate) fn on(bar: ProgressBar) -> Self {
         Self { bar, losses: Vec::new(), figures: String::new() }
+    }
+
+    /// Another meter on the same bar, for what is trained at the same time.
+    #[allow(dead_code, reason = "not every example trains side by side")]
+    pub(crate) fn another(&self) -> Self {
+        Self::on(self.bar.clone())
     }
 
     /// Says what is trained now.
@@ -65,11 +72,11 @@ impl Meter {
         }
     }
 
-    /// The mean loss of the epoch.
-    pub(crate) fn epoch(&mut self, accuracy: f64) -> Result<f32> {
+    /// The mean loss of the epoch, shown with what the test set says.
+    pub(crate) fn epoch(&mut self, test: &str) -> Result<f32> {
         let loss = Tensor::stack(&self.losses, 0)?.mean_all()?.to_scalar()?;
         self.losses.clear();
-        self.figures = format!("loss {loss:.4}  test {:.1} %  ", 100.0 * accuracy);
+        self.figures = format!("loss {loss:.4}  test {test}  ");
         Ok(loss)
     }
 

@@ -6,6 +6,7 @@ use data_diet::run::Run;
 use data_diet::{Experiment, ScoreTable};
 
 use super::Result;
+use super::figures::{mean_and_deviation, mean_difference, percent, thousands};
 use super::options::Options;
 use super::pruning::{Outcome, Subset};
 use super::training::{Task, Trained};
@@ -101,13 +102,11 @@ pub(crate) fn comparison(
 
 /// Compares accuracies of the same seeds, pair by pair.
 fn verdict(highest: &[f64], random: &[f64]) -> String {
-    let differences: Vec<f64> = highest.iter().zip(random).map(|(a, b)| a - b).collect();
-    let (mean, deviation) = mean_and_deviation(&differences);
+    let (mean, error) = mean_difference(highest, random);
     let points = format!("{:+.2} points", 100.0 * mean);
-    let Some(deviation) = deviation else {
+    let Some(error) = error else {
         return format!("Highest EL2N against random: {points}; one pair of networks says little.");
     };
-    let error = deviation / (differences.len() as f64).sqrt();
     let answer = match mean {
         _ if mean.abs() <= 2.0 * error => "no clear difference",
         _ if mean > 0.0 => "EL2N did better",
@@ -146,34 +145,9 @@ pub(crate) fn next(output: &mut dyn Write, task: &Task, options: &Options) -> Re
     Ok(())
 }
 
-/// Mean and sample standard deviation (`n - 1`), which one value does not have.
-pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2}", 100.0 * share)
-}
-
-pub(super) fn thousands(number: u64) -> String {
-    indicatif::HumanCount(number).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn deviation_is_that_of_a_sample() {
-        let (mean, deviation) = mean_and_deviation(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
-        // Python: statistics.mean and statistics.stdev of the same list.
-        assert_eq!(mean, 5.0);
-        assert!((deviation.unwrap() - 2.138_089_935_299_395).abs() < 1e-15);
-        assert_eq!(mean_and_deviation(&[3.0]), (3.0, None));
-    }
 
     #[test]
     fn the_verdict_follows_the_numbers() {

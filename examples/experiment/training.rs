@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 
 use super::Result;
 use super::dataset::Dataset;
+use super::figures;
 use super::network::{Network, Sizes};
 use super::progress::Meter;
 
@@ -47,7 +48,7 @@ pub(crate) struct Trained {
 
 impl Task {
     pub(crate) fn device(&self) -> &Device {
-        self.train.images().device()
+        self.train.inputs().device()
     }
 
     /// Optimizer updates in some epochs over the whole training set.
@@ -93,7 +94,7 @@ pub(crate) fn train(
     while step < steps {
         for batch in data.shuffled(task.batch, &mut random).take(steps - step) {
             let batch = batch?;
-            let logits = network.forward(&batch.images)?;
+            let logits = network.forward(&batch.inputs)?;
             let loss = cross_entropy(&logits, &batch.labels)?;
             optimizer.backward_step(&loss)?;
             hook.on_step_end(&batch.ids, &logits, &batch.labels)?; // 2
@@ -107,12 +108,12 @@ pub(crate) fn train(
         if hook.is_enabled() {
             for batch in data.in_order(task.batch) {
                 let batch = batch?;
-                let logits = network.forward(&batch.images)?;
+                let logits = network.forward(&batch.inputs)?;
                 hook.on_score_batch(&batch.ids, &logits, &batch.labels)?; // 4
             }
         }
         accuracy = network.accuracy(&task.test)?;
-        loss = meter.epoch(accuracy)?;
+        loss = meter.epoch(&figures::accuracy(accuracy))?;
     }
     let report = hook.finish()?; // 5
     Ok(Trained { network, loss, accuracy, report })

@@ -54,7 +54,7 @@ impl Data {
     pub(crate) fn with_noise(&self, share: f64) -> Result<Self> {
         let noise = LabelNoise::symmetric(share, NOISE_SEED);
         let noisy = noise.apply(&self.labels, self.sizes.classes)?;
-        let labels = Tensor::new(noisy.labels(), self.set.images().device())?;
+        let labels = Tensor::new(noisy.labels(), self.set.inputs().device())?;
         Ok(Self {
             name: "noisy",
             set: self.set.with_labels(labels),

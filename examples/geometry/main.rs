@@ -28,6 +28,8 @@ mod dataset;
 #[path = "../digits/data.rs"]
 #[allow(dead_code, reason = "the other examples need more of it")]
 mod digits;
+#[path = "../experiment/exit.rs"]
+mod exit;
 #[path = "../mnist/files.rs"]
 mod files;
 #[path = "../mnist/idx.rs"]
@@ -44,6 +46,8 @@ mod report;
 mod study;
 #[cfg(test)]
 mod tests;
+#[path = "../experiment/weights.rs"]
+mod weights;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -65,13 +69,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&options, &mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::with(run(&options, &mut io::stdout()))
 }
 
 /// Runs the study with true labels and with wrong ones, and shows both.

@@ -114,7 +114,7 @@ fn velocities(
     let mut velocity = KernelVelocity::new(&params).per_epoch(steps_per_epoch);
     let mut groups = Vec::new();
     for window in evenly(&ExampleSet::windows(el2n, WINDOW)?, options.windows) {
-        velocity = velocity.set(window.name.clone(), data.of(window)?.images);
+        velocity = velocity.set(window.name.clone(), data.of(window)?.inputs);
         groups.push(Group { name: window.name.clone(), wrong: data.wrong_share(window)? });
     }
     let kernels = groups.len() * (options.epochs as usize + 1);
@@ -157,7 +157,7 @@ fn barriers(
     let [lowest, highest, random] = ExampleSet::extremes(el2n, options.set.min(data.len() / 3), 0)?;
     for set in [lowest, random, highest] {
         let batch = data.of(&set)?;
-        barriers = barriers.set(set.name.clone(), batch.images, &batch.labels, SCORE_BATCH)?;
+        barriers = barriers.set(set.name.clone(), batch.inputs, &batch.labels, SCORE_BATCH)?;
         groups.push(Group { name: set.name.clone(), wrong: data.wrong_share(&set)? });
     }
     let left = |epoch: &u32| u64::from(options.epochs - epoch) * steps_per_epoch;
@@ -186,7 +186,7 @@ fn barriers(
 
 /// A network whose weights are about to be replaced.
 fn network(data: &Data) -> Result<Network> {
-    Network::new(data.sizes, &mut StdRng::seed_from_u64(0), data.set.images().device())
+    Network::new(data.sizes, &mut StdRng::seed_from_u64(0), data.set.inputs().device())
 }
 
 /// Trains up to the last epoch. A parent records its weights after every epoch, a child in the end.
@@ -197,7 +197,7 @@ fn train(
     run: &Run,
     meter: &Meter,
 ) -> Result<()> {
-    let device = data.set.images().device();
+    let device = data.set.inputs().device();
     let network = Network::new(data.sizes, &mut StdRng::seed_from_u64(run.seed), device)?;
     let weights = network.weights();
     let mut builder =
@@ -215,7 +215,7 @@ fn train(
     while hook.epoch() < options.epochs {
         for batch in data.set.shuffled(options.batch, &mut random) {
             let batch = batch?;
-            let logits = network.forward(&batch.images)?;
+            let logits = network.forward(&batch.inputs)?;
             optimizer.backward_step(&cross_entropy(&logits, &batch.labels)?)?;
             hook.on_step_end(&batch.ids, &logits, &batch.labels)?;
             meter.advance();
@@ -224,7 +224,7 @@ fn train(
         if run.spawned_at.is_none() && hook.epoch() <= options.score_epoch {
             for batch in data.set.in_order(SCORE_BATCH) {
                 let batch = batch?;
-                hook.on_score_batch(&batch.ids, &network.forward(&batch.images)?, &batch.labels)?;
+                hook.on_score_batch(&batch.ids, &network.forward(&batch.inputs)?, &batch.labels)?;
             }
         }
     }

@@ -77,7 +77,7 @@ fn mnist_is_read_from_its_files() {
     assert_eq!(batch.labels.to_vec1::<u32>().unwrap(), [3, 1]);
     // Pixels 0 to 191 of 12 images: mean 95.5, variance (192^2 - 1) / 12.
     let expected = (49.0 - 95.5) / ((192.0_f32.powi(2) - 1.0) / 12.0).sqrt();
-    assert!((batch.images.to_vec2::<f32>().unwrap()[0][1] - expected).abs() < 1e-5);
+    assert!((batch.inputs.to_vec2::<f32>().unwrap()[0][1] - expected).abs() < 1e-5);
     let noisy = data.with_noise(0.5).unwrap();
     assert_eq!(noisy.wrong(), 6);
     let changed = noisy.set.labels().to_vec1::<u32>().unwrap();

@@ -87,7 +87,7 @@ mod tests {
         let task = task(&options, &Device::Cpu).unwrap();
         assert_eq!((task.train.ids(), task.test.ids()), (&[0, 1, 2][..], &[0, 1][..]));
         assert_eq!(task.train.labels().to_vec1::<u32>().unwrap(), [7, 0, 9]);
-        let images: Vec<Vec<f32>> = task.train.images().to_vec2().unwrap();
+        let images: Vec<Vec<f32>> = task.train.inputs().to_vec2().unwrap();
         assert_eq!(images[2][15], 47.0 / 255.0);
         let manifest = fs::read_to_string(&task.manifest).unwrap();
         assert_eq!(manifest, "id,label\n0,7\n1,0\n2,9\n");

@@ -22,7 +22,8 @@ mod idx;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use experiment::options::{Options, Place};
+use experiment::device::Place;
+use experiment::options::Options;
 use experiment::{Result, dataset};
 
 const HELP: &str = "\
