@@ -18,6 +18,10 @@ use crate::error::{Error, Result};
 /// | `regression` | predictions `[batch, outputs]` | numbers of that shape | `el2n`, `loss` |
 /// | `loss_only` | losses `[batch]` | none | `loss` |
 ///
+/// `loss` is that of one example: a sum over labels, or half a sum of squares over outputs. A trainer's loss
+/// is often a mean: with candle's, `loss / labels` is its binary cross-entropy, `2 loss / outputs` its mean
+/// squared error, and of sequences it weighs each by its column `tokens`.
+///
 /// The definitions of the signals are in [`ExampleSignals`](crate::observe::ExampleSignals).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "KindFields", try_from = "KindFields")]

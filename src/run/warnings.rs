@@ -22,7 +22,8 @@ impl LabelCounts {
             format!(
                 "{changed} of {examples} examples changed their label: an id must belong to an example, \
                  not to its position in a batch or an epoch, or scores are noise; with a shuffled \
-                 loader, pass the shuffled indices as ids"
+                 loader, pass the shuffled indices as ids, and give examples of another set ids of \
+                 their own"
             )
         })
     }

@@ -41,7 +41,8 @@ pub enum Availability {
 pub fn available(run: &Run, assume_class_targets: bool) -> Result<Vec<ScoreAvailability>> {
     let recorded = RecordedRun::open(run.clone(), assume_class_targets)?;
     let signals = Signal::ALL.into_iter().map(Score::Latest);
-    let scores = signals.chain(Score::OF_RUNS).chain([Score::LatestGrand]);
+    let others = [Score::LatestPerplexity, Score::LatestGrand];
+    let scores = signals.chain(Score::OF_RUNS).chain(others);
     let of_run = |score| ScoreAvailability { score, availability: of_score(score, &recorded) };
     Ok(scores.map(of_run).collect())
 }
@@ -54,6 +55,12 @@ fn of_score(score: Score, run: &RecordedRun) -> Availability {
             missing("no gradient norms")
         }
         Score::LatestGrand | Score::Grand(_) => of_column(GRAND, RunTable::Grand, None, run),
+        Score::LatestPerplexity | Score::Perplexity { .. } if !run.run.kind().has_tokens() => {
+            missing("no tokens")
+        }
+        Score::LatestPerplexity | Score::Perplexity { .. } => {
+            of_score(Score::Latest(Signal::Loss), run)
+        }
         Score::Latest(signal) | Score::Signal { signal, .. } => {
             let phases = Phase::ALL.map(RunTable::Observations);
             match phases.into_iter().find(|&phase| !is_empty(phase)) {

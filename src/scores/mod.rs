@@ -28,6 +28,7 @@ mod moments;
 mod ordered_parallel;
 mod pass;
 mod plan;
+mod presentation_windows;
 mod reader;
 mod request;
 mod run_table;

@@ -21,6 +21,7 @@ use super::run_table::RunTable;
 use super::score::Span;
 use super::signal_source::SignalSource;
 use super::train_phase_scores::Training;
+use super::values::Values;
 use crate::error::Result;
 use crate::observe::Phase;
 
@@ -51,6 +52,17 @@ struct OpenWindow {
     /// The epoch after which the mean is complete.
     last_epoch: u32,
     mean: WindowMean,
+    is_exponential: bool,
+}
+
+impl OpenWindow {
+    fn into_values(self) -> Values {
+        let means = self.mean.into_values();
+        match self.is_exponential {
+            true => Values::collect(means.len(), |place| means.get(place).exp()),
+            false => means,
+        }
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -84,6 +96,7 @@ impl<'a> Pass<'a> {
                             span: window.span,
                             last_epoch,
                             mean: WindowMean::new(),
+                            is_exponential: window.is_exponential,
                         });
                     }
                 }
@@ -405,12 +418,12 @@ impl<'a> Pass<'a> {
             std::mem::take(&mut self.windows).into_iter().partition(|w| w.last_epoch <= epoch);
         self.windows = open;
         let mut ended = ended.into_iter();
-        ended.try_for_each(|window| columns.push(window.computed, window.mean.into_values()))
+        ended.try_for_each(|window| columns.push(window.computed, window.into_values()))
     }
 
     fn end(self, fold: &mut FoldState, columns: &mut dyn ColumnSink) -> Result<()> {
         for window in self.windows {
-            columns.push(window.computed, window.mean.into_values())?;
+            columns.push(window.computed, window.into_values())?;
         }
         for &(computed, score) in &self.training.scores {
             fold.rows[computed] += 1;

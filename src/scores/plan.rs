@@ -55,21 +55,30 @@ pub(super) struct Window {
     pub(super) source: RunTable,
     pub(super) column: &'static str,
     pub(super) span: Span,
+    /// Whether the score is the exponential of the mean.
+    pub(super) is_exponential: bool,
 }
 
 /// The column that a score of a whole train phase needs besides `correct`.
 pub(super) fn train_phase_signal(score: Score) -> Option<Signal> {
     match score {
         Score::Aum => Some(Signal::Margin),
-        Score::CartographyConfidence | Score::CartographyVariability => Some(Signal::Confidence),
+        Score::CartographyConfidence
+        | Score::CartographyVariability
+        | Score::ThresholdCloseness
+        | Score::DynamicUncertainty
+        | Score::Dual => Some(Signal::Confidence),
         Score::Forgetting
         | Score::ForgettingInf
         | Score::NeverLearned
         | Score::FirstLearned
         | Score::Presentations
         | Score::CartographyCorrectness
+        | Score::CartographyForgetting
         | Score::Latest(_)
         | Score::Signal { .. }
+        | Score::LatestPerplexity
+        | Score::Perplexity { .. }
         | Score::LatestGrand
         | Score::Grand(_) => None,
     }
@@ -111,6 +120,22 @@ impl Plan {
                 };
                 self.add_windows(&asked, &sources, &LATEST, score)
             }
+            Quantity::Perplexity => {
+                if request.if_recorded && !runs.iter().all(|run| run.run.kind().has_tokens()) {
+                    return Ok(());
+                }
+                check_tokens(runs)?;
+                let asked = Asked { request, runs, column: Signal::Loss.name() };
+                let sources = match request.phase {
+                    Some(phase) => vec![RunTable::Observations(phase)],
+                    None => Phase::ALL.map(RunTable::Observations).to_vec(),
+                };
+                let score = |source, span| match source {
+                    RunTable::Observations(phase) => Score::Perplexity { phase, span },
+                    RunTable::Grand => Score::Grand(span),
+                };
+                self.add_windows(&asked, &sources, &LATEST, score)
+            }
             Quantity::Grand => {
                 let asked = Asked { request, runs, column: GRAND };
                 let score = |_, span| Score::Grand(span);
@@ -145,6 +170,10 @@ impl Plan {
             Score::Signal { signal, phase, span } => {
                 (RunTable::Observations(phase), Some(signal.name()), Some(span))
             }
+            Score::Perplexity { phase, span } => {
+                check_tokens(runs)?;
+                (RunTable::Observations(phase), Some(Signal::Loss.name()), Some(span))
+            }
             Score::Grand(span) => (RunTable::Grand, Some(GRAND), Some(span)),
             _ => (TRAIN, train_phase_signal(score).map(Signal::name), None),
         };
@@ -159,7 +188,8 @@ impl Plan {
         let computed = match (column, span) {
             (Some(column), Some(span)) => {
                 Asked { request, runs, column }.check(&[source], span)?;
-                ComputedColumn::Window(Window { source, column, span })
+                let is_exponential = matches!(score, Score::Perplexity { .. });
+                ComputedColumn::Window(Window { source, column, span, is_exponential })
             }
             _ => ComputedColumn::WholeTrainPhase(score),
         };
@@ -180,31 +210,35 @@ impl Plan {
         score: impl Fn(RunTable, Span) -> Score,
     ) -> Result<()> {
         let Asked { request, runs, column } = *asked;
+        let is_exponential = request.quantity == Quantity::Perplexity;
+        // A request without a moment is named for what is asked for.
+        let alias =
+            if is_exponential { Score::LatestPerplexity.to_string() } else { column.to_owned() };
         if !sources.iter().any(|&source| asked.tables(source).next().is_some()) {
             let missing = || not_recorded(column, Some(column), sources, runs);
             return if request.if_recorded { Ok(()) } else { Err(missing()) };
         }
         let mut push = |source: RunTable, span: Span| {
             let name = score(source, span).to_string();
-            self.push(name, ComputedColumn::Window(Window { source, column, span }))
+            self.push(name, ComputedColumn::Window(Window { source, column, span, is_exponential }))
         };
         let at = match (&request.at, request.phase) {
             (None, None) => {
                 let common = |&source: &RunTable| Some((source, asked.last_common(source)?));
                 let Some((source, epoch)) = latest.iter().find_map(common) else {
                     let message = format!(
-                        "no score `{column}`: there is no epoch in which every run has recorded it; \
+                        "no score `{alias}`: there is no epoch in which every run has recorded it; \
                          ask for an epoch"
                     );
                     let missing = Error::new(ErrorKind::NotFound, message);
                     return if request.if_recorded { Ok(()) } else { Err(missing) };
                 };
                 let span = Span::epoch(epoch);
-                let computed =
-                    self.compute(ComputedColumn::Window(Window { source, column, span }));
-                if !self.columns.iter().any(|(name, _)| name == column) {
-                    self.columns.push((column.to_owned(), computed));
-                    self.aliases.insert(column.to_owned(), score(source, span).to_string());
+                let window = Window { source, column, span, is_exponential };
+                let computed = self.compute(ComputedColumn::Window(window));
+                if !self.columns.iter().any(|(name, _)| *name == alias) {
+                    self.aliases.insert(alias.clone(), score(source, span).to_string());
+                    self.columns.push((alias, computed));
                 }
                 return Ok(());
             }
@@ -272,6 +306,18 @@ impl Plan {
             self.computed.push(computed);
             self.computed.len() - 1
         })
+    }
+}
+
+/// Perplexity is of sequences: the exponential of a single label's loss is one over its probability.
+fn check_tokens(runs: &[RecordedRun]) -> Result<()> {
+    match runs.iter().find(|run| !run.run.kind().has_tokens()) {
+        None => Ok(()),
+        Some(run) => Err(Error::invalid(format!(
+            "score: `perplexity` is of tokens, but run `{}` has {}; `loss` has the same order",
+            run.run.name(),
+            run.run.kind()
+        ))),
     }
 }
 

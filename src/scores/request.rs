@@ -121,6 +121,7 @@ pub struct ScoreRequest {
 pub(super) enum Quantity {
     Signal(Signal),
     Grand,
+    Perplexity,
     Cartography,
     Score(Score),
 }
@@ -139,6 +140,13 @@ impl ScoreRequest {
         Self::new(Quantity::Grand)
     }
 
+    /// Perplexity, of sequences of tokens. Without [`at`](Self::at) and [`phase`](Self::phase) it is
+    /// [`Score::LatestPerplexity`].
+    #[must_use]
+    pub fn perplexity() -> Self {
+        Self::new(Quantity::Perplexity)
+    }
+
     /// The three coordinates of a dataset map: [`Score::CartographyConfidence`],
     /// [`Score::CartographyVariability`] and [`Score::CartographyCorrectness`].
     #[must_use]
@@ -146,8 +154,8 @@ impl ScoreRequest {
         Self::new(Quantity::Cartography)
     }
 
-    /// The default scores: `el2n`, EL2N at these moments, the forgetting scores, `aum`, and
-    /// cartography. Each is left out if what it needs was neither recorded nor can be derived.
+    /// The default scores: `el2n`, EL2N at these moments, the forgetting scores, `aum`, perplexity of
+    /// tokens, and cartography. Each is left out if what it needs was neither recorded nor can be derived.
     #[must_use]
     pub fn standard(at: &At, phase: Option<Phase>) -> Vec<Self> {
         let el2n = Self { phase, ..Self::signal(Signal::El2n).at(at.clone()) };
@@ -162,6 +170,7 @@ impl ScoreRequest {
         ];
         scores.extend(of_training.map(Self::from));
         scores.push(Self::cartography());
+        scores.push(Self::perplexity());
         scores.into_iter().map(Self::if_recorded).collect()
     }
 
@@ -194,11 +203,11 @@ impl ScoreRequest {
     /// Returns whether [`at`](Self::at) applies to it.
     #[must_use]
     pub fn accepts_time(&self) -> bool {
-        matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand)
+        matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand | Quantity::Perplexity)
     }
 
     fn accepts_phase(&self) -> bool {
-        matches!(self.quantity, Quantity::Signal(_))
+        matches!(self.quantity, Quantity::Signal(_) | Quantity::Perplexity)
     }
 
     fn new(quantity: Quantity) -> Self {
@@ -211,6 +220,7 @@ impl From<Score> for ScoreRequest {
         Self::new(match score {
             Score::Latest(signal) => Quantity::Signal(signal),
             Score::LatestGrand => Quantity::Grand,
+            Score::LatestPerplexity => Quantity::Perplexity,
             score => Quantity::Score(score),
         })
     }

@@ -69,6 +69,33 @@ pub enum Score {
     /// `cartography_correctness`: the share of correct presentations in the train phase. Swayamdipta et
     /// al. 2020, section 2.
     CartographyCorrectness,
+    /// `threshold_closeness`: `m (1 - m)`, where m is the mean of `p_y` over the train phase; high is
+    /// ambiguous. From the code of Swayamdipta et al. 2020.
+    ThresholdCloseness,
+    /// `cartography_forgetting`: forgetting events in the train phase as [`Forgetting`](Self::Forgetting)
+    /// counts them, and 1000 for an example that a run never learned. High is hard. From the code of
+    /// Swayamdipta et al. 2020.
+    CartographyForgetting,
+    /// `dynamic_uncertainty`: the standard deviation (`n - 1`) of `p_y` in every window of 10 consecutive
+    /// presentations of the train phase, averaged over windows; high is uncertain. An example that came
+    /// less often has one window; NaN for fewer than 2. He et al. 2023, *Large-scale Dataset Pruning with
+    /// Dynamic Uncertainty*, equations 2 and 3.
+    DynamicUncertainty,
+    /// `dual`: in the same windows, 1 minus the mean of `p_y` times its standard deviation, averaged; high
+    /// is worth keeping. Cho et al. 2025, *Lightweight Dataset Pruning without Full Training via Example
+    /// Difficulty and Prediction Uncertainty*, equation 4. The paper takes the first 30 epochs.
+    Dual,
+    /// `perplexity`: as [`Perplexity`](Self::Perplexity), at the epoch that a signal by itself refers to.
+    LatestPerplexity,
+    /// `perplexity_score_epoch_3`, ...: of a sequence of tokens, a run's value is the exponential of the
+    /// mean `loss` over its observations in this phase and span; at least 1, high is hard. Marion et al.
+    /// 2023, section 3.
+    Perplexity {
+        /// The phase.
+        phase: Phase,
+        /// The span.
+        span: Span,
+    },
 }
 
 /// A range of training, both ends included. A single epoch or step is a range of one.
@@ -127,9 +154,12 @@ impl fmt::Display for Span {
     }
 }
 
+/// What perplexity is called, with or without a moment.
+const PERPLEXITY: &str = "perplexity";
+
 impl Score {
     /// Every score without a phase or a moment in its name, except signals.
-    pub(super) const OF_RUNS: [Self; 9] = [
+    pub(super) const OF_RUNS: [Self; 13] = [
         Self::Forgetting,
         Self::ForgettingInf,
         Self::NeverLearned,
@@ -139,6 +169,10 @@ impl Score {
         Self::CartographyConfidence,
         Self::CartographyVariability,
         Self::CartographyCorrectness,
+        Self::ThresholdCloseness,
+        Self::CartographyForgetting,
+        Self::DynamicUncertainty,
+        Self::Dual,
     ];
 
     /// Returns the name of a score of whole runs.
@@ -155,6 +189,11 @@ impl Score {
             Self::CartographyConfidence => "cartography_confidence",
             Self::CartographyVariability => "cartography_variability",
             Self::CartographyCorrectness => "cartography_correctness",
+            Self::ThresholdCloseness => "threshold_closeness",
+            Self::CartographyForgetting => "cartography_forgetting",
+            Self::DynamicUncertainty => "dynamic_uncertainty",
+            Self::Dual => "dual",
+            Self::LatestPerplexity | Self::Perplexity { .. } => PERPLEXITY,
         }
     }
 }
@@ -164,6 +203,7 @@ impl fmt::Display for Score {
         match self {
             Self::Signal { signal, phase, span } => write!(f, "{signal}_{phase}_{span}"),
             Self::Grand(span) => write!(f, "grand_{span}"),
+            Self::Perplexity { phase, span } => write!(f, "{PERPLEXITY}_{phase}_{span}"),
             _ => f.write_str(self.fixed_name()),
         }
     }
@@ -187,13 +227,14 @@ pub(super) fn unknown_score(name: &str) -> Error {
     Error::invalid(format!(
         "score: expected SIGNAL, SIGNAL_PHASE_epoch_E, SIGNAL_PHASE_epochs_A_to_B, \
          SIGNAL_PHASE_step_S, SIGNAL_PHASE_steps_A_to_B (SIGNAL: {signals}; PHASE: {phases}), \
-         {fixed}, grand, grand_epoch_E or grand_step_S, got `{name}`"
+         {fixed}, perplexity, perplexity_PHASE_epoch_E and so on, grand, grand_epoch_E or \
+         grand_step_S, got `{name}`"
     ))
 }
 
 fn parse(name: &str) -> Option<Score> {
     let fixed = Signal::ALL.into_iter().map(Score::Latest).chain(Score::OF_RUNS);
-    let fixed = fixed.chain([Score::LatestGrand]);
+    let fixed = fixed.chain([Score::LatestGrand, Score::LatestPerplexity]);
     if let Some(score) = fixed.into_iter().find(|score| score.fixed_name() == name) {
         return Some(score);
     }
@@ -204,6 +245,9 @@ fn parse(name: &str) -> Option<Score> {
     // A phase may have several words, such as `held_out`.
     let after = |phase: Phase| Some((phase, rest.strip_prefix(phase.name())?.strip_prefix('_')?));
     let (phase, rest) = Phase::ALL.into_iter().find_map(after)?;
+    if first == PERPLEXITY {
+        return Some(Score::Perplexity { phase, span: span(rest)? });
+    }
     Some(Score::Signal { signal: first.parse().ok()?, phase, span: span(rest)? })
 }
 
@@ -233,9 +277,15 @@ mod tests {
     /// Selections know scores by name only, so a new score must be added there, too.
     #[test]
     fn the_hard_end_of_every_score_is_known() {
-        let has_none = [Score::Presentations, Score::CartographyVariability];
+        let has_none = [
+            Score::Presentations,
+            Score::CartographyVariability,
+            Score::ThresholdCloseness,
+            Score::DynamicUncertainty,
+        ];
         let scores = Signal::ALL.map(Score::Latest);
-        for score in scores.into_iter().chain(Score::OF_RUNS).chain([Score::LatestGrand]) {
+        let others = [Score::LatestGrand, Score::LatestPerplexity];
+        for score in scores.into_iter().chain(Score::OF_RUNS).chain(others) {
             let hard = HardEnd::for_score(&score.to_string());
             assert_eq!(hard.is_none(), has_none.contains(&score), "{score}");
         }
@@ -272,6 +322,7 @@ mod tests {
             span.prop_map(Score::Grand),
             prop::sample::select(Score::OF_RUNS.to_vec()),
             Just(Score::LatestGrand),
+            Just(Score::LatestPerplexity),
         ]
     }
 
@@ -302,6 +353,13 @@ mod tests {
             "cartography_confidence",
             "cartography_variability",
             "cartography_correctness",
+            "threshold_closeness",
+            "cartography_forgetting",
+            "dynamic_uncertainty",
+            "dual",
+            "perplexity",
+            "perplexity_score_epoch_3",
+            "perplexity_held_out_epochs_0_to_2",
             "grand",
             "grand_epoch_4",
             "grand_step_0",
@@ -334,6 +392,8 @@ mod tests {
             "grand_train_epoch_1",
             "cartography",
             "aum_epoch_3",
+            "perplexity_epoch_3",
+            "dual_train_epoch_3",
         ] {
             let error = name.parse::<Score>().unwrap_err();
             assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument);

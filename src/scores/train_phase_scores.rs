@@ -7,8 +7,12 @@ use super::accumulate::{
 };
 use super::decoded::DecodedRowGroup;
 use super::forgetting::Presentations;
+use super::presentation_windows::{PresentationWindows, duals, slide, uncertainties};
 use super::score::Score;
 use super::values::Values;
+
+/// What the cartography code counts for an example that was never learned.
+const NEVER_LEARNED_IN_CARTOGRAPHY: u32 = 1000;
 
 /// The slots of the scores that are asked for.
 #[derive(Default)]
@@ -19,6 +23,8 @@ pub(super) struct Training {
     margins: Option<(usize, Vec<Sum>)>,
     /// For the confidence, with the index of its column in the pass.
     confidences: Option<(usize, Vec<Spread>)>,
+    /// For the confidence in its order, with the index of its column in the pass.
+    windows: Option<(usize, Vec<PresentationWindows>)>,
     correct: Option<Vec<CorrectRate>>,
 }
 
@@ -28,8 +34,14 @@ impl Training {
         self.scores.push((computed, score));
         match (score, column) {
             (Score::Aum, Some(column)) => self.margins = Some((column, Vec::new())),
-            (Score::CartographyConfidence | Score::CartographyVariability, Some(column)) => {
-                self.confidences = Some((column, Vec::new()));
+            (
+                Score::CartographyConfidence
+                | Score::CartographyVariability
+                | Score::ThresholdCloseness,
+                Some(column),
+            ) => self.confidences = Some((column, Vec::new())),
+            (Score::DynamicUncertainty | Score::Dual, Some(column)) => {
+                self.windows = Some((column, Vec::new()));
             }
             (Score::CartographyCorrectness, _) => self.correct = Some(Vec::new()),
             (
@@ -37,13 +49,29 @@ impl Training {
                 | Score::ForgettingInf
                 | Score::NeverLearned
                 | Score::FirstLearned
-                | Score::Presentations,
+                | Score::Presentations
+                | Score::CartographyForgetting,
                 _,
             ) => self.presentations = Some(Vec::new()),
             // Without its column there is nothing to accumulate; the others are means over a span.
-            (Score::Aum | Score::CartographyConfidence | Score::CartographyVariability, None)
-            | (Score::Latest(_) | Score::Signal { .. } | Score::LatestGrand | Score::Grand(_), _) =>
-                {}
+            (
+                Score::Aum
+                | Score::CartographyConfidence
+                | Score::CartographyVariability
+                | Score::ThresholdCloseness
+                | Score::DynamicUncertainty
+                | Score::Dual,
+                None,
+            )
+            | (
+                Score::Latest(_)
+                | Score::Signal { .. }
+                | Score::LatestGrand
+                | Score::Grand(_)
+                | Score::LatestPerplexity
+                | Score::Perplexity { .. },
+                _,
+            ) => {}
         }
     }
 
@@ -57,13 +85,15 @@ impl Training {
         let margins = self.margins.iter_mut().map(|(_, slots)| slots as &mut dyn Slots);
         let confidences = self.confidences.iter_mut().map(|(_, slots)| slots as &mut dyn Slots);
         let correct = self.correct.iter_mut().map(|slots| slots as &mut dyn Slots);
-        presentations.chain(margins).chain(confidences).chain(correct)
+        let windows = self.windows.iter_mut().map(|(_, slots)| slots as &mut dyn Slots);
+        presentations.chain(margins).chain(confidences).chain(windows).chain(correct)
     }
 
     /// Returns the columns that go into a mean.
     pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
         let margins = self.margins.iter().map(|(column, _)| *column);
-        margins.chain(self.confidences.iter().map(|(column, _)| *column))
+        let windows = self.windows.iter().map(|(column, _)| *column);
+        margins.chain(self.confidences.iter().map(|(column, _)| *column)).chain(windows)
     }
 
     pub(super) fn add_rows(
@@ -85,6 +115,9 @@ impl Training {
         if let Some((column, spreads)) = &mut self.confidences {
             spread_out(spreads, places, decoded.values(*column, rows));
         }
+        if let Some((column, windows)) = &mut self.windows {
+            slide(windows, places, decoded.values(*column, rows));
+        }
         if let Some(shares) = &mut self.correct {
             count_correct(shares, places, &decoded.correct, rows.start);
         }
@@ -100,6 +133,7 @@ impl Training {
             };
             Values::collect(presentations.len(), |place| value(&presentations[place]))
         };
+        let windows = self.windows.as_ref().map_or(&[][..], |(_, windows)| windows);
         let spreads = self.confidences.as_ref().map_or(&[][..], |(_, spreads)| spreads);
         match score {
             Score::Forgetting => {
@@ -125,10 +159,22 @@ impl Training {
                 let shares = self.correct.as_deref().unwrap_or_default();
                 Values::collect(shares.len(), |place| shares[place].share())
             }
-            // Means over a span, not over a whole phase.
-            Score::Latest(_) | Score::Signal { .. } | Score::LatestGrand | Score::Grand(_) => {
-                Values::F32(Vec::new())
+            Score::ThresholdCloseness => Values::collect(spreads.len(), |place| {
+                let mean = spreads[place].mean();
+                mean * (1.0 - mean)
+            }),
+            Score::CartographyForgetting => {
+                forgetting(&|example| example.score(NEVER_LEARNED_IN_CARTOGRAPHY))
             }
+            Score::DynamicUncertainty => uncertainties(windows),
+            Score::Dual => duals(windows),
+            // Means over a span, not over a whole phase.
+            Score::Latest(_)
+            | Score::Signal { .. }
+            | Score::LatestGrand
+            | Score::Grand(_)
+            | Score::LatestPerplexity
+            | Score::Perplexity { .. } => Values::F32(Vec::new()),
         }
     }
 }

@@ -120,9 +120,12 @@ impl HardEnd {
     pub fn for_score(name: &str) -> Option<Self> {
         let name = name.strip_suffix("_mean").unwrap_or(name);
         match name {
-            "forgetting" | "forgetting_inf" | "never_learned" | "first_learned" => {
-                return Some(Self::High);
-            }
+            "forgetting"
+            | "forgetting_inf"
+            | "never_learned"
+            | "first_learned"
+            | "cartography_forgetting"
+            | "dual" => return Some(Self::High),
             "aum" | "cartography_confidence" | "cartography_correctness" => return Some(Self::Low),
             _ => {}
         }
@@ -139,7 +142,7 @@ impl HardEnd {
             return None;
         }
         match signal {
-            "el2n" | "el1n" | "loss" | "entropy" | "grand" => Some(Self::High),
+            "el2n" | "el1n" | "loss" | "entropy" | "grand" | "perplexity" => Some(Self::High),
             "margin" | "confidence" => Some(Self::Low),
             _ => None,
         }

@@ -170,12 +170,18 @@ pub(crate) fn check_label_width(
     }
     let expected = match kind {
         _ if !is_float => "class indices [batch]".to_owned(),
+        ModelKind::Tokens { .. } => "class indices [batch, tokens]".to_owned(),
         ModelKind::Classes { .. } => {
             format!("class indices [batch] or soft targets [batch, {outputs}]")
         }
         _ => format!("targets [batch, {outputs}]"),
     };
-    let form = if is_float { "floats" } else { "integers" };
+    let form = match kind {
+        // Integers have become numbers before.
+        ModelKind::MultiLabel { .. } => "numbers",
+        _ if is_float => "floats",
+        _ => "integers",
+    };
     let got = if width == 1 { format!("[{rows}]") } else { format!("[{rows}, {width}]") };
     Err(Error::Argument(format!("labels: expected {expected}, got {form} {got}")))
 }

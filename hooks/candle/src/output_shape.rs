@@ -118,5 +118,11 @@ fn unexpected(kind: ModelKind, outputs: &Tensor) -> Error {
         ModelKind::Regression { .. } => format!("[batch, {width}], a column per output"),
         _ => "[batch] or [batch, 1]".to_owned(),
     };
-    Error::Argument(format!("logits: expected {expected}, got {:?}", outputs.dims()))
+    let hint = match (kind, outputs.dims()) {
+        (ModelKind::Classes { .. }, &[_, _, last]) if last == width => {
+            format!("; for a label per token, build the hook with `.tokens({width})`")
+        }
+        _ => String::new(),
+    };
+    Error::Argument(format!("logits: expected {expected}, got {:?}{hint}", outputs.dims()))
 }

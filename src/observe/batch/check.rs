@@ -113,10 +113,14 @@ pub(super) fn class_labels(format: &BatchFormat, labels: &[i64]) -> Result<()> {
     let classes = (format.kind.outputs() as i64).max(2);
     let is_class = |label: i64| (0..classes).contains(&label);
     match labels.iter().position(|&label| !is_class(label) && !format.ignores(label)) {
-        Some(row) => Err(Error::invalid(format!(
-            "labels: expected class indices in 0..{classes}, got {} in row {row}",
-            labels[row]
-        ))),
+        Some(row) => {
+            let got = labels[row];
+            let hint =
+                if got == -100 { "; to leave such rows out, set `ignore_index`" } else { "" };
+            Err(Error::invalid(format!(
+                "labels: expected class indices in 0..{classes}, got {got} in row {row}{hint}"
+            )))
+        }
         None => Ok(()),
     }
 }

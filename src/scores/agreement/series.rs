@@ -216,7 +216,7 @@ fn resolved(
     score: Score,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Score> {
-    if !matches!(score, Score::Latest(_) | Score::LatestGrand) {
+    if !matches!(score, Score::Latest(_) | Score::LatestGrand | Score::LatestPerplexity) {
         return Ok(score);
     }
     let runs: Vec<&String> = runs.iter().collect();

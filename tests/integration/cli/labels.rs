@@ -58,7 +58,7 @@ fn ids_of_examples_are_not() {
     let report = train(directory.path(), "seed-0", false, |index| index % 3);
     assert_eq!(report.labels, LabelCounts { examples: 60, changed: 0 });
     assert!(!report.to_string().contains("WARNING"), "{report}");
-    train(directory.path(), "seed-1", false, |index| index % 3);
+    let _ = train(directory.path(), "seed-1", false, |index| index % 3);
     let output = directory.path().join("scores.parquet").display().to_string();
     for call in [data_diet(&["verify", &path], 0), data_diet(&["scores", &path, "-o", &output], 0)]
     {
@@ -70,9 +70,9 @@ fn ids_of_examples_are_not() {
 fn ids_that_mean_other_examples_in_another_run_are_told_by_scores() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display().to_string();
-    train(directory.path(), "seed-0", false, |index| index % 3);
+    let _ = train(directory.path(), "seed-0", false, |index| index % 3);
     // As if the data set had been sorted in another way: 20 of 60 keep their label.
-    train(directory.path(), "seed-1", false, |index| (index / 3) % 3);
+    let _ = train(directory.path(), "seed-1", false, |index| (index / 3) % 3);
     let output = directory.path().join("scores.parquet").display().to_string();
     let call = data_diet(&["scores", &path, "-o", &output], 0);
     let warning = "40 examples of 60 have another label in another run: an id must mean the same";

@@ -6,6 +6,7 @@ mod derived;
 mod errors;
 mod files;
 mod fold;
+mod over_time;
 mod plan;
 mod reference;
 mod selection;

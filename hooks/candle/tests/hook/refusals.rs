@@ -52,7 +52,7 @@ fn lengths_that_differ() {
 fn logits_of_another_rank_or_class_count() {
     for (dims, got) in [
         (&[6_usize][..], "[6]"),
-        (&[2, 1, 3], "[2, 1, 3]"),
+        (&[2, 1, 3], "[2, 1, 3]; for a label per token, build the hook with `.tokens(3)`"),
         (&[], "[]"),
         (&[2, 4], "[2, 4]"),
         (&[2, 2], "[2, 2]"),

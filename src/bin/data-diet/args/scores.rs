@@ -20,6 +20,13 @@ use data_diet::scores::{At, ScoreRequest};
     never_learned         1 if no presentation was correct; first_learned: the first that was;\n                        \
     presentations: how many there were (Toneva et al. 2018)\n  \
     aum                   mean margin over training; low may be a wrong label (Pleiss et al. 2020)\n  \
+    threshold_closeness   m (1 - m), m the mean of p_y over training; high is ambiguous\n  \
+    cartography_forgetting  forgetting, never learned as 1000 (both: code of Swayamdipta et al. 2020)\n  \
+    dynamic_uncertainty   deviation of p_y in windows of 10 presentations, averaged; high is\n                        \
+    uncertain (He et al. 2023)\n  \
+    dual                  in the same windows, (1 - mean) times the deviation, averaged; high is worth\n                        \
+    keeping (Cho et al. 2025)\n  \
+    perplexity            of tokens: exp of the mean loss of a sequence; high (Marion et al. 2023)\n  \
     cartography           three columns over training: cartography_confidence, mean of p_y, low;\n                        \
     cartography_variability, its deviation, high is ambiguous;\n                        \
     cartography_correctness, share correct (Swayamdipta et al. 2020)\n\n\
