@@ -24,7 +24,8 @@ pub struct Barrier {
 pub struct RiskPoint {
     /// The weight of the first end, in `0..=1`.
     pub alpha: f64,
-    /// The error rate, 1 - accuracy, in `0..=1`.
+    /// The error rate, 1 - accuracy, in `0..=1`; NaN for models that are neither right nor wrong, such as
+    /// a regression.
     pub error: f64,
     /// The mean loss; NaN or infinite where the network's output is not finite.
     pub loss: f64,
@@ -109,16 +110,18 @@ impl RiskCurve {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) unless the positions begin at 0, end at 1 and
-    /// ascend without repeating, and every error rate lies in `0..=1`.
+    /// ascend without repeating, and every error rate lies in `0..=1` or every one is NaN.
     pub fn new(points: Vec<RiskPoint>) -> Result<Self> {
         check_positions(points.iter().map(|point| point.alpha))?;
-        if let Some(point) = points.iter().find(|point| !(0.0..=1.0).contains(&point.error)) {
+        let curve = Self(points);
+        let mut wrong = curve.0.iter().filter(|point| !(0.0..=1.0).contains(&point.error));
+        if let Some(point) = wrong.next().filter(|_| curve.has_errors()) {
             return Err(Error::invalid(format!(
                 "error: expected a rate between 0 and 1, got {} at alpha {}",
                 point.error, point.alpha
             )));
         }
-        Ok(Self(points))
+        Ok(curve)
     }
 
     /// A placeholder for points that have not been read yet.
@@ -132,7 +135,19 @@ impl RiskCurve {
         &self.0
     }
 
-    /// The error rate along the line.
+    /// Whether there is an error rate; otherwise only the loss tells how good the networks are.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|point| !point.error.is_nan())
+    }
+
+    /// What a barrier is measured by: the error rate, or the mean loss if there is none.
+    #[must_use]
+    pub fn risks(&self) -> Curve {
+        if self.has_errors() { self.errors() } else { self.losses() }
+    }
+
+    /// The error rate along the line; NaN if there is none.
     #[must_use]
     pub fn errors(&self) -> Curve {
         Curve(self.0.iter().map(|point| (point.alpha, point.error)).collect())
@@ -293,5 +308,24 @@ mod tests {
         let error = RiskCurve::new(vec![point(0.0, 0.5), point(1.0, 1.5)]).unwrap_err();
         assert_eq!(error.to_string(), "error: expected a rate between 0 and 1, got 1.5 at alpha 1");
         assert!(RiskCurve::new(vec![point(0.0, f64::NAN), point(1.0, 0.5)]).is_err());
+    }
+
+    #[test]
+    fn without_error_rates_the_loss_is_the_risk() {
+        let curve = |errors: [f64; 3]| {
+            let losses = [1.0, 4.0, 2.0];
+            let point = |place: usize| RiskPoint {
+                alpha: place as f64 / 2.0,
+                error: errors[place],
+                loss: losses[place],
+            };
+            RiskCurve::new((0..3).map(point).collect()).unwrap()
+        };
+        let with = curve([0.0, 0.5, 0.5]);
+        assert!(with.has_errors());
+        assert_eq!(with.risks(), with.errors());
+        let without = curve([f64::NAN; 3]);
+        assert!(!without.has_errors() && without.errors().by_chord().height.is_nan());
+        assert_eq!(without.risks().by_chord(), Barrier { height: 2.5, alpha: 0.5 });
     }
 }

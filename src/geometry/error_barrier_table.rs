@@ -73,9 +73,9 @@ pub struct MeanBarrier {
     pub running_statistics: RunningStatistics,
     /// The number of pairs.
     pub pairs: usize,
-    /// The barrier of the error rate above the chord, in `0..=1`.
+    /// The barrier of the error rate above the chord, in `0..=1`; NaN if a pair has none.
     pub error_by_chord: f64,
-    /// The barrier of the error rate above the mean of the ends, in `0..=1`.
+    /// The barrier of the error rate above the mean of the ends, in `0..=1`; NaN if a pair has none.
     pub error_by_mean: f64,
     /// The barrier of the loss above the chord; NaN if any pair's loss is not finite.
     pub loss_by_chord: f64,
@@ -97,8 +97,8 @@ pub struct MeanBarrier {
 /// | `set`, `examples` | string, i32 | on which examples |
 /// | `running_statistics` | string | `interpolated` or `reestimated` |
 /// | `alpha` | f64 | the weight of `first` |
-/// | `error`, `loss` | f64 | at `alpha`: error rate, mean loss |
-/// | `error_by_chord`, `error_by_mean` | f64 | the barriers of the error rate, the same in every row of a curve |
+/// | `error`, `loss` | f64 | at `alpha`: error rate (NaN for models without one, such as a regression), mean loss |
+/// | `error_by_chord`, `error_by_mean` | f64 | the barriers of the error rate, the same in every row of a curve; NaN without one |
 /// | `loss_by_chord`, `loss_by_mean` | f64 | those of the loss, NaN if it is not finite somewhere |
 #[derive(Clone, Debug)]
 pub struct ErrorBarrierTable {

@@ -100,21 +100,6 @@ impl<'a> HostLabels<'a> {
         }
     }
 
-    /// Returns some of the rows.
-    pub(crate) fn slice(&self, rows: Range<usize>) -> HostLabels<'_> {
-        match self {
-            Self::Classes { labels, width } => HostLabels::Classes {
-                labels: Cow::Borrowed(&labels[rows.start * width..rows.end * width]),
-                width: *width,
-            },
-            Self::Soft { weights, width } => HostLabels::Soft {
-                weights: Cow::Borrowed(&weights[rows.start * width..rows.end * width]),
-                width: *width,
-            },
-            Self::None => HostLabels::None,
-        }
-    }
-
     /// Returns the same labels without borrowing.
     pub(crate) fn into_owned(self) -> HostLabels<'static> {
         match self {

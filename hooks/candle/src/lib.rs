@@ -65,6 +65,7 @@ mod error;
 pub mod geometry;
 pub mod gradients;
 mod hook;
+mod kind_targets;
 pub mod nn;
 pub mod ntk;
 mod output_shape;

@@ -18,5 +18,6 @@ pub(crate) mod tape;
 
 pub(crate) use norms::is_running_statistic;
 pub use norms::{
-    ExampleNorms, GradientNorms, Inputs, NormsReport, PerExampleParameter, last_layer_norms,
+    ExampleNorms, GradientNorms, Inputs, LastLayerNorms, NormsReport, PerExampleParameter,
+    last_layer_norms,
 };

@@ -44,16 +44,19 @@ fn logits_and_labels_that_do_not_match() {
         assert_eq!(risk, Risk::default(), "a refused batch adds nothing");
         error
     };
-    assert_eq!(message(&logits, &[0]), "labels: expected 2, got 1");
-    assert_eq!(message(&logits, &[0, 2]), "labels: expected classes below 2, got 2");
-    assert_eq!(message(&logits, &[0, -1]), "labels: expected classes below 2, got -1");
+    assert_eq!(message(&logits, &[0]), "labels: expected one for each of 2 examples, got 1");
+    assert_eq!(message(&logits, &[0, 2]), "labels: expected class indices in 0..2, got 2 in row 1");
+    assert_eq!(
+        message(&logits, &[0, -1]),
+        "labels: expected class indices in 0..2, got -1 in row 1"
+    );
     let flat = logits.flatten_all().unwrap();
     assert_eq!(
         message(&flat, &[0]),
         "logits: expected [batch, classes] with at least 2 classes, got [4]"
     );
     let integers = logits.to_dtype(DType::U32).unwrap();
-    assert_eq!(message(&integers, &[0, 1]), "logits: expected a float tensor, got u32");
+    assert_eq!(message(&integers, &[0, 1]), "logits: expected f32, f16, bf16 or f64, got u32");
 }
 
 #[test]

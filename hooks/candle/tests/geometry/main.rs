@@ -10,6 +10,7 @@ mod barrier;
 mod barrier_refusals;
 mod golden;
 mod kernel_velocity;
+mod kinds;
 mod large;
 mod models;
 mod ntk;

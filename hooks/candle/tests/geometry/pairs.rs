@@ -188,7 +188,7 @@ fn refusals_name_the_argument() {
     let twice = line().set("a", inputs(), &LABELS, 1).unwrap().set("a", inputs(), &LABELS, 1);
     assert_eq!(message(twice), "set: two groups are named `a`");
     let short = line().set("a", inputs(), &LABELS[..9], 1);
-    assert_eq!(message(short), "set `a`: labels: expected 10, got 9");
+    assert_eq!(message(short), "set `a`: labels: expected one for each of 10 examples, got 9");
     let error = message(line().set("a", inputs(), &LABELS, 0));
     assert_eq!(error, "set `a`: batch: expected at least 1 example, got 0");
     let empty = inputs().narrow(0, 0, 0).unwrap();

@@ -9,6 +9,8 @@
 
 mod golden;
 mod images;
+mod kinds;
+mod last_layer;
 mod losses;
 mod pieces;
 mod reference;

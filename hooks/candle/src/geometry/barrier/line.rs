@@ -40,7 +40,7 @@ impl AlphaGrid {
     }
 
     /// Refines the grid this many times: halves the intervals on both sides of the position where
-    /// the error rate rises highest above the chord.
+    /// the [risk](RiskCurve::risks), the error rate if there is one, rises highest above the chord.
     #[must_use]
     pub fn refined(mut self, times: u32) -> Self {
         self.refinements = times;
@@ -136,7 +136,7 @@ impl<'a> Line<'a> {
             let mut points =
                 self.grid.alphas.iter().map(|&alpha| point(alpha)).collect::<Result<Vec<_>>>()?;
             for _ in 0..self.grid.refinements {
-                let top = RiskCurve::new(points.clone())?.errors().by_chord().alpha;
+                let top = RiskCurve::new(points.clone())?.risks().by_chord().alpha;
                 let place = points.iter().position(|point| point.alpha == top).unwrap_or(0);
                 // From the top, so that the lower indices stay valid.
                 for place in [place + 1, place] {

@@ -74,26 +74,37 @@ impl<'a> ErrorBarrier<'a> {
     ///
     /// If the name is taken; otherwise as for [`LabeledSet::new`].
     pub fn set<L: Labels + ?Sized>(
-        mut self,
+        self,
         name: impl Into<String>,
         inputs: Tensor,
         labels: &L,
         batch: usize,
     ) -> Result<Self> {
         let name = name.into();
+        let set = LabeledSet::new(inputs, labels, batch)
+            .map_err(|error| error.context(format!("set `{name}`")))?;
+        self.labeled_set(name, set)
+    }
+
+    /// Adds a group of examples of any kind of model, which `forward` of [`run`](Self::run) puts out. A
+    /// kind without an error rate has barriers of the loss, and NaN as those of the error rate.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken.
+    pub fn labeled_set(mut self, name: impl Into<String>, set: LabeledSet) -> Result<Self> {
+        let name = name.into();
         if self.sets.iter().any(|(other, _)| *other == name) {
             return Err(Error::Argument(format!("set: two groups are named `{name}`")));
         }
-        let set = LabeledSet::new(inputs, labels, batch)
-            .map_err(|error| error.context(format!("set `{name}`")))?;
         self.sets.push((name, set));
         Ok(self)
     }
 
     /// Measures all pairs of runs at all steps that both have, with the run that is earlier in the
     /// list first. `spawn_step` is the step at which all of them had the same weights, if they ever
-    /// had. `forward` computes logits `[batch, classes]` in evaluation mode. `progress` is called
-    /// after every curve with its row.
+    /// had. `forward` computes the outputs that the sets expect, by default logits `[batch, classes]`,
+    /// in evaluation mode. `progress` is called after every curve with its row.
     ///
     /// Curves that are already in the table are skipped, and the curves of a step are on disk
     /// before the next snapshots are read. One snapshot of each run is in memory. The model's

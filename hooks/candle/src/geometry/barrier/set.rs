@@ -1,11 +1,12 @@
 //! A group of labeled examples, measured batch by batch.
 
 use candle_core::Tensor;
-use data_diet::observe::Targets;
+use data_diet::observe::ModelKind;
 
 use super::risk::Risk;
-use crate::arguments::{HostLabels, Labels};
+use crate::arguments::Labels;
 use crate::error::{Error, Result};
+use crate::kind_targets::KindTargets;
 
 /// A group of labeled examples, and how many of them go through a model at a time.
 ///
@@ -34,7 +35,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct LabeledSet {
     inputs: Tensor,
-    labels: HostLabels<'static>,
+    targets: KindTargets<'static>,
     batch: usize,
 }
 
@@ -44,10 +45,54 @@ impl LabeledSet {
     ///
     /// # Errors
     ///
-    /// If there are no examples or not one label for each, soft targets are negative or do not sum
-    /// to 1, or `batch` is 0.
+    /// If there is no example, not one label per example, a soft target that is negative or does not
+    /// sum to 1, or `batch` is 0.
     pub fn new<L: Labels + ?Sized>(inputs: Tensor, labels: &L, batch: usize) -> Result<Self> {
-        let examples = inputs.dims().first().copied().unwrap_or_default();
+        Self::with_kind(None, None, inputs, labels, batch)
+    }
+
+    /// Makes a group for this kind of model, whose labels have the shape of the [kind](ModelKind).
+    /// Examples, and tokens of sequences, whose label is `ignore_index` are left out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new); if a label is not what the kind has, or every label is ignored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use data_diet_candle::ModelKind;
+    /// use data_diet_candle::geometry::barrier::LabeledSet;
+    ///
+    /// // Two sequences of three tokens; the last token of the second is padding.
+    /// let text = Tensor::new(&[[1_u32, 2, 3], [3, 2, 0]], &Device::Cpu)?;
+    /// let next = Tensor::new(&[[2_i64, 3, 1], [2, 1, -100]], &Device::Cpu)?;
+    /// let kind = ModelKind::Tokens { vocabulary: 4 };
+    /// let set = LabeledSet::of_kind(kind, Some(-100), text, &next, 32)?;
+    /// let risk = set.risk(|text| Tensor::zeros((text.dim(0)?, 3, 4), DType::F32, &Device::Cpu))?;
+    /// // All logits are 0, so the answer is always 0.
+    /// assert_eq!((risk.examples(), risk.error()), (2, 1.0));
+    /// # Ok::<(), data_diet_candle::Error>(())
+    /// ```
+    pub fn of_kind<L: Labels + ?Sized>(
+        kind: ModelKind,
+        ignore_index: Option<i64>,
+        inputs: Tensor,
+        labels: &L,
+        batch: usize,
+    ) -> Result<Self> {
+        Self::with_kind(Some(kind), ignore_index, inputs, labels, batch)
+    }
+
+    fn with_kind<L: Labels + ?Sized>(
+        kind: Option<ModelKind>,
+        ignore_index: Option<i64>,
+        inputs: Tensor,
+        labels: &L,
+        batch: usize,
+    ) -> Result<Self> {
+        let examples = inputs.dims().first().copied().unwrap_or(0);
         if examples == 0 {
             return Err(Error::Argument(format!(
                 "inputs: expected a tensor [examples, ...] of at least one example, got {:?}",
@@ -55,40 +100,41 @@ impl LabeledSet {
             )));
         }
         let labels = labels.to_labels()?.into_owned();
-        if labels.rows() != examples {
-            let got = labels.rows();
-            return Err(Error::Argument(format!("labels: expected {examples}, got {got}")));
-        }
-        if let HostLabels::Soft { weights, width } = &labels {
-            Targets::Soft(weights).check_soft(*width)?;
-        }
+        let targets = KindTargets::new(kind, ignore_index, labels, examples)?;
         if batch == 0 {
             return Err(Error::Argument("batch: expected at least 1 example, got 0".to_owned()));
         }
-        Ok(Self { inputs, labels, batch })
+        let set = Self { inputs, targets, batch };
+        if set.examples() == 0 {
+            return Err(Error::Argument(
+                "labels: expected at least one that is not ignored".to_owned(),
+            ));
+        }
+        Ok(set)
     }
 
-    /// Returns the number of examples.
+    /// Returns the number of examples that count.
     #[must_use]
     pub fn examples(&self) -> usize {
-        self.labels.rows()
+        (0..self.targets.examples()).filter(|&example| self.targets.counts(example)).count()
     }
 
-    /// Runs a model over all examples. `forward` computes logits `[batch, classes]` in evaluation
-    /// mode.
+    /// Runs a model over all examples. `forward` computes outputs in the shape of the
+    /// [kind](ModelKind), by default logits `[batch, classes]`, in evaluation mode.
     ///
     /// # Errors
     ///
-    /// If the labels do not match the logits, as for [`Risk::add`]; any error of `forward`.
+    /// If the labels do not match the outputs, as for [`Risk::add`]; any error of `forward`.
     pub fn risk(
         &self,
         mut forward: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Risk> {
-        let mut risk = Risk::default();
-        for start in (0..self.examples()).step_by(self.batch) {
-            let rows = self.batch.min(self.examples() - start);
-            let logits = forward(&self.inputs.narrow(0, start, rows)?)?;
-            risk.add_labels(&logits, &self.labels.slice(start..start + rows))?;
+        let mut risk = Risk::of_targets(&self.targets);
+        let examples = self.targets.examples();
+        for start in (0..examples).step_by(self.batch) {
+            let count = self.batch.min(examples - start);
+            let outputs = forward(&self.inputs.narrow(0, start, count)?)?;
+            risk.add_examples(&outputs, &self.targets, start, count)?;
         }
         Ok(risk)
     }

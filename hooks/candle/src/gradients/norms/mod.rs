@@ -8,19 +8,22 @@ mod last_layer;
 mod objective;
 mod passes;
 mod report;
+mod residuals;
 
 use std::collections::BTreeSet;
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
+use data_diet::observe::ModelKind;
 
 pub use inputs::Inputs;
-pub use last_layer::last_layer_norms;
+pub use last_layer::{LastLayerNorms, last_layer_norms};
 pub(crate) use passes::is_running_statistic;
 pub use report::{ExampleNorms, NormsReport, PerExampleParameter};
 
 use crate::arguments::Labels;
 use crate::error::{Error, Result};
+use crate::kind_targets::KindTargets;
 use batch_pieces::Pieces;
 use objective::Objective;
 use passes::{NormRequest, PassOutcome};
@@ -71,6 +74,7 @@ pub struct GradientNorms {
     check: usize,
     per_example: bool,
     allow_unused: bool,
+    ignore_index: Option<i64>,
     /// Whether a layer's input may have several rows per example, until the check of a single
     /// example shows otherwise.
     multi_row_inputs: bool,
@@ -131,6 +135,7 @@ impl GradientNorms {
             check: 2,
             per_example: false,
             allow_unused: false,
+            ignore_index: None,
             multi_row_inputs: true,
             checked: BTreeSet::new(),
         })
@@ -178,6 +183,17 @@ impl GradientNorms {
         self
     }
 
+    /// Leaves out examples, and tokens of sequences, with this class index as their label, such as
+    /// -100 for padding and prompts. Default: none.
+    ///
+    /// An example that is left out, or a sequence without a token that is not, has no loss: its norm is
+    /// NaN, and the report counts it as [`ignored`](NormsReport::ignored).
+    #[must_use]
+    pub fn ignore_index(mut self, label: i64) -> Self {
+        self.ignore_index = Some(label);
+        self
+    }
+
     /// Returns the norms for the cross-entropy of logits `[batch, classes]`, which `forward`
     /// computes from `inputs` or from some of them, with class indices or soft targets as labels.
     ///
@@ -196,7 +212,80 @@ impl GradientNorms {
         I: Inputs,
         L: Labels + ?Sized,
     {
-        self.norms(inputs, &Objective::CrossEntropy(labels.to_labels()?), &forward)
+        self.of_targets(None, inputs, labels, &forward)
+    }
+
+    /// Returns the norms for the loss of a kind of model, the `loss` of what is recorded. `forward`
+    /// computes the outputs from `inputs` or from some of them; outputs and labels have the shapes of
+    /// the [kind](ModelKind).
+    ///
+    /// | kind | outputs | labels | loss of an example |
+    /// |---|---|---|---|
+    /// | `classes` | `[batch, classes]` | as for [`cross_entropy`](Self::cross_entropy) | cross-entropy |
+    /// | `tokens` | `[batch, tokens, vocabulary]` or `[batch * tokens, vocabulary]` | `[batch, tokens]` or flattened | the mean cross-entropy of the sequence's tokens that are not [ignored](Self::ignore_index) |
+    /// | `binary` | `[batch]` or `[batch, 1]` | 0 and 1, or probabilities, of that shape | binary cross-entropy |
+    /// | `multi_label` | `[batch, labels]` | 0 to 1, of that shape | the sum of the binary cross-entropies |
+    /// | `regression` | `[batch, outputs]` | numbers of that shape | half the squared error |
+    ///
+    /// Sequences that are packed into one row count as one example; pass them unpacked. Targets are
+    /// rounded to f32. A model of which only the loss is known has
+    /// [`custom_loss`](Self::custom_loss).
+    ///
+    /// # Errors
+    ///
+    /// As for [`cross_entropy`](Self::cross_entropy), and for `loss_only`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use data_diet_candle::ModelKind;
+    /// use data_diet_candle::gradients::GradientNorms;
+    /// use data_diet_candle::nn::{Module, VarBuilder, VarMap, embedding, linear};
+    ///
+    /// # fn main() -> candle_core::Result<()> {
+    /// let weights = VarMap::new();
+    /// let builder = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+    /// let embedding = embedding(20, 8, builder.pp("embedding"))?;
+    /// let head = linear(8, 20, builder.pp("head"))?;
+    ///
+    /// let text = Tensor::new(&[[3_u32, 1, 4, 1], [5, 9, 2, 0]], &Device::Cpu)?;
+    /// // The next token of each; the second text ends after three.
+    /// let next = Tensor::new(&[[1_i64, 4, 1, 5], [9, 2, -100, -100]], &Device::Cpu)?;
+    /// let mut norms = GradientNorms::new(&weights)?.ignore_index(-100);
+    /// let kind = ModelKind::Tokens { vocabulary: 20 };
+    /// let grand = norms.of_kind(kind, &text, &next, |text| head.forward(&embedding.forward(text)?))?;
+    /// assert_eq!(grand.values.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn of_kind<I, L>(
+        &mut self,
+        kind: ModelKind,
+        inputs: &I,
+        labels: &L,
+        forward: impl Fn(&I) -> candle_core::Result<Tensor>,
+    ) -> Result<ExampleNorms>
+    where
+        I: Inputs,
+        L: Labels + ?Sized,
+    {
+        if kind == ModelKind::LossOnly {
+            return Err(residuals::unknown_loss(kind));
+        }
+        self.of_targets(Some(kind), inputs, labels, &forward)
+    }
+
+    fn of_targets<I: Inputs, L: Labels + ?Sized>(
+        &mut self,
+        kind: Option<ModelKind>,
+        inputs: &I,
+        labels: &L,
+        forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
+    ) -> Result<ExampleNorms> {
+        let batch = batch_size(inputs)?;
+        let targets = KindTargets::new(kind, self.ignore_index, labels.to_labels()?, batch)?;
+        self.norms(inputs, &Objective::OfKind(targets), forward)
     }
 
     /// Returns the norms for another loss. `loss` takes what `forward` computes from `inputs` or
@@ -222,15 +311,15 @@ impl GradientNorms {
         objective: &Objective<'_>,
         forward: &dyn Fn(&I) -> candle_core::Result<Tensor>,
     ) -> Result<ExampleNorms> {
-        let batch = inputs.examples()?;
-        if batch == 0 {
-            return Err(Error::Argument("inputs: expected at least one example".to_owned()));
-        }
+        let batch = batch_size(inputs)?;
         objective.check(batch)?;
         let question = NormRequest { inputs, batch, objective, forward };
         loop {
             match self.attempt(&question)? {
-                PassOutcome::Done(norms) => return Ok(norms),
+                PassOutcome::Done(mut norms) => {
+                    norms.leave_out(|row| !objective.counts(row));
+                    return Ok(norms);
+                }
                 // Rows beyond the batch need not belong to single examples: positions may be
                 // shared, or come before examples in the layout. Such layers are left to candle,
                 // which is slower and correct.
@@ -243,5 +332,12 @@ impl GradientNorms {
                 PassOutcome::Differs { error, .. } => return Err(error),
             }
         }
+    }
+}
+
+fn batch_size(inputs: &impl Inputs) -> Result<usize> {
+    match inputs.examples()? {
+        0 => Err(Error::Argument("inputs: expected at least one example".to_owned())),
+        batch => Ok(batch),
     }
 }

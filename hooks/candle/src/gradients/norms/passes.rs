@@ -305,6 +305,7 @@ impl GradientNorms {
                 .collect(),
             unused: pass.unused.iter().map(|&at| name(at)).collect(),
             non_finite: values.iter().filter(|value| value.is_nan()).count(),
+            ignored: 0,
             checked,
         }
     }

@@ -13,7 +13,7 @@ use crate::error::Result;
 #[non_exhaustive]
 pub struct ExampleNorms {
     /// One per example: the L2 norm of the gradient of its loss in all parameters. NaN where the
-    /// gradient is not finite.
+    /// gradient is not finite, and where the example is ignored and has no loss.
     pub values: Vec<f32>,
     /// How they were computed.
     pub report: NormsReport,
@@ -27,6 +27,17 @@ impl ExampleNorms {
     /// If the device has no room.
     pub fn to_tensor(&self, device: &Device) -> candle_core::Result<Tensor> {
         Tensor::new(self.values.as_slice(), device)
+    }
+
+    /// Sets the norms of examples without a loss to NaN.
+    pub(super) fn leave_out(&mut self, is_ignored: impl Fn(usize) -> bool) {
+        for (row, value) in self.values.iter_mut().enumerate() {
+            if is_ignored(row) {
+                self.report.ignored += 1;
+                self.report.non_finite -= usize::from(value.is_nan());
+                *value = f32::NAN;
+            }
+        }
     }
 }
 
@@ -52,6 +63,11 @@ pub struct NormsReport {
     pub unused: Vec<String>,
     /// How many examples have a gradient that is not finite.
     pub non_finite: usize,
+    /// How many examples have no loss, because their label, or those of all their tokens, are
+    /// [ignored].
+    ///
+    /// [ignored]: crate::gradients::GradientNorms::ignore_index
+    pub ignored: usize,
     /// How many examples were also computed alone, to check that the batch gives the same norms.
     pub checked: usize,
 }
@@ -92,6 +108,9 @@ impl fmt::Display for NormsReport {
         }
         if self.non_finite > 0 {
             write!(f, "; {} examples are not finite", self.non_finite)?;
+        }
+        if self.ignored > 0 {
+            write!(f, "; {} examples are ignored", self.ignored)?;
         }
         Ok(())
     }
