@@ -15,7 +15,10 @@ use super::sink::Sink;
 use super::worker::{FlushPolicy, Worker};
 use crate::error::{Error, Result};
 use crate::observe::BatchFormat;
-use crate::run::{Durability, IfRunExists, RunMetadata, RunOptions, RunWriter, SpawnPoint};
+use crate::run::{
+    Durability, ExperimentLayout, IfRunExists, RunMetadata, RunOptions, RunWriter, SpawnPoint,
+    check_run_name,
+};
 use crate::storage::{Disk, LocalDisk};
 
 /// The options of a [`Recorder`]. Every default is a named constant.
@@ -97,6 +100,23 @@ impl RecorderBuilder {
     pub fn format(mut self, format: BatchFormat) -> Self {
         self.options.format = format;
         self
+    }
+
+    /// Records another head of the same model, such as a box beside a class: into the directory
+    /// `heads/NAME` of the experiment, which is an experiment directory of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the name cannot be that of a directory.
+    pub fn head(mut self, name: &str) -> Result<Self> {
+        check_run_name(name).map_err(|_run| {
+            Error::invalid(format!(
+                "head: expected 1 to 128 letters, digits, `-`, `_` or `.`, a letter or digit first, got \
+                 `{name}`"
+            ))
+        })?;
+        self.options.experiment = ExperimentLayout::new(&self.options.experiment).head(name);
+        Ok(self)
     }
 
     /// Sets this process's number among those that record the same run, counted from 0.

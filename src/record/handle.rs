@@ -118,7 +118,7 @@ impl Recorder {
             // Not sent, so that the thread cannot count them.
             self.shared.without_tokens.fetch_add(batch.without_tokens(), Ordering::Relaxed);
         }
-        self.hand_over(moment, rows, bytes, || Ok(Message::Batch(batch)))
+        self.hand_over(moment, rows, bytes, || Ok(Message::Batch(Box::new(batch))))
     }
 
     /// Hands over a batch that a device may still be computing. `start` starts the computation and

@@ -9,7 +9,7 @@ use crate::observe::{Batch, Moment, Snapshot};
 
 #[derive(Debug)]
 pub(crate) enum Message {
-    Batch(Batch),
+    Batch(Box<Batch>),
     /// A batch that a device may still be computing.
     PendingBatch(PendingBatch),
     /// A copy of weights.

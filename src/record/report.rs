@@ -107,6 +107,15 @@ impl RunReport {
         }
     }
 
+    /// Adds what went wrong with another head of the model, under its name.
+    pub fn add_head(&mut self, name: &str, head: Self) {
+        let of_head = |text: String| format!("head `{name}`: {text}");
+        self.warnings.extend(head.labels.warning().into_iter().chain(head.warnings).map(of_head));
+        if self.failure.is_none() {
+            self.failure = head.failure.map(|failure| failure.context(format!("head `{name}`")));
+        }
+    }
+
     /// Checks that nothing was lost to a failure.
     ///
     /// # Errors

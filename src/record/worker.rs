@@ -122,7 +122,7 @@ impl<S: Sink> Worker<S> {
         loop {
             let due = self.due();
             match self.inbox.recv(due) {
-                Ok(Message::Batch(batch)) => self.take(batch),
+                Ok(Message::Batch(batch)) => self.take(*batch),
                 Ok(Message::PendingBatch(pending)) => self.take_pending(pending),
                 Ok(Message::Snapshot(snapshot, bytes)) => self.take_snapshot(snapshot, bytes),
                 Ok(Message::PendingSnapshot(pending)) => self.take_pending_snapshot(pending),

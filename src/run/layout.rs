@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::observe::Phase;
 
 const RUNS: &str = "_runs";
+/// Further heads of the models, each an experiment directory of its own.
+const HEADS: &str = "heads";
 /// The table of kernel velocities, which is removed together with a run's weights. `geometry`
 /// writes it.
 pub(crate) const KERNEL_VELOCITY: &str = "kernel_velocity";
@@ -43,6 +45,18 @@ impl ExperimentLayout {
 
     pub(crate) fn rank(&self, run: &str, rank: u32) -> Result<RunLayout> {
         RunLayout::new(&self.root, run, rank)
+    }
+
+    /// The experiment directory of another head of the same models.
+    pub(crate) fn head(&self, name: &str) -> PathBuf {
+        self.root.join(HEADS).join(name)
+    }
+
+    /// Lists the names of the further heads, sorted.
+    pub(crate) fn head_names(&self) -> Result<Vec<String>> {
+        let mut names = list(&self.root.join(HEADS))?;
+        names.retain(|name| check_run_name(name).is_ok());
+        Ok(names)
     }
 
     /// Lists the names of all runs, sorted.

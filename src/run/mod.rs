@@ -67,7 +67,7 @@ pub use verify::{Finding, Verification};
 pub use warnings::LabelCounts;
 pub use writer::Durability;
 
-pub(crate) use layout::{KERNEL_VELOCITY, is_litter, part_name, part_number};
+pub(crate) use layout::{ExperimentLayout, KERNEL_VELOCITY, is_litter, part_name, part_number};
 pub(crate) use name::check_run_name;
 pub(crate) use page_decoder::{Bits, RowGroup};
 pub(crate) use part::{PartReader, RowGroupOutline};

@@ -117,6 +117,17 @@ impl Experiment {
         names.iter().filter_map(|name| self.find(name).transpose()).collect()
     }
 
+    /// Returns the experiment directories of further heads of the same models, by name. A head is
+    /// recorded beside the first one, with the same steps and epochs, and read like any experiment.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the directory cannot be listed.
+    pub fn heads(&self) -> Result<Vec<PathBuf>> {
+        let names = self.layout.head_names()?;
+        Ok(names.iter().map(|name| self.layout.head(name)).collect())
+    }
+
     /// Returns the names of directories among the runs that cannot be runs: their names would break
     /// a reader. Nothing of them is read.
     ///

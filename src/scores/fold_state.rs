@@ -23,16 +23,28 @@ pub(super) struct FoldState {
     pub(super) non_finite: u64,
     /// Observations left out because another rank had the example in the same epoch.
     pub(super) repeated: u64,
-    /// Whether all labels are classes, so that an example has the same in every run.
-    has_classes: bool,
-    /// Whether an earlier run has shown labels.
-    is_later_run: bool,
-    /// Whether this run's labels have been compared with those of earlier runs.
-    labels_compared: bool,
-    /// Whether labels were compared in this epoch.
-    comparing: bool,
+    labels: LabelComparison,
     /// Whether each example had another label in an earlier run.
     relabeled: Vec<bool>,
+}
+
+/// Whether a run's labels have been compared with those of earlier runs. One epoch of each run is, since
+/// decoding labels takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LabelComparison {
+    /// Some labels are no classes, which an example would have in every run.
+    Never,
+    FirstRun,
+    Due,
+    UnderWay,
+    Done,
+}
+
+impl LabelComparison {
+    fn new(runs: &[RecordedRun]) -> Self {
+        let has_classes = runs.iter().all(|run| run.run.targets() == Some(TargetForm::Classes));
+        if has_classes { Self::FirstRun } else { Self::Never }
+    }
 }
 
 impl FoldState {
@@ -49,10 +61,7 @@ impl FoldState {
             rows: vec![0; columns],
             non_finite: 0,
             repeated: 0,
-            has_classes: runs.iter().all(|run| run.run.targets() == Some(TargetForm::Classes)),
-            is_later_run: false,
-            labels_compared: false,
-            comparing: false,
+            labels: LabelComparison::new(runs),
             relabeled: Vec::new(),
         }
     }
@@ -60,12 +69,12 @@ impl FoldState {
     /// Returns whether the labels of the rows that come now are to be compared with those of earlier
     /// runs: of the first epoch that is read of a run, since decoding them takes time.
     pub(super) fn compares_labels(&self) -> bool {
-        self.has_classes && self.is_later_run && !self.labels_compared
+        matches!(self.labels, LabelComparison::Due | LabelComparison::UnderWay)
     }
 
     /// Compares the labels of some rows with those of earlier runs.
     pub(super) fn compare_labels(&mut self, places: &[u32], labels: &[i32]) {
-        self.comparing = true;
+        self.labels = LabelComparison::UnderWay;
         self.relabeled.grow(self.index.len());
         for (&place, &label) in places.iter().zip(labels) {
             // A row that does not count has no such place.
@@ -77,7 +86,9 @@ impl FoldState {
 
     /// Ends an epoch of a pass.
     pub(super) fn end_epoch(&mut self) {
-        self.labels_compared |= std::mem::take(&mut self.comparing);
+        if self.labels == LabelComparison::UnderWay {
+            self.labels = LabelComparison::Done;
+        }
     }
 
     /// Returns the number of examples that have not the same label in all runs.
@@ -123,8 +134,11 @@ impl FoldState {
         for (runs, seen) in self.runs.iter_mut().zip(&mut self.seen) {
             *runs += i32::from(std::mem::take(seen));
         }
-        self.is_later_run |= self.number_seen > 0;
-        self.labels_compared = false;
+        // What a run without rows has not shown cannot be compared.
+        let has_shown = self.number_seen > 0 || self.labels != LabelComparison::FirstRun;
+        if self.labels != LabelComparison::Never && has_shown {
+            self.labels = LabelComparison::Due;
+        }
         self.number_seen = 0;
     }
 

@@ -58,9 +58,10 @@ struct OpenWindow {
 impl OpenWindow {
     fn into_values(self) -> Values {
         let means = self.mean.into_values();
-        match self.is_exponential {
-            true => Values::collect(means.len(), |place| means.get(place).exp()),
-            false => means,
+        if self.is_exponential {
+            Values::collect(means.len(), |place| means.get(place).exp())
+        } else {
+            means
         }
     }
 }

@@ -178,7 +178,7 @@ mod tests {
         Shuffled::new(examples, seed).epoch(epoch).rows().to_vec()
     }
 
-    /// From a few lines of Python: SplitMix64 as published, Fisher and Yates from the front. A run that is
+    /// From a few lines of Python: `SplitMix64` as published, Fisher and Yates from the front. A run that is
     /// resumed with a later version must see the same order.
     #[test]
     fn the_order_of_a_seed_never_changes() {

@@ -77,7 +77,7 @@ fn check_targets(format: &BatchFormat, rows: usize, targets: Targets<'_>) -> Res
             match format.kind {
                 ModelKind::Classes { .. } => soft_targets(numbers, outputs),
                 ModelKind::Regression { .. } => {
-                    numbers_within(numbers, outputs, "finite targets", |y| y.is_finite())
+                    numbers_within(numbers, outputs, "finite targets", f32::is_finite)
                 }
                 _ => numbers_within(numbers, outputs, "targets in 0 to 1", |y| {
                     (0.0..=1.0).contains(&y)

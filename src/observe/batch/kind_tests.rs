@@ -58,7 +58,7 @@ proptest! {
         let targets = Targets::Classes(&labels);
         let got = Batch::new(&format, MOMENT, &ids, logits, targets).unwrap();
         let mut examples = Vec::new();
-        for at in 0..batch {
+        for (at, &id) in ids.iter().enumerate() {
             let span = at * length..(at + 1) * length;
             let logits = &logits[span.start * vocabulary..span.end * vocabulary];
             let Some((means, count, accuracy, correct)) = expected(logits, vocabulary, &labels[span]) else { continue };
@@ -70,7 +70,7 @@ proptest! {
             let sequences = columns.tokens.as_ref().unwrap();
             prop_assert_eq!((sequences.tokens[row], columns.correct[row]), (count, correct));
             prop_assert!((f64::from(sequences.accuracy[row]) - accuracy).abs() < 1e-6);
-            examples.push(ids[at]);
+            examples.push(id);
         }
         prop_assert_eq!(&got.examples, &examples);
         prop_assert!(got.labels.iter().all(|&label| label == -1));

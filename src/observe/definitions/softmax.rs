@@ -135,7 +135,7 @@ pub(crate) fn observe<T: Float>(logits: &[T], target: Target<'_>) -> SoftmaxSign
 /// finite.
 fn top_of<T: Float>(logits: &[T]) -> Option<usize> {
     let largest = wide_sums::largest(logits)?;
-    if largest == f64::NEG_INFINITY || largest == f64::INFINITY {
+    if largest.is_infinite() {
         return None;
     }
     logits.iter().position(|&z| z.into() == largest)

@@ -48,6 +48,7 @@ pub struct DataDietHookBuilder {
     signals: Option<Vec<Signal>>,
     logits: Option<LogitsFormat>,
     device: Option<Device>,
+    heads: Vec<(String, ModelKind)>,
     every: u64,
     /// The step and epoch at which a resumed run starts.
     resumed: Option<(u64, u32)>,
@@ -98,6 +99,7 @@ impl DataDietHookBuilder {
             signals: None,
             logits: None,
             device: None,
+            heads: Vec::new(),
             every: 1,
             resumed: None,
             experiment,
@@ -168,6 +170,15 @@ impl DataDietHookBuilder {
     /// each example is recorded: see [`on_loss_batch`](DataDietHook::on_loss_batch).
     pub fn loss_only(self) -> Self {
         self.model(ModelKind::LossOnly)
+    }
+
+    /// Adds another head of the model, such as a box or a score beside a class, under a name: see
+    /// [`on_head_batch`](DataDietHook::on_head_batch). It has the same run, steps and epochs, and what is
+    /// recorded of it by default is that of its kind. Its tables are in `heads/NAME` of the experiment,
+    /// which every command and reader takes like an experiment directory.
+    pub fn head(mut self, name: impl Into<String>, kind: ModelKind) -> Self {
+        self.heads.push((name.into(), kind));
+        self
     }
 
     fn model(mut self, kind: ModelKind) -> Self {
@@ -362,6 +373,7 @@ impl DataDietHookBuilder {
     /// process records it, or if the directory cannot be written.
     pub fn build(self) -> Result<DataDietHook> {
         let format = self.format()?;
+        let heads = self.head_formats()?;
         if self.every == 0 {
             return Err(Error::Argument("every: expected at least 1 step, got 0".to_owned()));
         }
@@ -384,7 +396,7 @@ impl DataDietHookBuilder {
         let mut clock = Clock::default();
         clock.set_step(step)?;
         clock.set_epoch(epoch)?;
-        let mut recorder = self.recorder.format(format).start()?;
+        let mut recorder = self.recorder.clone().format(format).start()?;
         if let (Some(weights), Some(parent)) = (&inherited, &self.parent) {
             weights.load_into(&parent.variables)?;
         }
@@ -396,7 +408,36 @@ impl DataDietHookBuilder {
                 _ => snapshots.begin(clock, &mut recorder)?,
             }
         }
-        DataDietHook::recording(recorder, clock, self.every, snapshots, self.device.as_ref())
+        let device = self.device.as_ref();
+        let mut hook = DataDietHook::recording(recorder, clock, self.every, snapshots, device)?;
+        for (name, format) in heads {
+            let recorder = self.recorder.clone().head(&name)?.format(format).start();
+            let recorder =
+                recorder.map_err(|error| Error::from(error).context(format!("head `{name}`")))?;
+            hook.add_head(name, recorder, self.every, device)?;
+        }
+        Ok(hook)
+    }
+
+    /// Returns what is recorded of the further heads, each by its name.
+    fn head_formats(&self) -> Result<Vec<(String, BatchFormat)>> {
+        let mut heads: Vec<(String, BatchFormat)> = Vec::new();
+        for (name, kind) in &self.heads {
+            // Checked before anything is created.
+            let _ = self.recorder.clone().head(name)?;
+            if heads.iter().any(|(other, _)| other == name) {
+                return Err(Error::Argument(format!(
+                    "head: expected each name once, got `{name}`"
+                )));
+            }
+            let format = BatchFormat {
+                examples: self.examples,
+                ignore_index: self.ignore_index,
+                ..BatchFormat::new(*kind)?
+            };
+            heads.push((name.clone(), format));
+        }
+        Ok(heads)
     }
 
     /// Returns what is recorded of a batch.

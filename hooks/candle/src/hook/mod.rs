@@ -12,7 +12,7 @@ use data_diet::record::{Recorder, RecorderStatus, RunReport};
 pub use builder::DataDietHookBuilder;
 
 use crate::arguments::{ExampleIds, Labels, Norms, batch_ids, ids_per_token};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output_shape::OutputShape;
 use crate::signals::operations;
 use crate::transfer::{batch_from_host, contiguous_on_host};
@@ -24,6 +24,8 @@ use crate::weights::SnapshotSource;
 /// never modify a tensor; the recorder's thread writes the files.
 pub struct DataDietHook {
     recording: Option<Recording>,
+    /// By name.
+    heads: Vec<(String, Recording)>,
     clock: Clock,
 }
 
@@ -41,7 +43,7 @@ impl DataDietHook {
     /// changing the loop.
     #[must_use]
     pub fn disabled() -> Self {
-        Self { recording: None, clock: Clock::default() }
+        Self { recording: None, heads: Vec::new(), clock: Clock::default() }
     }
 
     pub(crate) fn recording(
@@ -51,18 +53,19 @@ impl DataDietHook {
         snapshots: Option<SnapshotSource>,
         device: Option<&Device>,
     ) -> Result<Self> {
-        let format = recorder.format().clone();
-        let recording = Recording {
-            #[cfg(feature = "cuda")]
-            device: crate::signals::cuda::DeviceBatches::new(&format, device)?,
-            recorder,
-            format,
-            every,
-            snapshots,
-        };
-        #[cfg(not(feature = "cuda"))]
-        let _ = device;
-        Ok(Self { recording: Some(recording), clock })
+        let recording = Recording::new(recorder, every, snapshots, device)?;
+        Ok(Self { recording: Some(recording), heads: Vec::new(), clock })
+    }
+
+    pub(crate) fn add_head(
+        &mut self,
+        name: String,
+        recorder: Recorder,
+        every: u64,
+        device: Option<&Device>,
+    ) -> Result<()> {
+        self.heads.push((name, Recording::new(recorder, every, None, device)?));
+        Ok(())
     }
 
     /// Records a training step, then increments the step counter. Call it after every optimizer
@@ -137,6 +140,46 @@ impl DataDietHook {
         L: Labels + ?Sized,
     {
         self.record(Phase::HeldOut, ids, logits, labels)
+    }
+
+    /// Records what another head of the model put out in a training step, under the name that it was
+    /// [declared](DataDietHookBuilder::head) with. Call it before [`on_step_end`](Self::on_step_end), which
+    /// records the first head and increments the step. The batch need not have the same examples.
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_step_end`](Self::on_step_end), and if no head has this name.
+    pub fn on_head_batch<I, L>(
+        &mut self,
+        head: &str,
+        ids: &I,
+        logits: &Tensor,
+        labels: &L,
+    ) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        self.record_head(Phase::Train, head, ids, logits, labels)
+    }
+
+    /// Records what another head put out in a scoring pass, as [`on_score_batch`](Self::on_score_batch).
+    ///
+    /// # Errors
+    ///
+    /// As for [`on_head_batch`](Self::on_head_batch).
+    pub fn on_head_score_batch<I, L>(
+        &mut self,
+        head: &str,
+        ids: &I,
+        logits: &Tensor,
+        labels: &L,
+    ) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        self.record_head(Phase::Score, head, ids, logits, labels)
     }
 
     /// Records the loss of each example of a training step, then increments the step counter, for a
@@ -248,10 +291,7 @@ impl DataDietHook {
     ///
     /// The failure that keeps the rows from being written.
     pub fn flush(&mut self) -> Result<()> {
-        match &mut self.recording {
-            Some(recording) => Ok(recording.recorder.flush()?),
-            None => Ok(()),
-        }
+        self.recorders().try_for_each(|recorder| Ok(recorder.flush()?))
     }
 
     /// Waits until everything so far can be read by others, and goes on recording: to score the examples
@@ -273,10 +313,7 @@ impl DataDietHook {
     ///
     /// The failure that keeps the rows from being written.
     pub fn publish(&mut self) -> Result<()> {
-        match &mut self.recording {
-            Some(recording) => Ok(recording.recorder.publish()?),
-            None => Ok(()),
-        }
+        self.recorders().try_for_each(|recorder| Ok(recorder.publish()?))
     }
 
     /// Ends the recording: writes and publishes everything, and returns a report. The report of a
@@ -293,7 +330,18 @@ impl DataDietHook {
         if let Some(mut snapshots) = snapshots {
             snapshots.end(self.clock, &mut recorder)?;
         }
-        Ok(recorder.finish()?)
+        let heads: Vec<_> =
+            self.heads.into_iter().map(|(name, head)| (name, head.recorder.finish())).collect();
+        let mut report = recorder.finish()?;
+        for (name, head) in heads {
+            report.add_head(&name, head?);
+        }
+        Ok(report)
+    }
+
+    fn recorders(&mut self) -> impl Iterator<Item = &mut Recorder> {
+        let heads = self.heads.iter_mut().map(|(_, head)| &mut head.recorder);
+        self.recording.iter_mut().map(|recording| &mut recording.recorder).chain(heads)
     }
 
     fn copy_weights_if_due(&mut self) -> Result<()> {
@@ -310,19 +358,87 @@ impl DataDietHook {
         I: ExampleIds + ?Sized,
         L: Labels + ?Sized,
     {
-        let Some(recording) = &mut self.recording else { return Ok(()) };
-        if phase == Phase::Train && !self.clock.step().is_multiple_of(recording.every) {
+        let clock = self.clock;
+        match &mut self.recording {
+            Some(recording) => recording.record(clock, phase, ids, outputs, labels),
+            None => Ok(()),
+        }
+    }
+
+    fn record_head<I, L>(
+        &mut self,
+        phase: Phase,
+        head: &str,
+        ids: &I,
+        outputs: &Tensor,
+        labels: &L,
+    ) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        if !self.is_enabled() {
             return Ok(());
         }
-        let moment = self.clock.moment(phase);
+        let Some(place) = self.heads.iter().position(|(name, _)| name == head) else {
+            let names: Vec<&str> = self.heads.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(Error::Argument(format!(
+                "head: expected one that was declared on the builder ({}), got `{head}`",
+                names.join(", ")
+            )));
+        };
+        self.heads[place].1.record(self.clock, phase, ids, outputs, labels)
+    }
+}
+
+impl Recording {
+    #[cfg_attr(
+        not(feature = "cuda"),
+        allow(clippy::unnecessary_wraps, reason = "preparing a CUDA device can fail")
+    )]
+    fn new(
+        recorder: Recorder,
+        every: u64,
+        snapshots: Option<SnapshotSource>,
+        device: Option<&Device>,
+    ) -> Result<Self> {
+        let format = recorder.format().clone();
+        #[cfg(not(feature = "cuda"))]
+        let _ = device;
+        Ok(Self {
+            #[cfg(feature = "cuda")]
+            device: crate::signals::cuda::DeviceBatches::new(&format, device)?,
+            recorder,
+            format,
+            every,
+            snapshots,
+        })
+    }
+
+    fn record<I, L>(
+        &mut self,
+        clock: Clock,
+        phase: Phase,
+        ids: &I,
+        outputs: &Tensor,
+        labels: &L,
+    ) -> Result<()>
+    where
+        I: ExampleIds + ?Sized,
+        L: Labels + ?Sized,
+    {
+        if phase == Phase::Train && !clock.step().is_multiple_of(self.every) {
+            return Ok(());
+        }
+        let moment = clock.moment(phase);
         #[cfg(feature = "cuda")]
         if outputs.device().is_cuda() {
-            return recording.device.record(&mut recording.recorder, moment, ids, outputs, labels);
+            return self.device.record(&mut self.recorder, moment, ids, outputs, labels);
         }
         if let Some(warning) = warning_of_device(outputs.device().is_cuda()) {
-            recording.recorder.warn(warning);
+            self.recorder.warn(warning);
         }
-        let format = &recording.format;
+        let format = &self.format;
         let kind = format.kind;
         let shape = OutputShape::of(kind, outputs)?;
         let examples = ids.to_ids()?;
@@ -345,7 +461,7 @@ impl DataDietHook {
             let layout = shape.contiguous_layout(&outputs);
             batch_from_host(format, moment, ids, &outputs, layout, targets)?
         };
-        Ok(recording.recorder.record(batch)?)
+        Ok(self.recorder.record(batch)?)
     }
 }
 

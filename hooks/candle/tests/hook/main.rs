@@ -13,6 +13,7 @@ mod arguments;
 mod failures;
 mod fixture;
 mod gradients;
+mod heads;
 mod kinds;
 mod logits;
 mod loops;

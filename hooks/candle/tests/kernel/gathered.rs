@@ -1,11 +1,13 @@
 //! Outputs without a softmax, which the kernel only gathers, and rows in groups.
 
-use candle_core::DType;
 use half::f16;
 
 use crate::element_kind::ElementKind;
 use crate::emulator::{Element, run};
 use crate::task::Task;
+
+/// Outputs, targets, class indices and ids.
+type Gathered = (Vec<f64>, Vec<f32>, Vec<i64>, Vec<i64>);
 
 /// Gathers `rows` rows in groups of two, `columns` values each.
 fn gathered<T: Element, L: Element>(
@@ -15,7 +17,7 @@ fn gathered<T: Element, L: Element>(
     columns: usize,
     labels: &[L],
     label_columns: usize,
-) -> Option<(Vec<f64>, Vec<f32>, Vec<i64>, Vec<i64>)> {
+) -> Option<Gathered> {
     let mut outputs = vec![0.5_f64; rows * columns];
     let mut targets = vec![0.5_f32; rows * label_columns];
     let (mut classes, mut out_ids) = (vec![-7_i64; rows], vec![-7_i64; rows]);

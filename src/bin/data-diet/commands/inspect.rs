@@ -62,6 +62,9 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, CommandError> {
             run.name()
         ));
     }
+    for head in experiment.heads()? {
+        notes.push(format!("another head of these models: {}", head.display()));
+    }
     for name in experiment.other_names()? {
         notes.push(format!("`_runs/{name}` is left out: no run can have this name"));
     }
