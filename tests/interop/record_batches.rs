@@ -50,7 +50,10 @@ enum Command {
 struct Open {
     experiment: PathBuf,
     run: String,
+    /// The outputs of one example, whatever the kind.
     classes: usize,
+    /// `classes` without it.
+    kind: Option<String>,
     examples: Option<u64>,
     signals: Option<Vec<Signal>>,
     logits: Option<LogitsFormat>,
@@ -93,6 +96,11 @@ struct Record {
     batch_rows: Option<usize>,
     ids: PathBuf,
     labels: Option<PathBuf>,
+    /// The tokens of a sequence: logits are `[rows, tokens, classes]` and labels `[rows, tokens]`.
+    tokens: Option<usize>,
+    /// Whether there is an id per token.
+    #[serde(default)]
+    packed: bool,
     soft_targets: Option<PathBuf>,
     logits: PathBuf,
     dtype: String,
@@ -110,6 +118,8 @@ struct Repeat {
 struct Rows {
     phase: Pass,
     ids: Vec<i64>,
+    /// The tokens of a row, if there is an id per token.
+    packed: Option<usize>,
     labels: Tensor,
     logits: Tensor,
     /// Rows per batch.
@@ -205,7 +215,15 @@ impl Driver {
 
 impl Open {
     fn hook(self) -> Result<DataDietHook> {
-        let mut hook = DataDietHook::builder(self.experiment, self.run).classes(self.classes);
+        let hook = DataDietHook::builder(self.experiment, self.run);
+        let mut hook = match self.kind.as_deref() {
+            None | Some("classes") => hook.classes(self.classes),
+            Some("tokens") => hook.tokens(self.classes),
+            Some("multi_label") => hook.multi_label(self.classes),
+            Some("binary") => hook.binary(),
+            Some("regression") => hook.regression(self.classes),
+            Some(kind) => return Err(format!("kind {kind}").into()),
+        };
         if let Some(examples) = self.examples {
             hook = hook.examples(examples);
         }
@@ -259,31 +277,48 @@ impl Record {
 impl Rows {
     fn load(record: Record, classes: usize) -> Result<Self> {
         let ids = integers(&record.ids)?;
-        let rows = ids.len();
+        let packed = record.tokens.filter(|_| record.packed);
+        let rows = ids.len() / packed.unwrap_or(1);
         let labels = match (&record.labels, &record.soft_targets) {
-            (Some(labels), None) => tensor(labels, DType::I64, &[rows])?,
+            (Some(labels), None) => match record.tokens {
+                Some(tokens) => tensor(labels, DType::I64, &[rows, tokens])?,
+                None => tensor(labels, DType::I64, &[rows])?,
+            },
             (None, Some(weights)) => tensor(weights, DType::F32, &[rows, classes])?,
             _ => return Err("expected either labels or soft targets".into()),
         };
         let dtype = dtype(&record.dtype)?;
-        let shape = match record.phase {
-            Pass::Grand => &[rows][..],
-            Pass::Train | Pass::Score | Pass::HeldOut => &[rows, classes],
+        let shape = match (&record.phase, record.tokens) {
+            (Pass::Grand, _) => vec![rows],
+            (_, Some(tokens)) => vec![rows, tokens, classes],
+            _ => vec![rows, classes],
         };
-        let logits = tensor(&record.logits, dtype, shape)?;
+        let logits = tensor(&record.logits, dtype, &shape)?;
         let batch = record.batch_rows.unwrap_or(rows);
-        Ok(Self { phase: record.phase, ids, labels, logits, batch })
+        Ok(Self { phase: record.phase, ids, packed, labels, logits, batch })
+    }
+
+    fn rows(&self) -> usize {
+        self.ids.len() / self.packed.unwrap_or(1)
     }
 
     /// The first row of every batch.
     fn starts(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..self.ids.len()).step_by(self.batch)
+        (0..self.rows()).step_by(self.batch)
     }
 
     /// Records one batch, whose logits are a view, and returns its number of rows.
     fn record(&self, hook: &mut DataDietHook, start: usize) -> Result<usize> {
-        let rows = self.batch.min(self.ids.len() - start);
-        let ids = &self.ids[start..start + rows];
+        let rows = self.batch.min(self.rows() - start);
+        let per_row = self.packed.unwrap_or(1);
+        let ids = &self.ids[start * per_row..(start + rows) * per_row];
+        if let Some(tokens) = self.packed {
+            let ids = Tensor::from_slice(ids, (rows, tokens), &Device::Cpu)?;
+            let (labels, logits) =
+                (self.labels.narrow(0, start, rows)?, self.logits.narrow(0, start, rows)?);
+            hook.on_step_end(&ids, &logits, &labels)?;
+            return Ok(rows);
+        }
         let (labels, logits) =
             (self.labels.narrow(0, start, rows)?, self.logits.narrow(0, start, rows)?);
         match self.phase {

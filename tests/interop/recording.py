@@ -112,7 +112,8 @@ class Recording:
     def _rows(self, phase, ids, labels, logits):
         logits = np.ascontiguousarray(logits)
         labels = np.asarray(labels)
-        soft = labels.ndim == 2
+        # Class indices of tokens have two dimensions, too.
+        soft = labels.ndim == 2 and labels.dtype.kind == "f"
         return {
             "phase": phase,
             "ids": self._file(np.asarray(ids, dtype="<i8")),

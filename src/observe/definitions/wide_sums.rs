@@ -27,7 +27,7 @@ impl Sums {
 const FEWEST_CLASSES: usize = 256;
 const LANES: usize = 8;
 /// The values whose terms are added up in single precision.
-const BLOCK: usize = 32 * LANES;
+const BLOCK: usize = 8 * LANES;
 /// `exp` of less is taken for zero.
 const LOWEST_DEPTH: f32 = -87.0;
 /// Below this sum, terms that were taken for zero could matter.
@@ -95,9 +95,13 @@ fn add_block<T: Float>(block: &[T], largest: f32, sums: &mut Sums) {
             let z = values[lane];
             second[lane] = if z > second[lane] { z } else { second[lane] };
             let depth = z - largest;
+            // What the subtraction has rounded away (Knuth), up to 1e-6 of a term.
+            let moved = depth - z;
+            let lost = (z - (depth - moved)) - (largest + moved);
             let kept = depth > LOWEST_DEPTH;
             let depth = if kept { depth } else { LOWEST_DEPTH };
-            let term = if kept { exp(depth) } else { 0.0 };
+            let whole = exp(depth);
+            let term = if kept { whole + whole * lost } else { 0.0 };
             terms[lane] += term;
             depths[lane] += term * depth;
             squares[lane] += term * term;
