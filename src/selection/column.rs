@@ -135,7 +135,7 @@ impl ScoreColumn {
     pub fn select_with_classes(self, rule: Rule, classes: Classes) -> Result<Selection> {
         let (ids, labels, scores) = self.into_parts();
         let mut selection_state = SelectionState::new(labels, &[&scores]);
-        selection_state.step(Action::Keep, rule, classes, &scores, &ids)?;
+        selection_state.step(Action::Keep, rule, classes, &scores, None, &ids)?;
         Ok(selection_state.finish(ids))
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! ScoreColumn (ids, classes, one score) -+
 //! Rule (which), Amount (how many) -------+-> SelectionState, step by step -> Selection
-//! Classes (and of which class) ----------+     row_chooser: one rule on some rows
+//! Classes (and of which class) ----------+     row_chooser: one rule on some rows; beta_sampling: its weights
 //!                                              classes, apportion, strata: how many of which
 //! ```
 //!
@@ -12,6 +12,7 @@
 
 mod amount;
 mod apportion;
+mod beta_sampling;
 mod classes;
 mod column;
 mod example_set;

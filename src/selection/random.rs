@@ -52,6 +52,11 @@ impl SplitMix64 {
         }
     }
 
+    /// Returns a uniform value above 0 and below 1, in steps of 2^-53.
+    pub(crate) fn between_0_and_1(&mut self) -> f64 {
+        ((self.next() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
     /// Runs the first `count` steps of a Fisher-Yates shuffle, which bring a uniformly random
     /// choice of `count` values to the front in random order. More steps with the same seed choose
     /// the same values first.

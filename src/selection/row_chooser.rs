@@ -89,7 +89,7 @@ impl<'a> RowChooser<'a> {
 }
 
 /// Ascending by score, then by row.
-fn by_score(scores: &[f64], a: u32, b: u32) -> Ordering {
+pub(super) fn by_score(scores: &[f64], a: u32, b: u32) -> Ordering {
     // -0 equals 0.
     let score = |row: u32| scores[row as usize] + 0.0;
     score(a).total_cmp(&score(b)).then(a.cmp(&b))

@@ -57,6 +57,34 @@ pub enum Rule {
         /// The same seed gives the same subset.
         seed: u64,
     },
+    /// Pruning-ratio-adaptive Beta sampling (Cho et al. 2025, *Lightweight Dataset Pruning without Full
+    /// Training via Example Difficulty and Prediction Uncertainty*). Examples are drawn one after the
+    /// other without replacement, each with a probability in proportion to its weight
+    ///
+    /// ```text
+    /// w = score * Beta(m; a, b)    b = 15 (1 - mu) (1 - r^c_D)    a = 16 - b
+    /// ```
+    ///
+    /// where m is the example's prediction mean (the mean of `p_y` over training, in `0..=1`), mu the mean
+    /// of m over the ten highest scores, and r the share that is pruned: 1 minus the number to choose over
+    /// the number of scored examples. The more is pruned, the easier are the examples that are likely.
+    /// The paper's score is DUAL. The formulas are those of the authors' program.
+    ///
+    /// The prediction mean is a second score, which
+    /// [`Step::prediction_mean`](crate::manifest::recipe::Step::prediction_mean) names; only a step that
+    /// keeps can have this rule. Scores must be finite and not negative. An example of score 0 is drawn
+    /// after all others. A mean of 0 or 1 counts as 2^-24 away from it, so that no weight is infinite. With
+    /// classes, the weights are those of the rule without classes.
+    Beta {
+        /// How many to choose.
+        amount: Amount,
+        /// The exponent `c_D`, above 0, which says how fast the distribution moves to easy examples: the
+        /// higher, the later. The authors' program takes 4 for CIFAR and 11 for `ImageNet` by default.
+        #[serde(with = "json_float")]
+        c_d: f64,
+        /// The same seed gives the same subset.
+        seed: u64,
+    },
 }
 
 /// How a choice treats the classes of the examples. Where a [`Step`](crate::manifest::recipe::Step)
@@ -171,6 +199,7 @@ impl Rule {
             Self::Threshold { .. } => "threshold",
             Self::Random { .. } => "random",
             Self::Stratified { .. } => "stratified",
+            Self::Beta { .. } => "beta",
         }
     }
 
@@ -195,6 +224,14 @@ impl Rule {
                 if !(1..=MAX_STRATA).contains(&strata) {
                     return Err(Error::invalid(format!(
                         "strata: expected between 1 and {MAX_STRATA}, got {strata}"
+                    )));
+                }
+                amount.validate()
+            }
+            Self::Beta { amount, c_d, .. } => {
+                if !(c_d > 0.0 && c_d.is_finite()) {
+                    return Err(Error::invalid(format!(
+                        "c_d: expected a finite number above 0, got {c_d}"
                     )));
                 }
                 amount.validate()

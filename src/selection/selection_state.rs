@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::beta_sampling::BetaSampling;
 use super::classes::ClassSizes;
 use super::ids::Ids;
 use super::row_chooser::{RowChooser, RowOrder};
@@ -39,13 +40,15 @@ impl SelectionState {
         Self { labels, decisions, scored, left: scored }
     }
 
-    /// Keeps or drops the examples that a rule chooses among those that are left.
+    /// Keeps or drops the examples that a rule chooses among those that are left. `prediction_means` is a
+    /// second score, which only Beta sampling needs.
     pub(crate) fn step(
         &mut self,
         action: Action,
         rule: Rule,
         classes: Classes,
         scores: &[f64],
+        prediction_means: Option<&[f64]>,
         ids: &Ids,
     ) -> Result<()> {
         rule.validate()?;
@@ -54,7 +57,7 @@ impl SelectionState {
             let message = "no example has a score, so nothing is kept";
             return Err(Error::new(ErrorKind::Empty, message));
         }
-        let choice = Choice { rule, classes, scores, ids, state: self };
+        let choice = Choice { rule, classes, scores, prediction_means, ids, state: self };
         let chosen = choice.among(self.rows())?;
         let left = match action {
             Action::Keep => chosen.len(),
@@ -126,6 +129,7 @@ struct Choice<'a> {
     rule: Rule,
     classes: Classes,
     scores: &'a [f64],
+    prediction_means: Option<&'a [f64]>,
     ids: &'a Ids,
     state: &'a SelectionState,
 }
@@ -135,6 +139,7 @@ impl Choice<'_> {
     fn among(&self, mut rows: Vec<u32>) -> Result<Vec<u32>> {
         let (scored, left) = (self.state.scored, rows.len());
         let mut skip = 0;
+        let mut keys = Vec::new();
         let (amount, preference, seed) = match self.rule {
             Rule::Highest(amount) => (amount, RowOrder::Highest, 0),
             Rule::Lowest(amount) => (amount, RowOrder::Lowest, 0),
@@ -147,13 +152,18 @@ impl Choice<'_> {
                 self.expect_finite(&rows)?;
                 (amount, RowOrder::Stratified { strata }, seed)
             }
+            Rule::Beta { amount, c_d, seed } => {
+                keys = self.keys(&rows, amount.of(scored, left)?, c_d, seed)?;
+                (amount, RowOrder::Lowest, 0)
+            }
             Rule::Threshold { min, max } => {
                 let range = min.unwrap_or(f64::NEG_INFINITY)..=max.unwrap_or(f64::INFINITY);
                 return Ok(self.within(&range, rows));
             }
         };
         let count = amount.of(scored, left - skip)?;
-        let mut chooser = RowChooser::new(self.scores, preference, seed);
+        let scores = if keys.is_empty() { self.scores } else { &keys };
+        let mut chooser = RowChooser::new(scores, preference, seed);
         let classes = || ClassSizes::new(&self.state.labels, &self.state.decisions);
         match self.classes {
             Classes::Ignored => {
@@ -168,6 +178,19 @@ impl Choice<'_> {
                 classes().first_with_floors(&rows, count, floor)
             }
         }
+    }
+
+    /// Returns keys whose ascending order is that of draws from a Beta distribution.
+    fn keys(&self, rows: &[u32], count: usize, c_d: f64, seed: u64) -> Result<Vec<f64>> {
+        let prediction_means = self.prediction_means.ok_or_else(|| {
+            Error::invalid(
+                "beta: expected a second score, the prediction mean of each example; name it in a \
+                 recipe's step",
+            )
+        })?;
+        let sampling = BetaSampling { scores: self.scores, prediction_means, c_d, seed };
+        sampling.check(rows, self.ids)?;
+        Ok(sampling.keys(rows, 1.0 - count as f64 / self.state.scored as f64))
     }
 
     fn expect_finite(&self, rows: &[u32]) -> Result<()> {

@@ -5,6 +5,8 @@ positions, which is the order of the ids here; the programs themselves use an un
 of equal scores is nobody's intention.
 """
 
+import math
+
 import numpy as np
 
 
@@ -45,6 +47,32 @@ def strata_by_widened_range(scores, strata):
         start, end = low + stratum * step, low + (stratum + 1) * step
         places[(scores >= start) & (scores < end)] = stratum
     return places
+
+
+def beta_weights(scores, prediction_means, pruned, c_d):
+    """`beta_sampling` of the DUAL program: the weights of its draws, by the density in full."""
+    highest = np.argsort(scores, kind="stable")[-10:]
+    b = 15 * (1 - prediction_means[highest].mean()) * (1 - pruned**c_d)
+    a = 16 - b
+    factor = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
+    return scores * factor * prediction_means ** (a - 1) * (1 - prediction_means) ** (b - 1)
+
+
+def draw_without_replacement(weights, size, uniforms):
+    """The `size` positions whose waiting times, with the weights as rates, end first."""
+    times = -np.log(uniforms) / weights
+    return np.sort(np.argsort(times, kind="stable")[:size])
+
+
+def splitmix64(seed, number):
+    """Uniform numbers of the generator SplitMix64, the upper 53 bits and a half."""
+    mask, numbers = (1 << 64) - 1, []
+    for _ in range(number):
+        seed = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        numbers.append((((z ^ (z >> 31)) >> 11) + 0.5) / (1 << 53))
+    return np.array(numbers)
 
 
 def stratum_budgets(sizes, budget):

@@ -30,6 +30,10 @@ class Table:
             "forgetting": random.poisson(2.0, EXAMPLES).astype(float),
             "aum": random.normal(2.0, 3.0, EXAMPLES) - 4 * (noise > 1.5),
         }
+        # Means of 30 predictions; hard and uncertain examples have the highest DUAL.
+        mean = random.beta(1.5, 1.0, EXAMPLES)
+        self.scores["mean"] = mean
+        self.scores["dual"] = (1 - mean) * np.sqrt(mean * (1 - mean)) * random.uniform(0.5, 1, EXAMPLES)
         order = random.permutation(EXAMPLES)
         columns = {name: scores[order] for name, scores in self.scores.items()}
         frame = pl.DataFrame({"example": order, "label": self.labels[order], **columns})
@@ -110,6 +114,29 @@ def test_coverage_centric_as_the_authors_program(table):
     kept_places = places[np.isin(left, kept)]
     assert np.isin(kept, left).all()
     np.testing.assert_array_equal(np.bincount(kept_places, minlength=strata), budgets)
+
+
+@pytest.mark.parametrize("fraction, c_d, seed", [(0.1, 4, 0), (0.3, 4, 1), (0.9, 11, 2), (0.5, 0.5, 3)])
+def test_beta_sampling(table, fraction, c_d, seed):
+    """Draw for draw: the same generator, the density of the paper in full."""
+    scores, means = table.scores["dual"], table.scores["mean"]
+    weights = selections.beta_weights(scores, means, 1 - share(fraction) / EXAMPLES, c_d)
+    uniforms = selections.splitmix64(seed, EXAMPLES)
+    expected = selections.draw_without_replacement(weights, share(fraction), uniforms)
+    choose = ("--by", "dual", "--keep", "beta", "--prediction-mean", "mean", "--c-d", c_d)
+    kept = table.kept(*choose, "--fraction", fraction, "--seed", seed, output="beta.csv")
+    np.testing.assert_array_equal(kept, expected)
+    again = table.path / "again.csv"
+    data_diet("filter", "--recipe", table.path / "beta.recipe.json", "--exact", "--force", "-o", again)
+    assert again.read_bytes() == (table.path / "beta.csv").read_bytes()
+
+
+def test_the_more_beta_sampling_prunes_the_easier_is_what_it_keeps(table):
+    means = table.scores["mean"]
+    choose = ("--by", "dual", "--keep", "beta", "--prediction-mean", "mean", "--fraction")
+    kept = {share: means[table.kept(*choose, share)].mean() for share in (0.02, 0.1, 0.3)}
+    assert kept[0.02] > kept[0.1] > kept[0.3] > 0, kept
+    assert kept[0.02] > means.mean() + 0.1, kept
 
 
 def test_random_keeps_no_side(table):

@@ -121,8 +121,10 @@ impl Recipe {
     pub fn scores(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for step in &self.steps {
-            if !names.contains(&step.by()) {
-                names.push(step.by());
+            for name in step.scores() {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
             }
         }
         names
@@ -155,10 +157,13 @@ impl Recipe {
         let scores: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
         let mut selection_state = SelectionState::new(labels, &scores);
         for (number, step) in self.steps.iter().enumerate() {
-            // Every step's score is among the names.
-            let place = names.iter().position(|name| *name == step.by()).unwrap_or(0);
+            // Every step's scores are among the names.
+            let score =
+                |name: &str| scores[names.iter().position(|other| *other == name).unwrap_or(0)];
+            let prediction_means = step.prediction_mean.as_deref().map(score);
+            let by = score(step.by());
             selection_state
-                .step(step.action, step.rule, step.classes, scores[place], &ids)
+                .step(step.action, step.rule, step.classes, by, prediction_means, &ids)
                 .map_err(|error| self.name_step(number, error))?;
         }
         Ok(selection_state.finish(ids))

@@ -35,6 +35,7 @@ fn read(name: &str) -> Result<ScoreColumn> {
     let score = |id: &i64| match name {
         "down" => -(*id as f64),
         "none" if id % 2 == 0 => f64::NAN,
+        "mean" => *id as f64 / 10.0,
         "infinite" if *id == 9 => f64::INFINITY,
         _ => *id as f64,
     };
@@ -88,12 +89,43 @@ fn a_coverage_centric_choice_by_hand() {
 }
 
 #[test]
+fn beta_sampling_takes_a_second_score_and_what_earlier_steps_left() {
+    let keep = |count, seed| {
+        let rule = Rule::Beta { amount: Amount::Count(count), c_d: 4.0, seed };
+        Step::keep("up", rule).prediction_mean("mean")
+    };
+    let recipe = |step| Recipe::new().then(step);
+    assert_eq!(recipe(keep(3, 0)).scores(), ["up", "mean"]);
+    assert_eq!(kept(&recipe(keep(3, 5))), kept(&recipe(keep(3, 5))));
+    let choices: Vec<Vec<i64>> = (0..20).map(|seed| kept(&recipe(keep(3, seed)))).collect();
+    assert!(choices.iter().any(|choice| *choice != choices[0]));
+    assert!(choices.iter().all(|choice| choice.len() == 3));
+    // Example 0 has score 0 and comes only when all others are there.
+    assert!(choices.iter().all(|choice| !choice.contains(&0)));
+    assert_eq!(kept(&recipe(keep(9, 0))), (1..10).collect::<Vec<_>>());
+    let after = recipe(Step::drop("up", Rule::Highest(Amount::Count(5)))).then(keep(4, 1));
+    assert_eq!(kept(&after), [1, 2, 3, 4]);
+    // Seven examples of class 0, three of class 1.
+    let balanced = kept(&recipe(keep(4, 2).classes(Classes::Balanced)));
+    assert_eq!(balanced.iter().filter(|&&id| id > 6).count(), 2);
+    let floor = kept(&recipe(keep(4, 2).classes(Classes::AtLeast(Amount::Count(2)))));
+    assert_eq!((floor.len(), floor.iter().filter(|&&id| id > 6).count() >= 2), (4, true));
+    // An example without the second score takes no part.
+    let rule = Rule::Beta { amount: Amount::Count(5), c_d: 4.0, seed: 0 };
+    let lacking = Step::keep("mean", rule).prediction_mean("none");
+    assert!(recipe(lacking).select(read).is_err(), "means above 1");
+    let alone = read("up").unwrap().select(rule).unwrap_err();
+    assert!(alone.to_string().starts_with("beta: expected a second score"), "{alone}");
+}
+
+#[test]
 fn refusals_name_the_step_and_the_argument() {
     let refusal = |steps: &[Step]| {
         let recipe = steps.iter().cloned().fold(Recipe::new(), Recipe::then);
         recipe.select(read).unwrap_err()
     };
     let keep = |count| Step::keep("up", Rule::Highest(Amount::Count(count)));
+    let beta = |c_d| Rule::Beta { amount: Amount::Count(2), c_d, seed: 0 };
     let drop = |share| Step::drop("up", Rule::Lowest(Amount::Fraction(share)));
     let cases = [
         (vec![], "steps: expected at least one, got none"),
@@ -142,6 +174,34 @@ fn refusals_name_the_step_and_the_argument() {
             )],
             "stratified: expected finite scores, got inf of example 9; drop it by an earlier step, \
              or take a score without infinities",
+        ),
+        (
+            vec![Step::keep("up", beta(0.0)).prediction_mean("mean")],
+            "c_d: expected a finite number above 0, got 0",
+        ),
+        (
+            vec![Step::keep("up", beta(4.0))],
+            "prediction mean: expected the name of a score beside the rule beta, got none",
+        ),
+        (
+            vec![keep(1).prediction_mean("mean")],
+            "prediction mean: expected it with the rule beta only, got another rule",
+        ),
+        (
+            vec![Step::drop("up", beta(4.0)).prediction_mean("mean")],
+            "beta: expected a step that keeps, got one that drops",
+        ),
+        (
+            vec![Step::keep("down", beta(4.0)).prediction_mean("mean")],
+            "beta: expected finite scores of at least 0, got -1 of example 1",
+        ),
+        (
+            vec![Step::keep("infinite", beta(4.0)).prediction_mean("mean")],
+            "beta: expected finite scores of at least 0, got inf of example 9",
+        ),
+        (
+            vec![Step::keep("up", beta(4.0)).prediction_mean("up")],
+            "beta: expected mean predictions between 0 and 1, got 2 of example 2",
         ),
         (
             vec![Step::keep("up", Rule::Threshold { min: Some(f64::NAN), max: Some(1.0) })],
@@ -212,6 +272,8 @@ fn step() -> impl Strategy<Value = Step> {
         (amount.clone(), any::<u64>()).prop_map(|(amount, seed)| Rule::Random { amount, seed }),
         (amount.clone(), 1..1000_usize, any::<u64>())
             .prop_map(|(amount, strata, seed)| Rule::Stratified { amount, strata, seed }),
+        (amount.clone(), f64::MIN_POSITIVE..f64::MAX, any::<u64>())
+            .prop_map(|(amount, c_d, seed)| Rule::Beta { amount, c_d, seed }),
     ];
     let classes = prop_oneof![
         Just(Classes::Ignored),
@@ -219,9 +281,11 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Classes::Proportional),
         amount.prop_map(Classes::AtLeast)
     ];
-    (".*", rule, classes, any::<bool>())
-        .prop_map(|(by, rule, classes, drops)| {
+    (".*", ".*", rule, classes, any::<bool>())
+        .prop_map(|(by, mean, rule, classes, drops)| {
             let step = if drops { Step::drop(by, rule) } else { Step::keep(by, rule) };
+            let is_beta = matches!(rule, Rule::Beta { .. });
+            let step = if is_beta { step.prediction_mean(mean) } else { step };
             step.classes(classes)
         })
         .prop_filter("a step that makes sense", |step| step.validate().is_ok())

@@ -105,6 +105,13 @@ fn options_make_the_recipe_that_they_say() {
             ),
         ),
         (
+            "--by el2n --keep beta --prediction-mean never_learned --count 3 --seed 7 --c-d 5.5",
+            Recipe::new().then(
+                Step::keep("el2n", Rule::Beta { amount: Amount::Count(3), c_d: 5.5, seed: 7 })
+                    .prediction_mean("never_learned"),
+            ),
+        ),
+        (
             "--by el2n --keep lowest --fraction 0.5 --classes proportional --drop-lowest 3",
             Recipe::new()
                 .then(
@@ -202,6 +209,8 @@ fn options_that_make_no_sense_together() {
     refused(&["--offset", "1"]).tells("--offset goes with --keep window");
     refused(&["--strata", "9"]).tells("--strata goes with --keep stratified");
     refused(&["--seed", "9"]).tells("--seed goes with --keep random");
+    refused(&["--prediction-mean", "aum"]).tells("--prediction-mean goes with --keep beta");
+    refused(&["--c-d", "4"]).tells("--c-d goes with --keep beta");
     refused(&["--drop-by", "el2n"]).tells("--drop-highest");
     refused(&["--hard", "low"]).tells("--drop-hardest");
     refused(&["--exact"]).tells("--recipe");

@@ -45,7 +45,15 @@ pub(crate) struct Choice {
     /// With `--keep stratified`: how many strata [default: 50]
     #[arg(long, value_name = "K")]
     pub(crate) strata: Option<usize>,
-    /// The seed of `--keep random` and `--keep stratified` [default: 0]
+    /// With `--keep beta`: the score that is the prediction mean of an example [default:
+    /// cartography_confidence]
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) prediction_mean: Option<String>,
+    /// With `--keep beta`: the exponent c_D; the higher, the later easy examples are preferred
+    /// [default: 4]
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    pub(crate) c_d: Option<f64>,
+    /// The seed of `--keep random`, `--keep stratified` and `--keep beta` [default: 0]
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<u64>,
     /// Drop the highest scores first
@@ -85,6 +93,8 @@ pub(crate) enum Keep {
     Random,
     /// Examples from the whole range of scores, see --strata and --drop-hardest
     Stratified,
+    /// Draws by score and difficulty: the more is pruned, the easier (DUAL), see --prediction-mean
+    Beta,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,6 +179,7 @@ impl Choice {
             (Some(Keep::Stratified), _) => {
                 Rule::Stratified { amount, strata: self.strata.unwrap_or(50), seed }
             }
+            (Some(Keep::Beta), _) => Rule::Beta { amount, c_d: self.c_d.unwrap_or(4.0), seed },
             (None, _) => Rule::Threshold { min: self.min, max: self.max },
         };
         let (dropped, kept) = match (self.classes, self.class_floor) {
@@ -197,7 +208,12 @@ impl Choice {
         if let Some(Part(amount)) = self.drop_lowest {
             recipe = recipe.then(Step::drop(drop_by, Rule::Lowest(amount)).classes(dropped));
         }
-        Ok(recipe.then(Step::keep(by, rule).classes(kept)))
+        let mut keep = Step::keep(by, rule).classes(kept);
+        if self.keep == Some(Keep::Beta) {
+            let mean = self.prediction_mean.as_deref().unwrap_or("cartography_confidence");
+            keep = keep.prediction_mean(mean);
+        }
+        Ok(recipe.then(keep))
     }
 
     /// An option without effect is a mistake.
@@ -208,10 +224,17 @@ impl Choice {
             (self.strata.is_some(), keep(&[Keep::Stratified]), "--strata", "--keep stratified"),
             (
                 self.seed.is_some(),
-                keep(&[Keep::Random, Keep::Stratified]),
+                keep(&[Keep::Random, Keep::Stratified, Keep::Beta]),
                 "--seed",
-                "--keep random or --keep stratified",
+                "--keep random, --keep stratified or --keep beta",
             ),
+            (
+                self.prediction_mean.is_some(),
+                keep(&[Keep::Beta]),
+                "--prediction-mean",
+                "--keep beta",
+            ),
+            (self.c_d.is_some(), keep(&[Keep::Beta]), "--c-d", "--keep beta"),
         ] {
             if given && !serves {
                 return Err(format!("{option} goes with {with}"));

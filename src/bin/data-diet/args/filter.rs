@@ -21,7 +21,8 @@ use super::choice::Choice;
         --keep random --fraction 0.7 --seed 1         the baseline to compare with\n    \
         --keep window --offset 10% --fraction 0.5     skip the easiest tenth\n    \
         --keep stratified --fraction 0.1 --drop-hardest 30%\n                                                  \
-        coverage-centric: all the range of scores\n\n  \
+        coverage-centric: all the range of scores\n    \
+        --by dual --keep beta --fraction 0.1          DUAL: the more is pruned, the easier\n\n  \
         Drop what is probably mislabeled first, then keep the hard half of all:\n    \
         ... --by el2n --drop-lowest 5% --drop-by aum --keep highest --fraction 0.5 ...\n\n  \
         Equal numbers of every class; or at least a fifth of every class:\n    \
