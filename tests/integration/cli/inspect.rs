@@ -48,7 +48,7 @@ fn lists_the_scores_that_runs_can_give() {
     let twelve = Twelve::new();
     let call = data_diet(&["inspect", &twelve.shown()], 0);
     call.says("scores of seed-0, seed-1\n  recorded: el2n, loss, margin, forgetting, ")
-        .says("\n  from loss: confidence, cartography_confidence, cartography_variability\n")
+        .says("\n  from loss: confidence, cartography_confidence, cartography_variability, ")
         .says("\n  missing (no gradient norms): grand\n")
         .says("\n  missing (no logits): el1n, entropy\n");
 }

@@ -152,7 +152,8 @@ fn a_flush_includes_what_is_still_on_the_device(place: &Place) {
         hook.flush().unwrap();
         let status = hook.status();
         assert_eq!((status.committed, status.queued_bytes), (rows, 0));
-        assert_eq!(status.non_finite, calls * 3);
+        // Minus infinity masks a class out.
+        assert_eq!(status.non_finite, calls * 2);
     }
     hook.finish().unwrap().check().unwrap();
 }

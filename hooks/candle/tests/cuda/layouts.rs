@@ -86,7 +86,8 @@ fn rows_that_are_not_finite(place: &Place) {
     let non_finite = assert_each_recorded(place, |device| {
         DTYPES.map(|dtype| values.to_dtype(dtype).unwrap().to_device(device).unwrap()).into()
     });
-    assert_eq!(non_finite, (DTYPES.len() * bad.len()) as u64);
+    // Minus infinity masks a class out.
+    assert_eq!(non_finite, (DTYPES.len() * (bad.len() - 1)) as u64);
 }
 
 fn huge_and_tied(place: &Place) {

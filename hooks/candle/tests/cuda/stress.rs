@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use data_diet::observe::{Phase, Signal};
 use data_diet::run::RunStatus;
-use data_diet_candle::{DataDietHook, DataDietHookBuilder, WhenFull};
+use data_diet_candle::{DataDietHook, DataDietHookBuilder, LogitsFormat, WhenFull};
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_call, assert_recorded};
 use crate::fixture::{Fixture, LogitRow, Row};
@@ -211,6 +211,7 @@ fn long_transfers_of_memory_that_is_used_again(place: &Place) {
     let (rows, classes) = (place.times(128, 4), place.times(50_000, 300));
     let fixture = Fixture::new();
     let builder = fixture.builder().classes(classes).signals(Signal::ALL);
+    let builder = builder.logits(LogitsFormat::F32);
     let mut hook = builder.queue_bytes(1 << 20).build().unwrap();
     let device = &place.device;
     let base = Numbers::new(29).tensor(5.0, &[rows, classes], device);

@@ -7,7 +7,7 @@ use candle_nn::{
     AdamW, Dropout, Linear, Module, Optimizer, ParamsAdamW, VarBuilder, VarMap, linear,
 };
 use data_diet::observe::Signal;
-use data_diet_candle::DataDietHook;
+use data_diet_candle::{DataDietHook, LogitsFormat};
 
 use crate::expected::{Kept, Reading, Seen, SeenTargets, assert_recorded};
 use crate::fixture::Fixture;
@@ -48,6 +48,7 @@ impl Recipe {
     pub(crate) fn assert_recorded(self, device: &Device) {
         let fixture = Fixture::new();
         let builder = fixture.builder().classes(self.classes).signals(Signal::ALL);
+        let builder = builder.logits(LogitsFormat::F32);
         let mut hook = builder.build().unwrap();
         let mut trainer = Trainer::new(self, device);
         let seen = trainer.train(&mut hook, self.steps).unwrap();
