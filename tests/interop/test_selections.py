@@ -127,7 +127,7 @@ def test_beta_sampling(table, fraction, c_d, seed):
     kept = table.kept(*choose, "--fraction", fraction, "--seed", seed, output="beta.csv")
     np.testing.assert_array_equal(kept, expected)
     again = table.path / "again.csv"
-    data_diet("filter", "--recipe", table.path / "beta.recipe.json", "--exact", "--force", "-o", again)
+    data_diet("filter", "--recipe", table.path / "beta.recipe.json", "--exact", "-o", again)
     assert again.read_bytes() == (table.path / "beta.csv").read_bytes()
 
 
