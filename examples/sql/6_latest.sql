@@ -12,7 +12,8 @@ of_epochs AS (
 SELECT of_epochs.phase AS phase, of_epochs.epoch AS epoch
 FROM of_epochs
 JOIN of_phases ON of_epochs.phase = of_phases.phase AND of_epochs.runs = of_phases.runs
+-- `score`, `train`, `held_out`: text, since Polars cannot order by a CASE of numbers.
 ORDER BY
-    CASE of_epochs.phase WHEN 'score' THEN 0 WHEN 'train' THEN 1 ELSE 2 END,
+    CASE of_epochs.phase WHEN 'score' THEN 'a' WHEN 'train' THEN 'b' ELSE 'c' END,
     of_epochs.epoch DESC
 LIMIT 1

@@ -39,7 +39,7 @@ macro_rules! signals {
         /// One value for each signal.
         ///
         /// Build it as a literal in code that computes signals by other means than
-        /// [`ExampleSignals`]: a literal that lacks a signal does not compile.
+        /// [`ExampleSignals`](crate::observe::ExampleSignals): a literal that lacks a signal does not compile.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct PerSignal<T> {
             $(#[doc = concat!("Of [`Signal::", stringify!($variant), "`].")] pub $name: T,)+

@@ -20,22 +20,26 @@ def signals(logits, targets) -> dict[str, np.ndarray]:
     z = np.asarray(logits, dtype=np.float64)
     y = np.asarray(targets, dtype=np.float64)
     rows = np.arange(len(z))
-    broken = ~np.isfinite(z).all(axis=1)
+    # Minus infinity masks a class out, but not all of them.
+    broken = np.isnan(z).any(axis=1) | (z == np.inf).any(axis=1) | (z == -np.inf).all(axis=1)
     z = np.where(broken[:, None], 0.0, z)
 
     shifted = z - z.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     p = np.exp(log_p)
+    # 0 times minus infinity contributes nothing.
+    y_log_p = np.where(y > 0, y * np.where(y > 0, log_p, 0.0), 0.0)
+    p_log_p = p * np.where(p > 0, log_p, 0.0)
     label = y.argmax(axis=1)
     others = z.copy()
     others[rows, label] = -np.inf
     values = {
         "el2n": np.sqrt(((p - y) ** 2).sum(axis=1)),
         "el1n": np.abs(p - y).sum(axis=1),
-        "loss": -(y * log_p).sum(axis=1),
+        "loss": -y_log_p.sum(axis=1),
         "margin": z[rows, label] - others.max(axis=1),
         "confidence": p[rows, label],
-        "entropy": -(p * log_p).sum(axis=1),
+        "entropy": -p_log_p.sum(axis=1),
     }
     for name in values:
         values[name] = np.where(broken, np.nan, values[name])

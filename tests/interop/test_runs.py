@@ -7,6 +7,11 @@ import polars as pl
 from recording import Recording, data_diet, run_metadata
 
 
+def counts(**counted):
+    rows = {"written": 0, "dropped": 0, "non_finite": 0, "lost": 0, "without_tokens": 0}
+    return {**rows, **counted}
+
+
 def test_metadata_of_a_finished_run(small):
     metadata = run_metadata(small.path, "seed-1")
     now = time.time() * 1000
@@ -16,12 +21,13 @@ def test_metadata_of_a_finished_run(small):
     assert metadata.pop("waited_seconds") >= 0
     rows = sum(run == "seed-1" for run, *_ in small.observations)
     assert metadata == {
-        "schema_version": 1,
+        "schema_version": 2,
         "run": "seed-1",
         "rank": 0,
         "status": "finished",
         "format": {
-            "classes": small.CLASSES,
+            "kind": "classes",
+            "outputs": small.CLASSES,
             "examples": None,
             "ignore_index": None,
             "signals": ["el2n", "loss", "margin", "el1n", "confidence", "entropy"],
@@ -30,10 +36,13 @@ def test_metadata_of_a_finished_run(small):
         "seed": 1,
         "first_step": 0,
         "spawned_from": None,
-        "rows": {"written": rows, "dropped": 0, "non_finite": 0, "lost": 0},
+        "targets": "classes",
+        "rows": counts(written=rows),
         "snapshots": {"written": 0, "skipped": 0, "lost": 0},
         "gaps": [],
         "failure": None,
+        "labels": {"examples": small.EXAMPLES, "changed": 0},
+        "warnings": [],
     }
 
 
@@ -43,7 +52,7 @@ def test_rows_of_non_finite_logits_are_counted(recording, experiment):
     recording.record("train", [0, 1, 2, 3], [0, 0, 0, -1], logits)
     recording.finish()
     metadata = run_metadata(experiment, "seed-0")
-    assert metadata["rows"] == {"written": 3, "dropped": 0, "non_finite": 2, "lost": 0}
+    assert metadata["rows"] == counts(written=3, non_finite=2)
     assert metadata["format"]["logits"] == {"top_k": 1}
     assert metadata["format"]["ignore_index"] == -1
     assert "2 rows with non-finite logits" in data_diet("inspect", experiment).stdout

@@ -66,7 +66,7 @@ def test_gradient_norms(recording, experiment):
     recording.open(experiment, "seed-0", 3, rank=2)
     norms = np.array([0.5, np.inf, 0.0], dtype=np.float32)
     recording.record("grand", [4, 7, 2**40], [0, 2, 1], norms, step=5, epoch=1)
-    assert recording.finish()["rows"] == {"written": 3, "dropped": 0, "non_finite": 1, "lost": 0}
+    assert recording.finish()["rows"] == {"written": 3, "dropped": 0, "non_finite": 1, "lost": 0, "without_tokens": 0}
     (path,) = parts(experiment, "grand")
     assert path.relative_to(experiment).parent.as_posix() == "grand/run=seed-0/rank=2"
     assert columns(path) == [*MOMENT, ("grand", pa.float32())]
@@ -143,7 +143,8 @@ def test_bytes_per_observation(recording, experiment, capsys):
     examples, epochs, batch = 50_000, 10, 128
     random = np.random.default_rng(0)
     labels = random.integers(10, size=examples)
-    recording.open(experiment, "seed-0", 10, examples=examples, logits="off")
+    signals = ["el2n", "loss", "margin"]
+    recording.open(experiment, "seed-0", 10, examples=examples, signals=signals, logits="off")
     for epoch in range(epochs):
         order = random.permutation(examples)
         logits = cifar_like_logits(random, labels[order], epoch, epochs)

@@ -238,9 +238,9 @@ def test_aum_and_cartography(small, tmp_path):
 def test_aum_where_runs_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
     for name, expected in train_scores(observations_of(ten_runs)).items():
         assert_same(scores_of_ten, name, expected)
-    told = data_diet("scores", ten_runs, "-o", "x", "--score", "entropy", expect=1).stderr
-    assert "no chosen run has recorded `entropy`" in told
-    assert "no logits; needed: the signal `entropy` switched on, or every logit as f32" in told
+    told = data_diet("scores", ten_runs, "-o", "x", "--score", "el1n", expect=1).stderr
+    assert "no chosen run has recorded `el1n`" in told
+    assert "no logits; needed: the signal `el1n` switched on, or every logit as f32" in told
 
 
 def test_runs_that_record_different_signals(recording, experiment, tmp_path):

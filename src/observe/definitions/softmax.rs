@@ -63,15 +63,22 @@ impl ExampleSignals {
         if !(0.0..=1.0).contains(&target) {
             return Self::NON_FINITE;
         }
-        let mut signals = Self::compute(&logits, Target::Soft(&[1.0 - target, target]));
-        if target == 0.5 && !signals.is_broken() {
-            // The lowest index would win the tie.
-            let positive = Self::compute(&logits, Target::Class(1));
-            signals.margin = positive.margin;
-            signals.confidence = positive.confidence;
-            signals.correct = positive.correct;
+        let signals = Self::compute(&logits, Target::Class(usize::from(target >= 0.5)));
+        if signals.is_broken() {
+            return signals;
         }
-        signals
+        // Both classes miss by the same: sigmoid(z) - y, taken from the side that loses no digits.
+        let (z, y) = (logits[1], f64::from(target));
+        let tail = (-z.abs()).exp();
+        let unlikely = tail / (1.0 + tail);
+        let missed = if z > 0.0 { (1.0 - y) - unlikely } else { unlikely - y }.abs();
+        let log_odds = if z == f64::NEG_INFINITY && y == 0.0 { 0.0 } else { y * z };
+        Self {
+            el2n: (std::f64::consts::SQRT_2 * missed) as f32,
+            el1n: (2.0 * missed) as f32,
+            loss: (z.max(0.0) - log_odds + tail.ln_1p()) as f32,
+            ..signals
+        }
     }
 }
 
@@ -239,6 +246,23 @@ mod tests {
         close(signals.el2n, 1.5_f64.sqrt());
         close(signals.entropy, 2.0_f64.ln());
         assert!(!signals.correct);
+    }
+
+    proptest! {
+        /// A soft target of two classes, where that loses no digits.
+        #[test]
+        fn a_soft_binary_target_is_that_of_two_classes(z in -8.0_f64..8.0, target in 0.0_f32..1.0) {
+            let got = ExampleSignals::binary(z, target);
+            let weights = [1.0 - target, target];
+            let expected = ExampleSignals::compute(&[0.0, z], Target::Soft(&weights));
+            for signal in Signal::ALL {
+                if target == 0.5 && matches!(signal, Signal::Margin | Signal::Confidence) {
+                    continue;
+                }
+                let (got, expected) = (got.get(signal), expected.get(signal));
+                prop_assert!((got - expected).abs() < 1e-6, "{} {} {}", signal, got, expected);
+            }
+        }
     }
 
     #[test]
