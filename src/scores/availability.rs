@@ -2,10 +2,10 @@
 //! reading rows.
 
 use super::catalogue::RecordedRun;
-use super::plan::train_phase_signal;
 use super::run_table::{GRAND, RunTable};
 use super::score::Score;
 use super::signal_source::{SignalSource, why_missing};
+use super::train_phase_score::TrainPhaseScore;
 use crate::error::Result;
 use crate::observe::{Phase, Signal};
 use crate::run::Run;
@@ -42,7 +42,7 @@ pub fn available(run: &Run, assume_class_targets: bool) -> Result<Vec<ScoreAvail
     let recorded = RecordedRun::open(run.clone(), assume_class_targets)?;
     let signals = Signal::ALL.into_iter().map(Score::Latest);
     let others = [Score::LatestPerplexity, Score::LatestGrand];
-    let scores = signals.chain(Score::OF_RUNS).chain(others);
+    let scores = signals.chain(TrainPhaseScore::ALL.map(Score::from)).chain(others);
     let of_run = |score| ScoreAvailability { score, availability: of_score(score, &recorded) };
     Ok(scores.map(of_run).collect())
 }
@@ -68,9 +68,9 @@ fn of_score(score: Score, run: &RecordedRun) -> Availability {
                 None => missing("no rows"),
             }
         }
-        score => {
+        Score::TrainPhase { score, .. } => {
             let train = RunTable::Observations(Phase::Train);
-            match train_phase_signal(score) {
+            match score.signal() {
                 _ if is_empty(train) => missing("no rows in the train phase"),
                 Some(signal) => of_column(signal.name(), train, Some(signal), run),
                 None if run.run.kind().has_correct() => Availability::Recorded,

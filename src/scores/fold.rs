@@ -112,12 +112,12 @@ impl Plan {
         for group in self.steps.iter().filter(|group| group.iter().all(|&at| rows[at] == 0)) {
             let window = |&at: &usize| match self.computed[at] {
                 ComputedColumn::Window(window) => Some(window),
-                ComputedColumn::WholeTrainPhase(_) => None,
+                ComputedColumn::TrainPhase { .. } => None,
             };
             let windows: Vec<Window> = group.iter().filter_map(window).collect();
             if let [Window { column, span, .. }, ..] = windows[..] {
                 let sources: Vec<RunTable> = windows.iter().map(|window| window.source).collect();
-                return Err(nothing_at(span, &sources, runs, column));
+                return Err(nothing_at(span, &sources, runs, Some(column)));
             }
         }
         let of_steps = |at: &usize| self.steps.iter().any(|group| group.contains(at));

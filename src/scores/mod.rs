@@ -39,6 +39,7 @@ mod spill;
 mod table;
 #[cfg(test)]
 mod tests;
+mod train_phase_score;
 mod train_phase_scores;
 mod values;
 mod writer;
@@ -51,3 +52,4 @@ pub(crate) use reader::verify;
 pub use request::{At, ScoreOptions, ScoreRequest};
 pub use score::{Score, Span};
 pub use table::{ScoreFileSummary, ScoreStatistics, ScoreTable};
+pub use train_phase_score::TrainPhaseScore;

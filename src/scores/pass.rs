@@ -16,7 +16,7 @@ use super::decoded::{DecodedRowGroup, Moments, Task, overlaps};
 use super::derived_columns::{LogitsRows, LogitsTable};
 use super::fold_state::FoldState;
 use super::ordered_parallel::in_order;
-use super::plan::{ComputedColumn, Plan, train_phase_signal};
+use super::plan::{ComputedColumn, Plan};
 use super::run_table::RunTable;
 use super::score::Span;
 use super::signal_source::SignalSource;
@@ -37,7 +37,8 @@ pub(super) struct Pass<'a> {
     /// The columns of floats that are read.
     columns: Vec<&'static str>,
     windows: Vec<OpenWindow>,
-    training: Training,
+    /// One for each span of epochs.
+    trainings: Vec<Training>,
     /// The rank that had an example in this epoch, plus one; `None` for a run of one rank.
     owners: Option<Vec<u32>>,
     places: Vec<u32>,
@@ -78,7 +79,7 @@ impl<'a> Pass<'a> {
             })
         };
         let table = recorded.table(source);
-        let (mut windows, mut training) = (Vec::new(), Training::default());
+        let (mut windows, mut trainings) = (Vec::new(), Vec::<Training>::new());
         for (computed, what) in plan.computed.iter().enumerate() {
             match *what {
                 ComputedColumn::Window(window) => {
@@ -101,25 +102,32 @@ impl<'a> Pass<'a> {
                         });
                     }
                 }
-                ComputedColumn::WholeTrainPhase(score)
+                ComputedColumn::TrainPhase { score, epochs }
                     if source == RunTable::Observations(Phase::Train) =>
                 {
-                    let signal = train_phase_signal(score);
-                    if signal.is_none_or(|signal| recorded.has(source, signal.name())) {
-                        training.add(computed, score, signal.map(|signal| place(signal.name())));
+                    let signal = score.signal();
+                    if signal.is_some_and(|signal| !recorded.has(source, signal.name())) {
+                        continue;
                     }
+                    let of_span = trainings.iter().position(|other| other.epochs() == epochs);
+                    let of_span = of_span.unwrap_or_else(|| {
+                        trainings.push(Training::new(epochs));
+                        trainings.len() - 1
+                    });
+                    let column = signal.map(|signal| place(signal.name()));
+                    trainings[of_span].add(computed, score, column);
                 }
-                ComputedColumn::WholeTrainPhase(_) => {}
+                ComputedColumn::TrainPhase { .. } => {}
             }
         }
-        let idle = table.epochs.is_empty() || (windows.is_empty() && training.scores.is_empty());
+        let idle = table.epochs.is_empty() || (windows.is_empty() && trainings.is_empty());
         let owners = (table.ranks.len() > 1).then(Vec::new);
         (!idle).then_some(Self {
             recorded,
             source,
             columns,
             windows,
-            training,
+            trainings,
             owners,
             places: Vec::new(),
         })
@@ -142,9 +150,9 @@ impl<'a> Pass<'a> {
     fn tasks(&self, fold: &FoldState) -> Result<Vec<Task>> {
         let (buckets, unsorted) = self.buckets(fold);
         let table = self.recorded.table(self.source);
-        let whole = !self.training.scores.is_empty();
         let wanted = |group: &&Group| {
-            whole || self.windows.iter().any(|window| overlaps(&group.outline, window.span))
+            self.trainings.iter().any(|training| training.overlaps(&group.outline))
+                || self.windows.iter().any(|window| overlaps(&group.outline, window.span))
         };
         // Whether a row counts depends on the epoch's rows of all lower ranks.
         let mut epochs: Vec<Span> = Vec::new();
@@ -172,7 +180,9 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 let mut wanted = vec![false; self.columns.len()];
-                self.training.columns().for_each(|column| wanted[column] = true);
+                for training in self.trainings.iter().filter(|it| it.overlaps(&group.outline)) {
+                    training.columns().for_each(|column| wanted[column] = true);
+                }
                 let mut steps = false;
                 for window in self.windows.iter().filter(|w| overlaps(&group.outline, w.span)) {
                     wanted[window.column] = true;
@@ -227,7 +237,7 @@ impl<'a> Pass<'a> {
         let tasks = self.tasks(fold)?;
         let (source, names) = (self.source, self.columns.clone());
         // The table `grand` has no column `correct`, and no score needs it.
-        let bits = self.training.reads_correct();
+        let bits = self.trainings.iter().any(Training::reads_correct);
         let first_epochs: Vec<(i32, usize)> =
             tasks.iter().map(|task| (*task.group.outline.epochs.start(), task.rank)).collect();
         let epochs: BTreeSet<u32> = self.recorded.table(source).epochs.clone();
@@ -316,7 +326,7 @@ impl<'a> Pass<'a> {
         epoch: u32,
     ) -> Result<()> {
         // First, the rows that count at all; then those that count for each window.
-        let whole = !self.training.scores.is_empty();
+        let whole = self.trainings.iter().any(|training| training.includes(epoch));
         let open: Vec<(usize, Range<usize>)> = (0..self.windows.len())
             .map(|at| (at, decoded.rows_of(self.windows[at].span, rows, epoch)))
             .filter(|(_, of_window)| !of_window.is_empty())
@@ -353,10 +363,10 @@ impl<'a> Pass<'a> {
             }
         }
         let broken = self
-            .columns_of(&open, rows)
+            .columns_of(&open, rows, epoch)
             .any(|(column, rows)| has_non_finite(decoded.values(column, &rows)));
         if broken {
-            fold.non_finite += self.count_non_finite(&open, decoded, rows, &places);
+            fold.non_finite += self.count_non_finite(&open, decoded, rows, &places, epoch);
         }
         let examples = fold.index.len();
         for (at, of_window) in &open {
@@ -367,9 +377,9 @@ impl<'a> Pass<'a> {
             window.mean.add(places, values);
             fold.rows[window.computed] += of_window.len() as u64;
         }
-        if whole {
-            self.training.slots().for_each(|slots| slots.grow(examples));
-            self.training.add_rows(&places, decoded, rows);
+        for training in self.trainings.iter_mut().filter(|training| training.includes(epoch)) {
+            training.slots().for_each(|slots| slots.grow(examples));
+            training.add_rows(&places, decoded, rows);
         }
         self.places = places;
         Ok(())
@@ -380,9 +390,12 @@ impl<'a> Pass<'a> {
         &'b self,
         open: &'b [(usize, Range<usize>)],
         rows: &'b Range<usize>,
+        epoch: u32,
     ) -> impl Iterator<Item = (usize, Range<usize>)> + 'b {
         let windows = open.iter().map(|(at, rows)| (self.windows[*at].column, rows.clone()));
-        windows.chain(self.training.columns().map(|column| (column, rows.clone())))
+        let trainings = self.trainings.iter().filter(move |training| training.includes(epoch));
+        let of_trainings = trainings.flat_map(Training::columns);
+        windows.chain(of_trainings.map(|column| (column, rows.clone())))
     }
 
     /// Counts the rows that are left out of a mean.
@@ -392,9 +405,10 @@ impl<'a> Pass<'a> {
         decoded: &DecodedRowGroup,
         rows: &Range<usize>,
         places: &[u32],
+        epoch: u32,
     ) -> u64 {
         let is_broken = |row: usize| {
-            self.columns_of(open, rows).any(|(column, rows)| {
+            self.columns_of(open, rows, epoch).any(|(column, rows)| {
                 rows.contains(&row) && has_non_finite(decoded.values(column, &(row..row + 1)))
             })
         };
@@ -413,25 +427,41 @@ impl<'a> Pass<'a> {
         // After the first epoch nearly all examples are known, so places are sorted from here on.
         if let Some(from) = fold.settle() {
             self.windows.iter_mut().for_each(|window| window.mean.reorder(&from));
-            self.training.slots().for_each(|slots| slots.reorder(&from));
+            let slots = self.trainings.iter_mut().flat_map(Training::slots);
+            slots.for_each(|slots| slots.reorder(&from));
         }
         let (ended, open): (Vec<OpenWindow>, Vec<OpenWindow>) =
             std::mem::take(&mut self.windows).into_iter().partition(|w| w.last_epoch <= epoch);
         self.windows = open;
-        let mut ended = ended.into_iter();
-        ended.try_for_each(|window| columns.push(window.computed, window.into_values()))
+        for window in ended {
+            columns.push(window.computed, window.into_values())?;
+        }
+        let (ended, open): (Vec<Training>, Vec<Training>) =
+            std::mem::take(&mut self.trainings).into_iter().partition(|it| it.ends_by(epoch));
+        self.trainings = open;
+        ended.into_iter().try_for_each(|training| end_training(training, fold, columns))
     }
 
     fn end(self, fold: &mut FoldState, columns: &mut dyn ColumnSink) -> Result<()> {
         for window in self.windows {
             columns.push(window.computed, window.into_values())?;
         }
-        for &(computed, score) in &self.training.scores {
-            fold.rows[computed] += 1;
-            columns.push(computed, self.training.values(score))?;
-        }
-        Ok(())
+        let mut left = self.trainings.into_iter();
+        left.try_for_each(|training| end_training(training, fold, columns))
     }
+}
+
+/// Hands on the scores of the train phase that are over the same epochs.
+fn end_training(
+    training: Training,
+    fold: &mut FoldState,
+    columns: &mut dyn ColumnSink,
+) -> Result<()> {
+    for &(computed, score) in &training.scores {
+        fold.rows[computed] += 1;
+        columns.push(computed, training.values(score))?;
+    }
+    Ok(())
 }
 
 fn comes_from_logits(sources: &[Option<SignalSource>]) -> bool {

@@ -8,6 +8,7 @@ use super::request::{At, Quantity, ScoreRequest};
 use super::run_table::{GRAND, RunTable, recorded_signals};
 use super::score::{Score, Span};
 use super::signal_source::{requirement, why_missing};
+use super::train_phase_score::TrainPhaseScore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Phase, Signal};
 
@@ -35,8 +36,8 @@ pub(super) struct Plan {
 pub(super) enum ComputedColumn {
     /// The mean of a column of a table over a span.
     Window(Window),
-    /// A score of a whole train phase.
-    WholeTrainPhase(Score),
+    /// A score of the train phase, of all epochs or from the first to the last of these.
+    TrainPhase { score: TrainPhaseScore, epochs: Option<(u32, u32)> },
 }
 
 impl ComputedColumn {
@@ -44,7 +45,7 @@ impl ComputedColumn {
     pub(super) fn column(self) -> Option<(RunTable, &'static str)> {
         match self {
             Self::Window(window) => Some((window.source, window.column)),
-            Self::WholeTrainPhase(score) => Some((TRAIN, train_phase_signal(score)?.name())),
+            Self::TrainPhase { score, .. } => Some((TRAIN, score.signal()?.name())),
         }
     }
 }
@@ -57,31 +58,6 @@ pub(super) struct Window {
     pub(super) span: Span,
     /// Whether the score is the exponential of the mean.
     pub(super) is_exponential: bool,
-}
-
-/// The column that a score of a whole train phase needs besides `correct`.
-pub(super) fn train_phase_signal(score: Score) -> Option<Signal> {
-    match score {
-        Score::Aum => Some(Signal::Margin),
-        Score::CartographyConfidence
-        | Score::CartographyVariability
-        | Score::ThresholdCloseness
-        | Score::DynamicUncertainty
-        | Score::Dual => Some(Signal::Confidence),
-        Score::Forgetting
-        | Score::ForgettingInf
-        | Score::NeverLearned
-        | Score::FirstLearned
-        | Score::Presentations
-        | Score::CartographyCorrectness
-        | Score::CartographyForgetting
-        | Score::Latest(_)
-        | Score::Signal { .. }
-        | Score::LatestPerplexity
-        | Score::Perplexity { .. }
-        | Score::LatestGrand
-        | Score::Grand(_) => None,
-    }
 }
 
 /// Returns whether a table has rows in a span, according to the footers: exactly for epochs; for
@@ -143,9 +119,9 @@ impl Plan {
             }
             Quantity::Cartography => {
                 let scores = [
-                    Score::CartographyConfidence,
-                    Score::CartographyVariability,
-                    Score::CartographyCorrectness,
+                    TrainPhaseScore::CartographyConfidence,
+                    TrainPhaseScore::CartographyVariability,
+                    TrainPhaseScore::CartographyCorrectness,
                 ];
                 // Correctness alone does not make a dataset map.
                 let confidence = Signal::Confidence.name();
@@ -153,7 +129,15 @@ impl Plan {
                 if request.if_recorded && !is_there {
                     return Ok(());
                 }
-                scores.iter().try_for_each(|&score| self.add_score(score, request, runs))
+                let epochs = request.epochs();
+                let mut scores = scores.into_iter();
+                scores.try_for_each(|score| {
+                    self.add_score(Score::TrainPhase { score, epochs }, request, runs)
+                })
+            }
+            Quantity::TrainPhase(score) => {
+                let epochs = request.epochs();
+                self.add_score(Score::TrainPhase { score, epochs }, request, runs)
             }
             Quantity::Score(score) => self.add_score(score, request, runs),
         }
@@ -175,7 +159,12 @@ impl Plan {
                 (RunTable::Observations(phase), Some(Signal::Loss.name()), Some(span))
             }
             Score::Grand(span) => (RunTable::Grand, Some(GRAND), Some(span)),
-            _ => (TRAIN, train_phase_signal(score).map(Signal::name), None),
+            Score::TrainPhase { score, epochs } => {
+                let span = epochs.map(|(first, last)| Span::epochs(first, last));
+                (TRAIN, score.signal().map(Signal::name), span)
+            }
+            // Names without a moment are requests of their own.
+            Score::Latest(_) | Score::LatestPerplexity | Score::LatestGrand => return Ok(()),
         };
         let has = |run: &&RecordedRun| match column {
             Some(column) => run.has(source, column),
@@ -185,13 +174,23 @@ impl Plan {
             let missing = || not_recorded(&score.to_string(), column, &[source], runs);
             return if request.if_recorded { Ok(()) } else { Err(missing()) };
         }
-        let computed = match (column, span) {
-            (Some(column), Some(span)) => {
-                Asked { request, runs, column }.check(&[source], span)?;
+        if let Some(span) = span {
+            match check(span, &[source], runs, column) {
+                Err(error) if request.if_recorded && error.kind() == ErrorKind::NotFound => {
+                    return Ok(());
+                }
+                checked => checked?,
+            }
+        }
+        let computed = match (score, column, span) {
+            (Score::TrainPhase { score, epochs }, ..) => {
+                ComputedColumn::TrainPhase { score, epochs }
+            }
+            (_, Some(column), Some(span)) => {
                 let is_exponential = matches!(score, Score::Perplexity { .. });
                 ComputedColumn::Window(Window { source, column, span, is_exponential })
             }
-            _ => ComputedColumn::WholeTrainPhase(score),
+            _ => return Ok(()),
         };
         let computed = self.push(score.to_string(), computed);
         if let Some(Span::Steps { .. }) = span {
@@ -276,7 +275,7 @@ impl Plan {
             &At::StepRange(first, last) => vec![Span::steps(first, last)],
         };
         for &span in &spans {
-            asked.check(sources, span)?;
+            check(span, sources, runs, Some(column))?;
         }
         let mut pushed = vec![Vec::new(); spans.len()];
         for &source in sources {
@@ -346,25 +345,43 @@ impl<'a> Asked<'a> {
         let in_all = |epoch: &u32| self.tables(source).all(|table| table.epochs.contains(epoch));
         self.epochs(source).into_iter().rev().find(in_all)
     }
+}
 
-    /// Checks that one of these sources has rows in a span.
-    fn check(&self, sources: &[RunTable], span: Span) -> Result<()> {
-        let is_empty = match span {
-            Span::Epochs { first, last } => first > last,
-            Span::Steps { first, last } => first > last,
+/// Returns the tables of these sources that have a column, or any rows if no column is asked for.
+fn tables<'a>(
+    sources: &'a [RunTable],
+    runs: &'a [RecordedRun],
+    column: Option<&'a str>,
+) -> impl Iterator<Item = &'a RecordedTable> {
+    let of_source = move |&source: &RunTable| {
+        let has = move |run: &&RecordedRun| column.is_none_or(|column| run.has(source, column));
+        runs.iter().filter(has).map(move |run| run.table(source))
+    };
+    sources.iter().flat_map(of_source)
+}
+
+/// Checks that one of these sources has rows in a span.
+fn check(
+    span: Span,
+    sources: &[RunTable],
+    runs: &[RecordedRun],
+    column: Option<&str>,
+) -> Result<()> {
+    let is_empty = match span {
+        Span::Epochs { first, last } => first > last,
+        Span::Steps { first, last } => first > last,
+    };
+    if is_empty {
+        let range = match span {
+            Span::Epochs { first, last } => format!("epochs: got {first} to {last}"),
+            Span::Steps { first, last } => format!("steps: got {first} to {last}"),
         };
-        if is_empty {
-            let range = match span {
-                Span::Epochs { first, last } => format!("epochs: got {first} to {last}"),
-                Span::Steps { first, last } => format!("steps: got {first} to {last}"),
-            };
-            return Err(Error::invalid(format!("{range}; the lower end must come first")));
-        }
-        if sources.iter().any(|&s| self.tables(s).any(|table| reaches(table, span))) {
-            return Ok(());
-        }
-        Err(nothing_at(span, sources, self.runs, self.column))
+        return Err(Error::invalid(format!("{range}; the lower end must come first")));
     }
+    if tables(sources, runs, column).any(|table| reaches(table, span)) {
+        return Ok(());
+    }
+    Err(nothing_at(span, sources, runs, column))
 }
 
 /// The error for a span in which nothing was recorded, listing what was.
@@ -372,19 +389,14 @@ pub(super) fn nothing_at(
     span: Span,
     sources: &[RunTable],
     runs: &[RecordedRun],
-    column: &'static str,
+    column: Option<&str>,
 ) -> Error {
     let place = match sources {
         [RunTable::Observations(phase)] => format!(" in the {phase} phase"),
         [RunTable::Grand] => " in the table `grand`".to_owned(),
         _ => String::new(),
     };
-    let tables = || {
-        let pairs = sources.iter().flat_map(|&source| runs.iter().map(move |run| (source, run)));
-        pairs
-            .filter(|(source, run)| run.has(*source, column))
-            .map(|(source, run)| run.table(source))
-    };
+    let tables = || tables(sources, runs, column);
     let message = match span {
         Span::Epochs { first, last } => {
             let epochs: BTreeSet<u32> =

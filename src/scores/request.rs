@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use super::score::{Score, unknown_score};
+use super::train_phase_score::TrainPhaseScore;
 use crate::error::{Error, Result};
 use crate::observe::{Phase, Signal};
 
@@ -33,16 +34,17 @@ impl Default for ScoreOptions {
 }
 
 impl ScoreOptions {
-    /// Takes every signal and `GraNd` among the scores at these moments.
+    /// Takes every signal and `GraNd` among the scores at these moments; with [`At::EpochRange`], the
+    /// scores of the train phase, too.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if no score takes a moment.
     pub fn set_time(&mut self, at: &At) -> Result<()> {
-        if !self.scores.iter().any(ScoreRequest::accepts_time) {
+        if !self.scores.iter().any(|request| request.accepts(at)) {
             return Err(Error::invalid(
                 "scores: expected a signal or `grand` to take at an epoch or a step, but the name of \
-                 each score says when it is taken",
+                 each score says when it is taken; scores of the train phase take a range of epochs",
             ));
         }
         let taken = std::mem::take(&mut self.scores).into_iter();
@@ -93,7 +95,7 @@ pub enum At {
 /// ```
 /// use data_diet::ScoreOptions;
 /// use data_diet::observe::{Phase, Signal};
-/// use data_diet::scores::{At, Score, ScoreRequest};
+/// use data_diet::scores::{At, Score, ScoreRequest, TrainPhaseScore};
 ///
 /// let mut options = ScoreOptions::default();
 /// options.scores = vec![
@@ -101,7 +103,7 @@ pub enum At {
 ///     ScoreRequest::signal(Signal::El2n).at(At::EveryEpoch).phase(Phase::Score),
 ///     ScoreRequest::signal(Signal::Loss).at(At::EpochRange(0, 4)).phase(Phase::Train),
 ///     // Scores that have one name only.
-///     Score::Forgetting.into(),
+///     TrainPhaseScore::Forgetting.into(),
 ///     "el2n_train_step_500".parse::<Score>()?.into(),
 ///     // Three columns, where confidence was recorded or can be derived.
 ///     ScoreRequest::cartography().if_recorded(),
@@ -123,6 +125,7 @@ pub(super) enum Quantity {
     Grand,
     Perplexity,
     Cartography,
+    TrainPhase(TrainPhaseScore),
     Score(Score),
 }
 
@@ -147,8 +150,8 @@ impl ScoreRequest {
         Self::new(Quantity::Perplexity)
     }
 
-    /// The three coordinates of a dataset map: [`Score::CartographyConfidence`],
-    /// [`Score::CartographyVariability`] and [`Score::CartographyCorrectness`].
+    /// The three coordinates of a dataset map: [`TrainPhaseScore::CartographyConfidence`],
+    /// [`TrainPhaseScore::CartographyVariability`] and [`TrainPhaseScore::CartographyCorrectness`].
     #[must_use]
     pub fn cartography() -> Self {
         Self::new(Quantity::Cartography)
@@ -156,28 +159,30 @@ impl ScoreRequest {
 
     /// The default scores: `el2n`, EL2N at these moments, the forgetting scores, `aum`, perplexity of
     /// tokens, and cartography. Each is left out if what it needs was neither recorded nor can be derived.
+    /// With [`At::EpochRange`] the scores of the train phase are over these epochs, too.
     #[must_use]
     pub fn standard(at: &At, phase: Option<Phase>) -> Vec<Self> {
         let el2n = Self { phase, ..Self::signal(Signal::El2n).at(at.clone()) };
         let mut scores = vec![Self::signal(Signal::El2n), el2n];
         let of_training = [
-            Score::Forgetting,
-            Score::ForgettingInf,
-            Score::NeverLearned,
-            Score::FirstLearned,
-            Score::Presentations,
-            Score::Aum,
+            TrainPhaseScore::Forgetting,
+            TrainPhaseScore::ForgettingInf,
+            TrainPhaseScore::NeverLearned,
+            TrainPhaseScore::FirstLearned,
+            TrainPhaseScore::Presentations,
+            TrainPhaseScore::Aum,
         ];
-        scores.extend(of_training.map(Self::from));
-        scores.push(Self::cartography());
+        scores.extend(of_training.map(|score| Self::from(score).at(at.clone())));
+        scores.push(Self::cartography().at(at.clone()));
         scores.push(Self::perplexity());
         scores.into_iter().map(Self::if_recorded).collect()
     }
 
-    /// Sets when to take a signal or `GraNd`. Does nothing to other scores.
+    /// Sets when to take a signal, `GraNd` or perplexity. Scores of the train phase take
+    /// [`At::EpochRange`]: only these epochs count. Does nothing to other scores.
     #[must_use]
     pub fn at(mut self, at: At) -> Self {
-        if self.accepts_time() {
+        if self.accepts(&at) {
             self.at = Some(at);
         }
         self
@@ -200,10 +205,24 @@ impl ScoreRequest {
         self
     }
 
-    /// Returns whether [`at`](Self::at) applies to it.
+    /// Returns whether it has a value at every moment, as a signal has; [`at`](Self::at) sets any. Scores of
+    /// the train phase accept a range of epochs only.
     #[must_use]
     pub fn accepts_time(&self) -> bool {
         matches!(self.quantity, Quantity::Signal(_) | Quantity::Grand | Quantity::Perplexity)
+    }
+
+    fn accepts(&self, at: &At) -> bool {
+        let of_training = matches!(self.quantity, Quantity::Cartography | Quantity::TrainPhase(_));
+        self.accepts_time() || (of_training && matches!(at, At::EpochRange(..)))
+    }
+
+    /// Returns the span of a score of the train phase.
+    pub(super) fn epochs(&self) -> Option<(u32, u32)> {
+        match self.at {
+            Some(At::EpochRange(first, last)) => Some((first, last)),
+            _ => None,
+        }
     }
 
     fn accepts_phase(&self) -> bool {
@@ -221,8 +240,16 @@ impl From<Score> for ScoreRequest {
             Score::Latest(signal) => Quantity::Signal(signal),
             Score::LatestGrand => Quantity::Grand,
             Score::LatestPerplexity => Quantity::Perplexity,
+            Score::TrainPhase { score, epochs: None } => Quantity::TrainPhase(score),
             score => Quantity::Score(score),
         })
+    }
+}
+
+impl From<TrainPhaseScore> for ScoreRequest {
+    /// Over all epochs, unless [`at`](Self::at) says which.
+    fn from(score: TrainPhaseScore) -> Self {
+        Self::new(Quantity::TrainPhase(score))
     }
 }
 
@@ -250,12 +277,24 @@ mod tests {
             ("grand", true),
             ("cartography", false),
             ("aum", false),
+            ("aum_epochs_0_to_4", false),
             ("el2n_train_epoch_1", false),
             ("grand_epoch_1", false),
         ] {
             let request: ScoreRequest = name.parse().unwrap();
             assert_eq!(request.accepts_time(), takes, "{name}");
             assert_eq!(request.at(at.clone()).at.is_some(), takes, "{name}");
+        }
+        let early = At::EpochRange(0, 4);
+        for (name, takes) in [
+            ("el2n", true),
+            ("cartography", true),
+            ("aum", true),
+            ("aum_epochs_0_to_2", false),
+            ("el2n_train_epoch_1", false),
+        ] {
+            let request: ScoreRequest = name.parse().unwrap();
+            assert_eq!(request.at(early.clone()).at.is_some(), takes, "{name}");
         }
         assert!("cartographer".parse::<ScoreRequest>().is_err());
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::train_phase_score::TrainPhaseScore;
 use crate::error::{Error, Result};
 use crate::observe::{Phase, Signal};
 
@@ -45,46 +46,14 @@ pub enum Score {
     /// is hard. Paul et al. 2021, definition 2.1. At initialization it follows the norm of the
     /// input and prunes badly (Kirsch 2023).
     Grand(Span),
-    /// `forgetting`: forgetting events in the train phase. An example that a run never learned
-    /// counts as that run's largest number of presentations. High is hard. Toneva et al. 2018,
-    /// section 3.
-    Forgetting,
-    /// `forgetting_inf`: the same, but never learned counts as infinity, as in the Data Diet code.
-    ForgettingInf,
-    /// `never_learned`: 1 if no presentation in the train phase was classified correctly, else 0.
-    NeverLearned,
-    /// `first_learned`: the index of the first correct presentation, from 0, over runs that have one.
-    FirstLearned,
-    /// `presentations`: how often the example was presented in the train phase.
-    Presentations,
-    /// `aum`: the mean margin, in logits, over the finite observations of the train phase; low is
-    /// suspicious of a wrong label. Pleiss et al. 2020, equation 1.
-    Aum,
-    /// `cartography_confidence`: the mean of `p_y` over the train phase; low is hard. Swayamdipta et
-    /// al. 2020, section 2.
-    CartographyConfidence,
-    /// `cartography_variability`: the population standard deviation of `p_y` over the train phase; high
-    /// is ambiguous. Swayamdipta et al. 2020, section 2.
-    CartographyVariability,
-    /// `cartography_correctness`: the share of correct presentations in the train phase. Swayamdipta et
-    /// al. 2020, section 2.
-    CartographyCorrectness,
-    /// `threshold_closeness`: `m (1 - m)`, where m is the mean of `p_y` over the train phase; high is
-    /// ambiguous. From the code of Swayamdipta et al. 2020.
-    ThresholdCloseness,
-    /// `cartography_forgetting`: forgetting events in the train phase as [`Forgetting`](Self::Forgetting)
-    /// counts them, and 1000 for an example that a run never learned. High is hard. From the code of
-    /// Swayamdipta et al. 2020.
-    CartographyForgetting,
-    /// `dynamic_uncertainty`: the standard deviation (`n - 1`) of `p_y` in every window of 10 consecutive
-    /// presentations of the train phase, averaged over windows; high is uncertain. An example that came
-    /// less often has one window; NaN for fewer than 2. He et al. 2023, *Large-scale Dataset Pruning with
-    /// Dynamic Uncertainty*, equations 2 and 3.
-    DynamicUncertainty,
-    /// `dual`: in the same windows, 1 minus the mean of `p_y` times its standard deviation, averaged; high
-    /// is worth keeping. Cho et al. 2025, *Lightweight Dataset Pruning without Full Training via Example
-    /// Difficulty and Prediction Uncertainty*, equation 4. The paper takes the first 30 epochs.
-    Dual,
+    /// `forgetting`, `aum_epochs_0_to_4`, ...: a score of the presentations in the train phase. With epochs,
+    /// only those count, both ends included, as if training had been just that.
+    TrainPhase {
+        /// The score.
+        score: TrainPhaseScore,
+        /// The first and the last epoch; `None` for all.
+        epochs: Option<(u32, u32)>,
+    },
     /// `perplexity`: as [`Perplexity`](Self::Perplexity), at the epoch that a signal by itself refers to.
     LatestPerplexity,
     /// `perplexity_score_epoch_3`, ...: of a sequence of tokens, a run's value is the exponential of the
@@ -158,43 +127,21 @@ impl fmt::Display for Span {
 const PERPLEXITY: &str = "perplexity";
 
 impl Score {
-    /// Every score without a phase or a moment in its name, except signals.
-    pub(super) const OF_RUNS: [Self; 13] = [
-        Self::Forgetting,
-        Self::ForgettingInf,
-        Self::NeverLearned,
-        Self::FirstLearned,
-        Self::Presentations,
-        Self::Aum,
-        Self::CartographyConfidence,
-        Self::CartographyVariability,
-        Self::CartographyCorrectness,
-        Self::ThresholdCloseness,
-        Self::CartographyForgetting,
-        Self::DynamicUncertainty,
-        Self::Dual,
-    ];
-
-    /// Returns the name of a score of whole runs.
+    /// Returns the name without a phase and a moment.
     fn fixed_name(self) -> &'static str {
         match self {
             Self::Latest(signal) | Self::Signal { signal, .. } => signal.name(),
             Self::LatestGrand | Self::Grand(_) => "grand",
-            Self::Forgetting => "forgetting",
-            Self::ForgettingInf => "forgetting_inf",
-            Self::NeverLearned => "never_learned",
-            Self::FirstLearned => "first_learned",
-            Self::Presentations => "presentations",
-            Self::Aum => "aum",
-            Self::CartographyConfidence => "cartography_confidence",
-            Self::CartographyVariability => "cartography_variability",
-            Self::CartographyCorrectness => "cartography_correctness",
-            Self::ThresholdCloseness => "threshold_closeness",
-            Self::CartographyForgetting => "cartography_forgetting",
-            Self::DynamicUncertainty => "dynamic_uncertainty",
-            Self::Dual => "dual",
+            Self::TrainPhase { score, .. } => score.name(),
             Self::LatestPerplexity | Self::Perplexity { .. } => PERPLEXITY,
         }
+    }
+}
+
+impl From<TrainPhaseScore> for Score {
+    /// Over all epochs.
+    fn from(score: TrainPhaseScore) -> Self {
+        Self::TrainPhase { score, epochs: None }
     }
 }
 
@@ -203,6 +150,9 @@ impl fmt::Display for Score {
         match self {
             Self::Signal { signal, phase, span } => write!(f, "{signal}_{phase}_{span}"),
             Self::Grand(span) => write!(f, "grand_{span}"),
+            Self::TrainPhase { score, epochs: Some((first, last)) } => {
+                write!(f, "{}_{}", score.name(), Span::epochs(*first, *last))
+            }
             Self::Perplexity { phase, span } => write!(f, "{PERPLEXITY}_{phase}_{span}"),
             _ => f.write_str(self.fixed_name()),
         }
@@ -223,20 +173,31 @@ impl FromStr for Score {
 pub(super) fn unknown_score(name: &str) -> Error {
     let signals = Signal::ALL.map(Signal::name).join(", ");
     let phases = Phase::ALL.map(Phase::name).join(", ");
-    let fixed = Score::OF_RUNS.map(Score::fixed_name).join(", ");
+    let of_training = TrainPhaseScore::ALL.map(TrainPhaseScore::name).join(", ");
     Error::invalid(format!(
         "score: expected SIGNAL, SIGNAL_PHASE_epoch_E, SIGNAL_PHASE_epochs_A_to_B, \
          SIGNAL_PHASE_step_S, SIGNAL_PHASE_steps_A_to_B (SIGNAL: {signals}; PHASE: {phases}), \
-         {fixed}, perplexity, perplexity_PHASE_epoch_E and so on, grand, grand_epoch_E or \
-         grand_step_S, got `{name}`"
+         TRAINING, TRAINING_epochs_A_to_B (TRAINING: {of_training}), perplexity, \
+         perplexity_PHASE_epoch_E and so on, grand, grand_epoch_E or grand_step_S, got `{name}`"
     ))
 }
 
 fn parse(name: &str) -> Option<Score> {
-    let fixed = Signal::ALL.into_iter().map(Score::Latest).chain(Score::OF_RUNS);
+    let of_training = TrainPhaseScore::ALL.map(Score::from);
+    let fixed = Signal::ALL.into_iter().map(Score::Latest).chain(of_training);
     let fixed = fixed.chain([Score::LatestGrand, Score::LatestPerplexity]);
     if let Some(score) = fixed.into_iter().find(|score| score.fixed_name() == name) {
         return Some(score);
+    }
+    let over_epochs = |score: TrainPhaseScore| {
+        let rest = name.strip_prefix(score.name())?.strip_prefix('_')?;
+        match span(rest)? {
+            Span::Epochs { first, last } => Some((score, (first, last))),
+            Span::Steps { .. } => None,
+        }
+    };
+    if let Some((score, epochs)) = TrainPhaseScore::ALL.into_iter().find_map(over_epochs) {
+        return Some(Score::TrainPhase { score, epochs: Some(epochs) });
     }
     let (first, rest) = name.split_once('_')?;
     if first == "grand" {
@@ -278,16 +239,27 @@ mod tests {
     #[test]
     fn the_hard_end_of_every_score_is_known() {
         let has_none = [
-            Score::Presentations,
-            Score::CartographyVariability,
-            Score::ThresholdCloseness,
-            Score::DynamicUncertainty,
+            TrainPhaseScore::Presentations,
+            TrainPhaseScore::CartographyVariability,
+            TrainPhaseScore::ThresholdCloseness,
+            TrainPhaseScore::DynamicUncertainty,
         ];
+        let has_none = has_none.map(Score::from);
+        let of_training = TrainPhaseScore::ALL.map(Score::from);
         let scores = Signal::ALL.map(Score::Latest);
         let others = [Score::LatestGrand, Score::LatestPerplexity];
-        for score in scores.into_iter().chain(Score::OF_RUNS).chain(others) {
+        for score in scores.into_iter().chain(of_training).chain(others) {
             let hard = HardEnd::for_score(&score.to_string());
             assert_eq!(hard.is_none(), has_none.contains(&score), "{score}");
+        }
+        for score in TrainPhaseScore::ALL {
+            let hard = HardEnd::for_score(score.name());
+            for epochs in [(0, 4), (3, 3)] {
+                let name = Score::TrainPhase { score, epochs: Some(epochs) }.to_string();
+                assert_eq!(HardEnd::for_score(&name), hard, "{name}");
+                assert_eq!(HardEnd::for_score(&format!("{name}_mean")), hard, "{name}");
+                assert_eq!(HardEnd::for_score(&format!("{name}_std")), None, "{name}");
+            }
         }
         for signal in Signal::ALL {
             let bare = HardEnd::for_score(signal.name());
@@ -320,7 +292,11 @@ mod tests {
                 span
             }),
             span.prop_map(Score::Grand),
-            prop::sample::select(Score::OF_RUNS.to_vec()),
+            (prop::sample::select(TrainPhaseScore::ALL.to_vec()), any::<Option<(u32, u32)>>())
+                .prop_map(|(score, epochs)| {
+                    let epochs = epochs.map(|(a, b)| (a.min(b), a.max(b)));
+                    Score::TrainPhase { score, epochs }
+                }),
             Just(Score::LatestGrand),
             Just(Score::LatestPerplexity),
         ]
@@ -354,6 +330,10 @@ mod tests {
             "cartography_variability",
             "cartography_correctness",
             "threshold_closeness",
+            "aum_epoch_3",
+            "forgetting_epochs_0_to_4",
+            "forgetting_inf_epochs_2_to_4",
+            "cartography_confidence_epochs_0_to_4",
             "cartography_forgetting",
             "dynamic_uncertainty",
             "dual",
@@ -391,7 +371,11 @@ mod tests {
             "el2n_train_epoch_4294967296",
             "grand_train_epoch_1",
             "cartography",
-            "aum_epoch_3",
+            "aum_epochs_3_to_3",
+            "aum_epochs_4_to_3",
+            "aum_steps_3_to_4",
+            "aum_train_epochs_0_to_4",
+            "cartography_epochs_0_to_4",
             "perplexity_epoch_3",
             "dual_train_epoch_3",
         ] {

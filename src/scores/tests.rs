@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::observe::{Batch, BatchFormat, LogitsFormat, Moment, Phase, Signal, Targets};
 use crate::record::Recorder;
 use crate::run::Experiment;
-use crate::scores::{At, Score, ScoreOptions, ScoreRequest, ScoreTable};
+use crate::scores::{At, ScoreOptions, ScoreRequest, ScoreTable, TrainPhaseScore};
 
 /// What one example went through: its values, and whether they came from a correct answer.
 type Rows = BTreeMap<i64, Vec<Row>>;
@@ -53,10 +53,10 @@ fn sorted_rows_give_the_same_sums() {
         let experiment = Experiment::open(directory.path()).unwrap();
         let scores = vec![
             ScoreRequest::signal(Signal::Margin).at(At::EveryEpoch),
-            Score::Aum.into(),
-            Score::Forgetting.into(),
-            Score::Presentations.into(),
-            Score::CartographyCorrectness.into(),
+            TrainPhaseScore::Aum.into(),
+            TrainPhaseScore::Forgetting.into(),
+            TrainPhaseScore::Presentations.into(),
+            TrainPhaseScore::CartographyCorrectness.into(),
         ];
         let options = ScoreOptions { scores, ..ScoreOptions::default() };
         let table = ScoreTable::fold(&experiment, &options).unwrap();

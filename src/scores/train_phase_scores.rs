@@ -1,23 +1,28 @@
-//! Scores over the whole train phase of a run: forgetting, margins, the dataset map.
+//! Scores over the train phase of a run, or a span of its epochs: forgetting, margins, the dataset map,
+//! windows.
 
 use std::ops::Range;
 
 use super::accumulate::{
     CorrectRate, Slots, Spread, Sum, add_up, count_correct, means, spread_out,
 };
-use super::decoded::DecodedRowGroup;
+use super::decoded::{DecodedRowGroup, overlaps};
 use super::forgetting::Presentations;
 use super::presentation_windows::{PresentationWindows, duals, slide, uncertainties};
-use super::score::Score;
+use super::score::Span;
+use super::train_phase_score::TrainPhaseScore;
 use super::values::Values;
+use crate::run::RowGroupOutline;
 
 /// What the cartography code counts for an example that was never learned.
 const NEVER_LEARNED_IN_CARTOGRAPHY: u32 = 1000;
 
-/// The slots of the scores that are asked for.
+/// The slots of the scores that are asked for over the same epochs.
 #[derive(Default)]
 pub(super) struct Training {
-    pub(super) scores: Vec<(usize, Score)>,
+    /// The first and the last epoch that count; `None` for all.
+    epochs: Option<(u32, u32)>,
+    pub(super) scores: Vec<(usize, TrainPhaseScore)>,
     presentations: Option<Vec<Presentations>>,
     /// For the margin, with the index of its column in the pass.
     margins: Option<(usize, Vec<Sum>)>,
@@ -29,49 +34,55 @@ pub(super) struct Training {
 }
 
 impl Training {
+    pub(super) fn new(epochs: Option<(u32, u32)>) -> Self {
+        Self { epochs, ..Self::default() }
+    }
+
+    /// Returns the first and the last epoch that count; `None` for all.
+    pub(super) fn epochs(&self) -> Option<(u32, u32)> {
+        self.epochs
+    }
+
+    pub(super) fn includes(&self, epoch: u32) -> bool {
+        self.epochs.is_none_or(|(first, last)| (first..=last).contains(&epoch))
+    }
+
+    /// Returns whether a row group may hold rows that count.
+    pub(super) fn overlaps(&self, outline: &RowGroupOutline) -> bool {
+        self.epochs.is_none_or(|(first, last)| overlaps(outline, Span::epochs(first, last)))
+    }
+
+    /// Returns whether no later epoch counts.
+    pub(super) fn ends_by(&self, epoch: u32) -> bool {
+        self.epochs.is_some_and(|(_, last)| last <= epoch)
+    }
+
     /// Adds a score, with the index of the float column that it needs, if any.
-    pub(super) fn add(&mut self, computed: usize, score: Score, column: Option<usize>) {
+    pub(super) fn add(&mut self, computed: usize, score: TrainPhaseScore, column: Option<usize>) {
         self.scores.push((computed, score));
         match (score, column) {
-            (Score::Aum, Some(column)) => self.margins = Some((column, Vec::new())),
+            (TrainPhaseScore::Aum, Some(column)) => self.margins = Some((column, Vec::new())),
             (
-                Score::CartographyConfidence
-                | Score::CartographyVariability
-                | Score::ThresholdCloseness,
+                TrainPhaseScore::CartographyConfidence
+                | TrainPhaseScore::CartographyVariability
+                | TrainPhaseScore::ThresholdCloseness,
                 Some(column),
             ) => self.confidences = Some((column, Vec::new())),
-            (Score::DynamicUncertainty | Score::Dual, Some(column)) => {
+            (TrainPhaseScore::DynamicUncertainty | TrainPhaseScore::Dual, Some(column)) => {
                 self.windows = Some((column, Vec::new()));
             }
-            (Score::CartographyCorrectness, _) => self.correct = Some(Vec::new()),
+            (TrainPhaseScore::CartographyCorrectness, _) => self.correct = Some(Vec::new()),
             (
-                Score::Forgetting
-                | Score::ForgettingInf
-                | Score::NeverLearned
-                | Score::FirstLearned
-                | Score::Presentations
-                | Score::CartographyForgetting,
+                TrainPhaseScore::Forgetting
+                | TrainPhaseScore::ForgettingInf
+                | TrainPhaseScore::NeverLearned
+                | TrainPhaseScore::FirstLearned
+                | TrainPhaseScore::Presentations
+                | TrainPhaseScore::CartographyForgetting,
                 _,
             ) => self.presentations = Some(Vec::new()),
-            // Without its column there is nothing to accumulate; the others are means over a span.
-            (
-                Score::Aum
-                | Score::CartographyConfidence
-                | Score::CartographyVariability
-                | Score::ThresholdCloseness
-                | Score::DynamicUncertainty
-                | Score::Dual,
-                None,
-            )
-            | (
-                Score::Latest(_)
-                | Score::Signal { .. }
-                | Score::LatestGrand
-                | Score::Grand(_)
-                | Score::LatestPerplexity
-                | Score::Perplexity { .. },
-                _,
-            ) => {}
+            // Without its column there is nothing to accumulate.
+            (_, None) => {}
         }
     }
 
@@ -124,7 +135,7 @@ impl Training {
     }
 
     /// Returns a finished score.
-    pub(super) fn values(&self, score: Score) -> Values {
+    pub(super) fn values(&self, score: TrainPhaseScore) -> Values {
         let presentations = self.presentations.as_deref().unwrap_or_default();
         let forgetting = |value: &dyn Fn(&Presentations) -> f64| {
             let value = |example: &Presentations| match example.count() {
@@ -136,45 +147,38 @@ impl Training {
         let windows = self.windows.as_ref().map_or(&[][..], |(_, windows)| windows);
         let spreads = self.confidences.as_ref().map_or(&[][..], |(_, spreads)| spreads);
         match score {
-            Score::Forgetting => {
+            TrainPhaseScore::Forgetting => {
                 let most = presentations.iter().map(Presentations::count).max().unwrap_or(0);
                 forgetting(&|example| example.score(most))
             }
-            Score::ForgettingInf => forgetting(&Presentations::score_or_infinity),
-            Score::NeverLearned => {
+            TrainPhaseScore::ForgettingInf => forgetting(&Presentations::score_or_infinity),
+            TrainPhaseScore::NeverLearned => {
                 forgetting(&|example| f64::from(u8::from(example.never_learned())))
             }
-            Score::FirstLearned => {
+            TrainPhaseScore::FirstLearned => {
                 forgetting(&|example| example.first_learned().map_or(f64::NAN, f64::from))
             }
-            Score::Presentations => forgetting(&|example| f64::from(example.count())),
-            Score::Aum => means(self.margins.as_ref().map_or(&[], |(_, sums)| sums)),
-            Score::CartographyConfidence => {
+            TrainPhaseScore::Presentations => forgetting(&|example| f64::from(example.count())),
+            TrainPhaseScore::Aum => means(self.margins.as_ref().map_or(&[], |(_, sums)| sums)),
+            TrainPhaseScore::CartographyConfidence => {
                 Values::collect(spreads.len(), |place| spreads[place].mean())
             }
-            Score::CartographyVariability => {
+            TrainPhaseScore::CartographyVariability => {
                 Values::collect(spreads.len(), |place| spreads[place].deviation())
             }
-            Score::CartographyCorrectness => {
+            TrainPhaseScore::CartographyCorrectness => {
                 let shares = self.correct.as_deref().unwrap_or_default();
                 Values::collect(shares.len(), |place| shares[place].share())
             }
-            Score::ThresholdCloseness => Values::collect(spreads.len(), |place| {
+            TrainPhaseScore::ThresholdCloseness => Values::collect(spreads.len(), |place| {
                 let mean = spreads[place].mean();
                 mean * (1.0 - mean)
             }),
-            Score::CartographyForgetting => {
+            TrainPhaseScore::CartographyForgetting => {
                 forgetting(&|example| example.score(NEVER_LEARNED_IN_CARTOGRAPHY))
             }
-            Score::DynamicUncertainty => uncertainties(windows),
-            Score::Dual => duals(windows),
-            // Means over a span, not over a whole phase.
-            Score::Latest(_)
-            | Score::Signal { .. }
-            | Score::LatestGrand
-            | Score::Grand(_)
-            | Score::LatestPerplexity
-            | Score::Perplexity { .. } => Values::F32(Vec::new()),
+            TrainPhaseScore::DynamicUncertainty => uncertainties(windows),
+            TrainPhaseScore::Dual => duals(windows),
         }
     }
 }

@@ -147,7 +147,12 @@ impl HardEnd {
     #[must_use]
     pub fn for_score(name: &str) -> Option<Self> {
         let name = name.strip_suffix("_mean").unwrap_or(name);
-        match name {
+        // The standard deviation over runs has no hard end.
+        if name.ends_with("_std") || name.ends_with("_count") {
+            return None;
+        }
+        // Scores of the train phase, with or without a span of epochs.
+        match name.split_once("_epoch").map_or(name, |(score, _span)| score) {
             "forgetting"
             | "forgetting_inf"
             | "never_learned"
@@ -157,7 +162,7 @@ impl HardEnd {
             "aum" | "cartography_confidence" | "cartography_correctness" => return Some(Self::Low),
             _ => {}
         }
-        // For a signal at some moment. Its standard deviation over runs has no hard end.
+        // For a signal at some moment.
         let (signal, moment) = name.split_once('_').unwrap_or((name, ""));
         let begins = |word: &str| {
             moment.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
@@ -166,7 +171,7 @@ impl HardEnd {
             || ["train", "score", "held_out", "epoch", "epochs", "step", "steps"]
                 .into_iter()
                 .any(begins);
-        if !is_moment || name.ends_with("_std") || name.ends_with("_count") {
+        if !is_moment {
             return None;
         }
         match signal {

@@ -100,6 +100,11 @@ fn names_and_moments_become_columns() {
         ("--score loss --at-step 8,0", vec!["loss_train_step_0", "loss_train_step_8"]),
         ("--score aum --score forgetting --score aum", vec!["aum", "forgetting"]),
         (
+            "--score aum --score dual --score cartography_forgetting --at-epoch 0..1",
+            vec!["aum_epochs_0_to_1", "dual_epochs_0_to_1", "cartography_forgetting_epochs_0_to_1"],
+        ),
+        ("--score forgetting_epochs_1_to_2 --score el2n", vec!["forgetting_epochs_1_to_2", "el2n"]),
+        (
             "--score aum --score el2n --at-epoch last --phase score",
             vec!["aum", "el2n_score_epoch_3"],
         ),

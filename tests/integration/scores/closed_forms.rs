@@ -2,7 +2,7 @@
 
 use data_diet::observe::{Phase, Signal};
 use data_diet::record::Recorder;
-use data_diet::scores::Score;
+use data_diet::scores::TrainPhaseScore;
 use data_diet::{Experiment, ScoreOptions, ScoreTable};
 use tempfile::TempDir;
 
@@ -28,10 +28,10 @@ fn table(margins: &[Vec<f32>]) -> (TempDir, ScoreTable) {
     let experiment = Experiment::open(directory.path()).unwrap();
     let mut options = ScoreOptions::default();
     options.scores = [
-        Score::Aum,
-        Score::CartographyConfidence,
-        Score::CartographyVariability,
-        Score::CartographyCorrectness,
+        TrainPhaseScore::Aum,
+        TrainPhaseScore::CartographyConfidence,
+        TrainPhaseScore::CartographyVariability,
+        TrainPhaseScore::CartographyCorrectness,
     ]
     .map(Into::into)
     .to_vec();

@@ -7,7 +7,7 @@ use data_diet::observe::{
     Batch, BatchFormat, LogitsFormat, ModelKind, Moment, Phase, Signal, Targets,
 };
 use data_diet::record::Recorder;
-use data_diet::scores::{At, Availability, Score, ScoreRequest, available};
+use data_diet::scores::{At, Availability, Score, ScoreRequest, TrainPhaseScore, available};
 use data_diet::{ErrorKind, Experiment, Result, ScoreOptions, ScoreTable};
 use proptest::prelude::*;
 
@@ -116,7 +116,7 @@ fn scores_of(signal: Signal) -> Vec<ScoreRequest> {
         times.map(|at| ScoreRequest::signal(signal).at(at)).to_vec();
     scores.push(ScoreRequest::signal(signal));
     match signal {
-        Signal::Margin => scores.push(Score::Aum.into()),
+        Signal::Margin => scores.push(TrainPhaseScore::Aum.into()),
         Signal::Confidence => scores.push(ScoreRequest::cartography()),
         _ => {}
     }

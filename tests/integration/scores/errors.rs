@@ -3,7 +3,7 @@
 use std::fs;
 
 use data_diet::observe::{Phase, Signal};
-use data_diet::scores::{At, Score, ScoreRequest};
+use data_diet::scores::{At, ScoreRequest, TrainPhaseScore};
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ fn moments_that_were_not_recorded_are_told_which_there_are() {
 
 #[test]
 fn moments_for_scores_that_take_none() {
-    let mut options = asking([Score::Aum.into(), ScoreRequest::cartography()]);
+    let mut options = asking([TrainPhaseScore::Aum.into(), ScoreRequest::cartography()]);
     let error = options.set_time(&At::LastEpoch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().starts_with("scores: expected a signal or `grand`"), "{error}");
@@ -111,7 +111,7 @@ fn moments_for_scores_that_take_none() {
     options.set_phase(Phase::Score).unwrap();
     let expected = ScoreRequest::signal(Signal::Loss).at(At::LastEpoch).phase(Phase::Score);
     assert_eq!(options.scores[2], expected);
-    assert_eq!(options.scores[0], Score::Aum.into());
+    assert_eq!(options.scores[0], TrainPhaseScore::Aum.into());
 }
 
 #[test]
@@ -225,10 +225,10 @@ fn a_signal_that_was_not_recorded() {
         let (kind, message) = refused(&experiment, &asking([name.parse().unwrap()]));
         assert_eq!((kind, message), (ErrorKind::NotFound, expected));
         let request: ScoreRequest = name.parse().unwrap();
-        let options = asking([request.if_recorded(), Score::Presentations.into()]);
+        let options = asking([request.if_recorded(), TrainPhaseScore::Presentations.into()]);
         assert_eq!(ScoreTable::fold(&experiment, &options).unwrap().statistics().len(), 1);
     }
-    let options = asking([Score::CartographyCorrectness.into()]);
+    let options = asking([TrainPhaseScore::CartographyCorrectness.into()]);
     let table = ScoreTable::fold(&experiment, &options).unwrap();
     assert_eq!(table.column("cartography_correctness").unwrap().scores(), [1.0]);
 }

@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use data_diet::observe::{Phase, Signal};
-use data_diet::scores::{At, Score, ScoreRequest, ScoreStatistics, Span};
+use data_diet::scores::{At, Score, ScoreRequest, ScoreStatistics, Span, TrainPhaseScore};
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 use proptest::prelude::*;
 
 use super::plan::{self, CLASSES, name};
-use super::reference::{CARTOGRAPHY, Expected, OF_TRAINING, Reference, Statistics, el2n};
+use super::reference::{Expected, Reference, Statistics, el2n};
 use crate::harness::recorded::{self, Presented, finish};
 
 /// Recorded signals are `f32`; everything after them is `f64`.
@@ -59,11 +59,14 @@ fn score() -> impl Strategy<Value = Score> {
     });
     let signal = prop::sample::select(Signal::ALL.to_vec());
     let phase = prop::sample::select(Phase::ALL.to_vec());
-    let of_training = OF_TRAINING.into_iter().chain(CARTOGRAPHY).collect::<Vec<_>>();
+    let epochs = prop::option::of((0_u32..8, 0_u32..8));
+    let epochs = epochs.prop_map(|ends| ends.map(|(a, b)| (a.min(b), a.max(b))));
+    let of_training = prop::sample::select(TrainPhaseScore::ALL.to_vec());
     prop_oneof![
         3 => (signal, phase, span)
             .prop_map(|(signal, phase, span)| Score::Signal { signal, phase, span }),
-        1 => prop::sample::select(of_training),
+        3 => (of_training, epochs)
+            .prop_map(|(score, epochs)| Score::TrainPhase { score, epochs }),
     ]
 }
 
@@ -245,7 +248,7 @@ fn an_epoch_deep_inside_a_large_part() {
         let mut options = ScoreOptions::default();
         let at = At::Epochs(epochs.clone());
         options.scores = vec![ScoreRequest::signal(Signal::El2n).at(at)];
-        options.scores.extend(forgetting.then_some(Score::Forgetting.into()));
+        options.scores.extend(forgetting.then_some(TrainPhaseScore::Forgetting.into()));
         let table = ScoreTable::fold(&experiment, &options).unwrap();
         assert_eq!(table.examples().len(), EXAMPLES as usize);
         for epoch in epochs {

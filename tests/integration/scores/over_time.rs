@@ -2,7 +2,7 @@
 
 use data_diet::observe::{Batch, BatchFormat, LogitsFormat, ModelKind, Moment, Phase, Targets};
 use data_diet::record::Recorder;
-use data_diet::scores::{Score, ScoreRequest};
+use data_diet::scores::{At, Score, ScoreRequest, TrainPhaseScore};
 use data_diet::{ErrorKind, Experiment, ScoreOptions, ScoreTable};
 
 fn fold(path: &std::path::Path, scores: Vec<ScoreRequest>) -> data_diet::Result<ScoreTable> {
@@ -35,10 +35,10 @@ fn windows_closeness_and_forgetting_are_their_definitions() {
     }
     recorder.finish().unwrap().check().unwrap();
     let asked = [
-        Score::ThresholdCloseness,
-        Score::CartographyForgetting,
-        Score::DynamicUncertainty,
-        Score::Dual,
+        TrainPhaseScore::ThresholdCloseness,
+        TrainPhaseScore::CartographyForgetting,
+        TrainPhaseScore::DynamicUncertainty,
+        TrainPhaseScore::Dual,
     ];
     let table = fold(directory.path(), asked.map(ScoreRequest::from).to_vec()).unwrap();
     for example in 0..5 {
@@ -74,6 +74,114 @@ fn windows_closeness_and_forgetting_are_their_definitions() {
         }
     }
     assert!(means(&table, "cartography_forgetting").contains(&1000.0), "one is never learned");
+}
+
+/// 60 examples, most of them once in an epoch, some twice, some not; epochs 0 to 13. Records those from
+/// `first` to `last`, in one part or in a part for each epoch.
+fn record_epochs(path: &std::path::Path, first: u32, last: u32, part_for_each: bool) {
+    let format = BatchFormat { logits: LogitsFormat::Off, ..BatchFormat::classes(3).unwrap() };
+    let mut builder = Recorder::builder(path, "seed-0", format.clone());
+    if part_for_each {
+        builder = builder.flush_rows(1).publish_interval(std::time::Duration::ZERO);
+    }
+    let mut recorder = builder.start().unwrap();
+    for epoch in first..=last {
+        let ids: Vec<i64> = (0..64).map(|at| (at * 7 + i64::from(epoch) * 5) % 60).collect();
+        let ids: Vec<i64> = ids.into_iter().filter(|id| (id + i64::from(epoch)) % 9 > 0).collect();
+        let value = |row: usize| (row as f32 * 1.7 + epoch as f32 * 2.9).sin() * 4.0;
+        let logits: Vec<f32> = (0..ids.len() * 3).map(value).collect();
+        let labels: Vec<i64> = ids.iter().map(|id| id % 3).collect();
+        let moment = Moment { phase: Phase::Train, step: epoch.into(), epoch };
+        let batch = Batch::new(&format, moment, &ids, &logits, Targets::Classes(&labels)).unwrap();
+        recorder.record(batch).unwrap();
+    }
+    recorder.finish().unwrap().check().unwrap();
+}
+
+/// To the bit, for every score of the train phase: a span of epochs is a run that had only these.
+#[test]
+fn a_span_of_epochs_is_a_run_that_had_only_these() {
+    let scores = || TrainPhaseScore::ALL.into_iter();
+    for part_for_each in [false, true] {
+        let all = tempfile::tempdir().unwrap();
+        record_epochs(all.path(), 0, 13, part_for_each);
+        let spans = [(0, 4), (3, 13), (6, 6), (0, 99)];
+        let over = |score, epochs| Score::TrainPhase { score, epochs: Some(epochs) };
+        // All spans in one pass, beside the scores of the whole phase.
+        let asked = spans.iter().flat_map(|&span| scores().map(move |score| over(score, span)));
+        let asked: Vec<Score> = asked.chain(scores().map(Score::from)).collect();
+        let together = fold(all.path(), asked.into_iter().map(ScoreRequest::from).collect());
+        let together = together.unwrap();
+        for (first, last) in spans {
+            let some = tempfile::tempdir().unwrap();
+            record_epochs(some.path(), first, last.min(13), false);
+            let alone = fold(some.path(), scores().map(ScoreRequest::from).collect()).unwrap();
+            let requests = scores().map(|score| over(score, (first, last)).into()).collect();
+            let span = fold(all.path(), requests).unwrap();
+            assert_eq!(span.examples(), alone.examples());
+            for score in scores() {
+                let (name, over) = (score.name(), over(score, (first, last)).to_string());
+                let expected: Vec<u64> =
+                    means(&alone, name).iter().map(|it| it.to_bits()).collect();
+                let got: Vec<u64> = means(&span, &over).iter().map(|it| it.to_bits()).collect();
+                assert_eq!(got, expected, "{over}");
+                let of = |example: i64| {
+                    together
+                        .examples()
+                        .binary_search(&example)
+                        .map(|at| means(&together, &over)[at])
+                };
+                for (&example, &bits) in alone.examples().iter().zip(&expected) {
+                    assert_eq!(of(example).unwrap().to_bits(), bits, "{over} of {example}");
+                }
+            }
+        }
+        let whole = fold(all.path(), scores().map(ScoreRequest::from).collect()).unwrap();
+        for score in scores() {
+            let bits = |table: &ScoreTable| {
+                means(table, score.name()).iter().map(|it| it.to_bits()).collect::<Vec<_>>()
+            };
+            assert_eq!(bits(&together), bits(&whole), "{score:?}");
+        }
+    }
+}
+
+#[test]
+fn a_range_of_epochs_is_asked_of_scores_of_the_train_phase_and_refused_where_there_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    record_epochs(directory.path(), 2, 6, false);
+    let names = |at: At, scores: Vec<ScoreRequest>| {
+        let mut options = ScoreOptions::default();
+        options.scores = scores;
+        options.set_time(&at)?;
+        let table = ScoreTable::fold(&Experiment::open(directory.path())?, &options)?;
+        Ok::<_, data_diet::Error>(
+            table.statistics().iter().map(|s| s.name.clone()).collect::<Vec<_>>(),
+        )
+    };
+    let asked = || vec![ScoreRequest::cartography(), "dual".parse().unwrap()];
+    let expected = [
+        "cartography_confidence_epochs_2_to_4",
+        "cartography_variability_epochs_2_to_4",
+        "cartography_correctness_epochs_2_to_4",
+        "dual_epochs_2_to_4",
+    ];
+    assert_eq!(names(At::EpochRange(2, 4), asked()).unwrap(), expected);
+    assert_eq!(names(At::EpochRange(3, 3), asked()).unwrap()[3], "dual_epoch_3");
+    let error = names(At::Epochs(vec![3]), asked()).unwrap_err().to_string();
+    assert!(error.contains("scores of the train phase take a range of epochs"), "{error}");
+    let error = names(At::EpochRange(7, 9), asked()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let expected = "epochs 7 to 9 were not recorded in the train phase; there are: 2, 3, 4, 5, 6";
+    assert_eq!(error.to_string(), expected);
+    let error = names(At::EpochRange(7, 9), vec!["forgetting".parse().unwrap()]).unwrap_err();
+    assert_eq!(error.to_string(), expected, "a score without a signal");
+    let error = names(At::EpochRange(4, 2), asked()).unwrap_err();
+    assert_eq!(error.to_string(), "epochs: got 4 to 2; the lower end must come first");
+    let standard = ScoreRequest::standard(&At::EpochRange(2, 3), None);
+    let table = fold(directory.path(), standard).unwrap();
+    assert!(table.column("aum_epochs_2_to_3").is_ok() && table.column("aum").is_err());
+    assert!(table.column("cartography_confidence_epochs_2_to_3").is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_diet::observe::{Phase, Signal};
-use data_diet::scores::{Score, Span};
+use data_diet::scores::{Score, Span, TrainPhaseScore};
 
 use super::plan::{Observation, Plan};
 
@@ -47,11 +47,20 @@ impl<'a> Reference<'a> {
             Score::Signal { signal, phase, span } => {
                 records(signal) && row.phase == phase && is_within(row, span)
             }
-            Score::Aum => train && records(Signal::Margin),
-            Score::CartographyConfidence | Score::CartographyVariability => {
-                train && records(Signal::Confidence)
+            Score::TrainPhase { score, epochs } => {
+                let (first, last) = epochs.unwrap_or((0, u32::MAX));
+                let recorded = match score {
+                    TrainPhaseScore::Aum => records(Signal::Margin),
+                    TrainPhaseScore::CartographyConfidence
+                    | TrainPhaseScore::CartographyVariability
+                    | TrainPhaseScore::ThresholdCloseness
+                    | TrainPhaseScore::DynamicUncertainty
+                    | TrainPhaseScore::Dual => records(Signal::Confidence),
+                    _ => true,
+                };
+                train && first <= row.epoch && row.epoch <= last && recorded
             }
-            _ => train,
+            score => panic!("the reference does not know {score}"),
         }
     }
 
@@ -71,33 +80,53 @@ impl<'a> Reference<'a> {
         let never = !history.contains(&true);
         // Toneva et al. 2018: acc(t) > acc(t + 1).
         let events = history.windows(2).filter(|w| w[0] && !w[1]).count() as f64;
+        let score = match score {
+            Score::Signal { signal, .. } => return mean(&finite(signal)),
+            Score::TrainPhase { score, .. } => score,
+            score => panic!("the reference does not know {score}"),
+        };
         match score {
-            Score::Signal { signal, .. } => mean(&finite(signal)),
-            Score::Aum => mean(&finite(Signal::Margin)),
-            Score::CartographyConfidence => mean(&finite(Signal::Confidence)),
-            Score::CartographyVariability => {
+            TrainPhaseScore::Aum => mean(&finite(Signal::Margin)),
+            TrainPhaseScore::CartographyConfidence => mean(&finite(Signal::Confidence)),
+            TrainPhaseScore::CartographyVariability => {
                 let values = finite(Signal::Confidence);
                 let mean_value = mean(&values)?;
                 let squares: Vec<f64> = values.iter().map(|v| (v - mean_value).powi(2)).collect();
                 mean(&squares).map(f64::sqrt)
             }
-            Score::CartographyCorrectness => mean(
+            TrainPhaseScore::CartographyCorrectness => mean(
                 &history.iter().map(|&correct| f64::from(u8::from(correct))).collect::<Vec<_>>(),
             ),
             // Never learned ranks above every learned one, also of those that were presented more.
-            Score::Forgetting if never => {
+            TrainPhaseScore::Forgetting if never => {
                 let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
                 for row in &rows {
                     *counts.entry(row.row.example).or_default() += 1;
                 }
                 counts.values().max().map(|&most| most as f64)
             }
-            Score::ForgettingInf if never => Some(f64::INFINITY),
-            Score::Forgetting | Score::ForgettingInf => Some(events),
-            Score::NeverLearned => Some(f64::from(u8::from(never))),
-            Score::FirstLearned => history.iter().position(|&correct| correct).map(|at| at as f64),
-            Score::Presentations => Some(history.len() as f64),
-            score => panic!("the reference does not know {score}"),
+            TrainPhaseScore::CartographyForgetting if never => Some(1000.0),
+            TrainPhaseScore::ForgettingInf if never => Some(f64::INFINITY),
+            TrainPhaseScore::Forgetting
+            | TrainPhaseScore::ForgettingInf
+            | TrainPhaseScore::CartographyForgetting => Some(events),
+            TrainPhaseScore::ThresholdCloseness => {
+                mean(&finite(Signal::Confidence)).map(|mean| mean * (1.0 - mean))
+            }
+            TrainPhaseScore::DynamicUncertainty => {
+                over_windows(&finite(Signal::Confidence), |_mean, deviation| deviation)
+            }
+            TrainPhaseScore::Dual => {
+                over_windows(&finite(Signal::Confidence), |mean, deviation| {
+                    (1.0 - mean) * deviation
+                })
+            }
+            TrainPhaseScore::NeverLearned => Some(f64::from(u8::from(never))),
+            TrainPhaseScore::FirstLearned => {
+                history.iter().position(|&correct| correct).map(|at| at as f64)
+            }
+            TrainPhaseScore::Presentations => Some(history.len() as f64),
+            score => panic!("the reference does not know {}", score.name()),
         }
     }
 
@@ -106,9 +135,15 @@ impl<'a> Reference<'a> {
         let is_mean = matches!(
             score,
             Score::Signal { .. }
-                | Score::Aum
-                | Score::CartographyConfidence
-                | Score::CartographyVariability
+                | Score::TrainPhase {
+                    score: TrainPhaseScore::Aum
+                        | TrainPhaseScore::CartographyConfidence
+                        | TrainPhaseScore::CartographyVariability
+                        | TrainPhaseScore::ThresholdCloseness
+                        | TrainPhaseScore::DynamicUncertainty
+                        | TrainPhaseScore::Dual,
+                    ..
+                }
         );
         is_mean && self.is_of(score, row) && row.row.logits.iter().any(|logit| !logit.is_finite())
     }
@@ -159,7 +194,7 @@ impl<'a> Reference<'a> {
         let el2n = |&(phase, epoch): &(Phase, u32)| el2n(phase, epoch);
         let mut scores: Vec<Score> = epochs.iter().map(el2n).collect();
         scores.extend(OF_TRAINING.iter().filter(|&&score| self.has(score)));
-        if self.has(Score::CartographyConfidence) {
+        if self.has(whole(TrainPhaseScore::CartographyConfidence)) {
             scores.extend(CARTOGRAPHY);
         }
         let mut table = self.table(&scores);
@@ -189,17 +224,25 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// A score of all epochs of the train phase.
+const fn whole(score: TrainPhaseScore) -> Score {
+    Score::TrainPhase { score, epochs: None }
+}
+
 /// The scores of whole train phases in the standard table.
-pub(crate) const OF_TRAINING: [Score; 6] = [
-    Score::Forgetting,
-    Score::ForgettingInf,
-    Score::NeverLearned,
-    Score::FirstLearned,
-    Score::Presentations,
-    Score::Aum,
+const OF_TRAINING: [Score; 6] = [
+    whole(TrainPhaseScore::Forgetting),
+    whole(TrainPhaseScore::ForgettingInf),
+    whole(TrainPhaseScore::NeverLearned),
+    whole(TrainPhaseScore::FirstLearned),
+    whole(TrainPhaseScore::Presentations),
+    whole(TrainPhaseScore::Aum),
 ];
-pub(crate) const CARTOGRAPHY: [Score; 3] =
-    [Score::CartographyConfidence, Score::CartographyVariability, Score::CartographyCorrectness];
+const CARTOGRAPHY: [Score; 3] = [
+    whole(TrainPhaseScore::CartographyConfidence),
+    whole(TrainPhaseScore::CartographyVariability),
+    whole(TrainPhaseScore::CartographyCorrectness),
+];
 
 pub(crate) fn el2n(phase: Phase, epoch: u32) -> Score {
     Score::Signal { signal: Signal::El2n, phase, span: Span::epoch(epoch) }
@@ -263,6 +306,18 @@ fn is_correct(o: &Observation) -> bool {
 
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The mean over windows of ten values, or one of all if there are fewer; of one there is none.
+fn over_windows(values: &[f64], value: impl Fn(f64, f64) -> f64) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let of_window = |window: &[f64]| {
+        let (mean, deviation, _count) = statistics(window);
+        value(mean, deviation)
+    };
+    mean(&values.windows(values.len().min(10)).map(of_window).collect::<Vec<_>>())
 }
 
 fn statistics(values: &[f64]) -> Statistics {
