@@ -439,7 +439,7 @@ impl<'a> Pass<'a> {
         let (ended, open): (Vec<Training>, Vec<Training>) =
             std::mem::take(&mut self.trainings).into_iter().partition(|it| it.ends_by(epoch));
         self.trainings = open;
-        ended.into_iter().try_for_each(|training| end_training(training, fold, columns))
+        ended.into_iter().try_for_each(|training| end_training(&training, fold, columns))
     }
 
     fn end(self, fold: &mut FoldState, columns: &mut dyn ColumnSink) -> Result<()> {
@@ -447,13 +447,13 @@ impl<'a> Pass<'a> {
             columns.push(window.computed, window.into_values())?;
         }
         let mut left = self.trainings.into_iter();
-        left.try_for_each(|training| end_training(training, fold, columns))
+        left.try_for_each(|training| end_training(&training, fold, columns))
     }
 }
 
 /// Hands on the scores of the train phase that are over the same epochs.
 fn end_training(
-    training: Training,
+    training: &Training,
     fold: &mut FoldState,
     columns: &mut dyn ColumnSink,
 ) -> Result<()> {

@@ -37,8 +37,9 @@ pub enum TrainPhaseScore {
     /// ambiguous. From the code of Swayamdipta et al. 2020.
     ThresholdCloseness,
     /// `cartography_forgetting`: forgetting events in the train phase as [`Forgetting`](Self::Forgetting)
-    /// counts them, and 1000 for an example that a run never learned. High is hard. From the code of
-    /// Swayamdipta et al. 2020.
+    /// counts them, and 1000 for an example that a run never learned, however often it was presented. High
+    /// is hard. From the code of Swayamdipta et al. 2020 (`compute_forgetfulness`); Toneva et al. take the
+    /// largest number of presentations instead of 1000.
     CartographyForgetting,
     /// `dynamic_uncertainty`: the standard deviation (`n - 1`) of `p_y` in every window of 10 consecutive
     /// presentations of the train phase, averaged over windows; high is uncertain. An example that came

@@ -71,6 +71,31 @@ def bfloat16(values) -> tuple[np.ndarray, np.ndarray]:
     return rounded, (rounded.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
+def over_time(confidences, correct, window: int = 10) -> dict[str, float]:
+    """Scores of the `p_t` of one example in order, and whether each presentation was right.
+
+    The dataset map with its threshold closeness and its count of forgetting (the cartography program's
+    `compute_train_dy_metrics`), dynamic uncertainty (He et al. 2023, equations 2 and 3) and DUAL (Cho et
+    al. 2025, equation 4), whose program has windows of 10 and `torch.std`, which divides by n - 1.
+    """
+    p = np.asarray(confidences, dtype=np.float64)
+    times_forgotten, learned = 0, False
+    for right in correct:
+        times_forgotten += learned and not right
+        learned = right
+    windows = np.lib.stride_tricks.sliding_window_view(p, min(window, len(p)))
+    deviations = windows.std(axis=1, ddof=1) if len(p) > 1 else np.array([np.nan])
+    return {
+        "cartography_confidence": p.mean(),
+        "cartography_variability": p.std(),
+        "cartography_correctness": np.mean(correct),
+        "cartography_forgetting": float(times_forgotten if any(correct) else 1000),
+        "threshold_closeness": p.mean() * (1 - p.mean()),
+        "dynamic_uncertainty": deviations.mean(),
+        "dual": ((1 - windows.mean(axis=1)) * deviations).mean(),
+    }
+
+
 def forgetting(presentations: list[bool]) -> dict[str, float]:
     """Toneva et al. 2018, section 3: a forgetting event is acc(t) > acc(t + 1)."""
     events = 0

@@ -235,6 +235,43 @@ def test_aum_and_cartography(small, tmp_path):
     ]
 
 
+def test_scores_over_time_and_over_a_span_of_it(recording, experiment, tmp_path):
+    """23 epochs, so that windows slide; example 0 comes in the first three only, 1 twice in each."""
+    random = np.random.default_rng(8)
+    presented = []
+    recording.open(experiment, "only", 3, signals=["confidence"], logits="off")
+    for epoch in range(23):
+        ids = random.permutation([*range(0 if epoch < 3 else 1, 12), 1])
+        logits = random.normal(size=(len(ids), 3)).astype(np.float32)
+        # Example 2 is never right, the others more and more often.
+        logits[np.arange(len(ids)), ids % 3] += np.where(ids == 2, -9, 0.15 * epoch).astype(np.float32)
+        recording.record("train", ids, ids % 3, logits, epoch=epoch, batch_rows=4)
+        of_rows = definitions.signals(logits, definitions.one_hot(ids % 3, 3))
+        for row, example in enumerate(ids):
+            right = logits[row].argmax() == example % 3
+            presented.append((epoch, example, of_rows["confidence"][row], right))
+    assert recording.finish()["status"] == "finished"
+    names = [("--score", name) for name in definitions.over_time([0.5], [True])]
+    asked = [option for pair in names for option in pair]
+    for options, first, last, suffix in [
+        ((), 0, 22, ""),
+        (("--at-epoch", "0..4"), 0, 4, "_epochs_0_to_4"),
+        (("--at-epoch", "2..20"), 2, 20, "_epochs_2_to_20"),
+    ]:
+        scores, _ = by_name(experiment, tmp_path / "scores", *asked, *options)
+        for row in scores.iter_rows(named=True):
+            of_example = [
+                (p, right)
+                for epoch, example, p, right in presented
+                if example == row["example"] and first <= epoch <= last
+            ]
+            for name, expected in definitions.over_time(*zip(*of_example)).items():
+                got = row[f"{name}{suffix}_mean"]
+                np.testing.assert_allclose(got, expected, 1e-5, 1e-7, err_msg=f"{name}{suffix}")
+        assert scores["example"].to_list() == list(range(12))
+        assert (scores[f"cartography_forgetting{suffix}_mean"] == 1000).to_list()[2]
+
+
 def test_aum_where_runs_miss_examples_epochs_or_numbers(ten_runs, scores_of_ten):
     for name, expected in train_scores(observations_of(ten_runs)).items():
         assert_same(scores_of_ten, name, expected)

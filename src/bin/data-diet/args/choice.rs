@@ -46,10 +46,10 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "K")]
     pub(crate) strata: Option<usize>,
     /// With `--keep beta`: the score that is the prediction mean of an example [default:
-    /// cartography_confidence]
+    /// `cartography_confidence`]
     #[arg(long, value_name = "SCORE")]
     pub(crate) prediction_mean: Option<String>,
-    /// With `--keep beta`: the exponent c_D; the higher, the later easy examples are preferred
+    /// With `--keep beta`: the exponent `c_D`; the higher, the later easy examples are preferred
     /// [default: 4]
     #[arg(long, value_name = "C", allow_negative_numbers = true)]
     pub(crate) c_d: Option<f64>,

@@ -35,6 +35,8 @@ use data_diet::scores::{At, ScoreRequest};
     is grand, which has no phase. Otherwise its name says when: el2n_PHASE_epoch_E, el2n_PHASE_epochs_A_to_B (the mean over them), el2n_PHASE_step_S, \
     el2n_PHASE_steps_A_to_B; grand_epoch_E, grand_step_S. --at-epoch, --at-step and --phase make these \
     of the bare names.\n\n\
+    Scores over training take a range of epochs: aum_epochs_0_to_4, or --at-epoch 0..4, counts only \
+    these epochs (the burn-out of dataset cartography; DUAL takes the first 30).\n\n\
     Without --score: el2n, el2n at every epoch (or as --at-epoch and --at-step say), the forgetting \
     scores, aum and cartography, each where it can be computed.\n\n\
     A signal that was not recorded is computed from what was, where that is exact: confidence from loss \
@@ -53,7 +55,7 @@ pub(crate) struct Scores {
     #[arg(long = "score", value_name = "NAME")]
     names: Vec<ScoreRequest>,
     /// The epochs at which to take signals: `all`, `last`, a list such as 1,5,10, or the mean over
-    /// a range such as 3..7, both ends included
+    /// a range such as 3..7, both ends included; scores over training are then of that range only
     #[arg(long, value_name = "EPOCHS", value_parser = at_epoch)]
     at_epoch: Option<At>,
     /// The steps at which to take signals: a list such as 100,200, or the mean over a range such as
