@@ -118,14 +118,55 @@ fn beta_sampling_takes_a_second_score_and_what_earlier_steps_left() {
     assert!(alone.to_string().starts_with("beta: expected a second score"), "{alone}");
 }
 
+fn refusal(steps: &[Step]) -> Error {
+    let recipe = steps.iter().cloned().fold(Recipe::new(), Recipe::then);
+    recipe.select(read).unwrap_err()
+}
+
 #[test]
-fn refusals_name_the_step_and_the_argument() {
-    let refusal = |steps: &[Step]| {
-        let recipe = steps.iter().cloned().fold(Recipe::new(), Recipe::then);
-        recipe.select(read).unwrap_err()
-    };
+fn refusals_of_beta_sampling_name_the_argument() {
     let keep = |count| Step::keep("up", Rule::Highest(Amount::Count(count)));
     let beta = |c_d| Rule::Beta { amount: Amount::Count(2), c_d, seed: 0 };
+    let cases = [
+        (
+            vec![Step::keep("up", beta(0.0)).prediction_mean("mean")],
+            "c_d: expected a finite number above 0, got 0",
+        ),
+        (
+            vec![Step::keep("up", beta(4.0))],
+            "prediction mean: expected the name of a score beside the rule beta, got none",
+        ),
+        (
+            vec![keep(1).prediction_mean("mean")],
+            "prediction mean: expected it with the rule beta only, got another rule",
+        ),
+        (
+            vec![Step::drop("up", beta(4.0)).prediction_mean("mean")],
+            "beta: expected a step that keeps, got one that drops",
+        ),
+        (
+            vec![Step::keep("down", beta(4.0)).prediction_mean("mean")],
+            "beta: expected finite scores of at least 0, got -1 of example 1",
+        ),
+        (
+            vec![Step::keep("infinite", beta(4.0)).prediction_mean("mean")],
+            "beta: expected finite scores of at least 0, got inf of example 9",
+        ),
+        (
+            vec![Step::keep("up", beta(4.0)).prediction_mean("up")],
+            "beta: expected mean predictions between 0 and 1, got 2 of example 2",
+        ),
+    ];
+    for (steps, expected) in cases {
+        let error = refusal(&steps);
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+}
+
+#[test]
+fn refusals_name_the_step_and_the_argument() {
+    let keep = |count| Step::keep("up", Rule::Highest(Amount::Count(count)));
     let drop = |share| Step::drop("up", Rule::Lowest(Amount::Fraction(share)));
     let cases = [
         (vec![], "steps: expected at least one, got none"),
@@ -174,34 +215,6 @@ fn refusals_name_the_step_and_the_argument() {
             )],
             "stratified: expected finite scores, got inf of example 9; drop it by an earlier step, \
              or take a score without infinities",
-        ),
-        (
-            vec![Step::keep("up", beta(0.0)).prediction_mean("mean")],
-            "c_d: expected a finite number above 0, got 0",
-        ),
-        (
-            vec![Step::keep("up", beta(4.0))],
-            "prediction mean: expected the name of a score beside the rule beta, got none",
-        ),
-        (
-            vec![keep(1).prediction_mean("mean")],
-            "prediction mean: expected it with the rule beta only, got another rule",
-        ),
-        (
-            vec![Step::drop("up", beta(4.0)).prediction_mean("mean")],
-            "beta: expected a step that keeps, got one that drops",
-        ),
-        (
-            vec![Step::keep("down", beta(4.0)).prediction_mean("mean")],
-            "beta: expected finite scores of at least 0, got -1 of example 1",
-        ),
-        (
-            vec![Step::keep("infinite", beta(4.0)).prediction_mean("mean")],
-            "beta: expected finite scores of at least 0, got inf of example 9",
-        ),
-        (
-            vec![Step::keep("up", beta(4.0)).prediction_mean("up")],
-            "beta: expected mean predictions between 0 and 1, got 2 of example 2",
         ),
         (
             vec![Step::keep("up", Rule::Threshold { min: Some(f64::NAN), max: Some(1.0) })],
